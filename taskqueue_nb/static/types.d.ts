@@ -1,0 +1,124 @@
+/** What the kernel tells the page (traits of `TaskGraph`), and what the page asks of it. */
+
+/** A state as the palette names it: one letter in `states`, a word and a glyph for people. */
+export interface Look {
+  letter: string;
+  state: string;
+  word: string;
+  glyph: string;
+}
+
+/** What a box of the drawing stands for: `at` is what selecting it selects. */
+export interface Box {
+  at: string;
+  label: string;
+  size: number;
+}
+
+export interface Progress {
+  total: number;
+  done: number;
+  blocked: number;
+  causes: number;
+  running: boolean;
+  held: boolean;
+  /** Seconds until everything that can run has run, or null while that is unknown. */
+  left: number | null;
+}
+
+/** A way to another task: its `at`, its label, its state's letter. */
+export type Link = [at: string, label: string, letter: string];
+
+export interface Attempt {
+  number: number;
+  letter: string;
+  /** Seconds since the epoch. */
+  started: number | null;
+  /** Seconds. */
+  took: number | null;
+  error: string;
+}
+
+export interface Field {
+  key: string;
+  name: string;
+  kind: "literal" | "default" | "kept" | "task";
+  /** The Python literal for "literal" and "default"; what is kept for "kept". */
+  text: string;
+  links: Link[];
+}
+
+export interface Action {
+  verb: string;
+  label: string;
+  run: boolean;
+  hint: string;
+}
+
+/** Everything about the selected task, or the members of the selected group. */
+export interface Details {
+  at: string;
+  label: string;
+  letter: string;
+  members?: Link[];
+  more?: number;
+  calls?: string;
+  why?: string;
+  error?: string;
+  traceback?: string;
+  output?: string;
+  result?: { type: string; text: string } | null;
+  progressed?: [number, number] | null;
+  attempts?: Attempt[];
+  fields?: Field[];
+  editable?: boolean;
+  actions?: Action[];
+  suppliable?: boolean;
+  required?: Link[];
+  blocking?: Link[];
+}
+
+/** The answer to the click with this id: whether it was done, and a sentence. */
+export type Answer = [id: string, done: boolean, sentence: string];
+
+export interface Traits {
+  svg: string;
+  boxes: Box[];
+  states: string;
+  counts: Record<string, number>;
+  progress: Progress;
+  details: Details | Record<string, never>;
+  answers: Answer[];
+  looks: Look[];
+  heading: string;
+  key: string;
+  note: string;
+  selected: string;
+}
+
+/** The part of anywidget's model that the view uses. */
+export interface Model {
+  get<K extends keyof Traits>(key: K): Traits[K];
+  on(event: string, callback: () => void): void;
+  off(event: string, callback: () => void): void;
+  send(message: Record<string, unknown>): void;
+}
+
+/** Where the drawing stands in its pane: screen = world × k + (x, y). */
+export interface View {
+  x: number;
+  y: number;
+  k: number;
+}
+
+export interface Size {
+  width: number;
+  height: number;
+}
+
+export interface Rect extends Size {
+  x: number;
+  y: number;
+}
+
+export type Place = "top" | "side";
