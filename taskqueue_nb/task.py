@@ -1,0 +1,1538 @@
+"""`Task`: a function call with a state, which may require other tasks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from time import time
+from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
+
+from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.fsm import (
+    FSM,
+    CancellationError,
+    Event,
+    FSMError,
+    FSMTransitionEvent,
+    State,
+    Table,
+    shorten,
+)
+from taskqueue_nb.graph import CycleError, path, smaller_closure
+from taskqueue_nb.result import Result
+from taskqueue_nb.runstate import CURRENT, RunState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: State → event → state, in the order in which a task lives through them.
+FSM_TRANSITIONS: Final[Table] = {
+    "PREPARE": {"prepared": "PENDING"},
+    "PENDING": {
+        "dispatch": "RUNNING",
+        "queue": "QUEUED",
+        "cancel": "CANCELLED",
+        "error": "FAILED",
+        "abort": "ABORT",
+        "supply": "DONE",
+    },
+    "QUEUED": {"dispatch": "RUNNING", "cancel": "CANCELLED", "error": "FAILED"},
+    "RUNNING": {"done": "DONE", "except": "FAILED", "error": "FAILED", "cancel": "CANCELLED"},
+    "CANCELLED": {"retry": "PENDING", "abort": "ABORT", "supply": "DONE"},
+    "FAILED": {"retry": "PENDING", "abort": "ABORT", "supply": "DONE"},
+    "DONE": {"invalidate": "PENDING"},
+    "ABORT": {},
+}
+COMPLETED: Final = frozenset({"DONE", "FAILED", "ABORT"})
+SETTLED: Final = COMPLETED | {"CANCELLED"}
+ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
+
+#: Held for every step of every task and every change of a graph; never while a user's code runs.
+#: One lock for all: several tasks change together, and no order of locks can be got wrong.
+GRAPH_LOCK: Final = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a forked child has no thread that could free the lock
+    os.register_at_fork(after_in_child=GRAPH_LOCK._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 - as logging and threading do
+
+_later_ranks = itertools.count(1)
+_earlier_ranks = itertools.count(-1, -1)
+_next_rank = _later_ranks.__next__
+
+
+class TaskError(FSMError):
+    """A task was asked for something that it cannot do.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    task : Task, optional
+        The task concerned; it does not travel with a pickled error.
+    """
+
+    def __init__(self, message: str = "", task: object = None) -> None:
+        super().__init__(message, task)
+        self.task = task
+
+
+class BlockedError(TaskError):
+    """A task was asked to run before what it requires is done.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    task, blocking_task : Task, optional
+        The task, and the first of its prerequisites that is not done.
+    """
+
+    def __init__(self, message: str = "", task: object = None, blocking_task: object = None) -> None:
+        super().__init__(message, task)
+        self.blocking_task = blocking_task
+
+
+class _Options(NamedTuple):
+    """What few tasks set; shared by all the others."""
+
+    cancel_on_exception: bool = False
+    cancel_on_result: Callable[[Any], object] | None = None
+    group: str | None = None
+    retries: int = 0
+    retry_delay: float | Callable[[int], float] = 0.0
+    timeout: float | None = None
+    executor: Any = None
+
+
+_PLAIN: Final = _Options()
+
+
+class _Option:
+    """One of a task's options, as an attribute."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Task | None, owner: type) -> Any:
+        return self if task is None else getattr(task._options, self._name)
+
+    def __set__(self, task: Task, value: object) -> None:
+        task._options = _checked(task._options._replace(**{self._name: value}))
+
+
+def _checked(options: _Options) -> _Options:
+    """Refuse options that could only fail later."""
+    if not isinstance(options.retries, int) or options.retries < 0:
+        message = f"retries is a number of times, 0 or more, not {options.retries!r:.80}"
+        raise ValueError(message)
+    if options.timeout is not None and not options.timeout > 0:
+        message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
+        raise ValueError(message)
+    return options
+
+
+class Attempt:
+    """One numbered call of a task's function.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    func, args, kwargs
+        What was called; a task among the arguments stands for its result.
+    echo : bool
+        Whether what it prints is shown as usual besides being kept.
+    progressed : tuple of float or None
+        What the function last reported: how much is done, of how much.
+    late : str or None
+        The answer that came after the attempt was given up, in words. It was dropped.
+    """
+
+    __slots__ = (
+        "_at",
+        "_error",
+        "_error_text",
+        "_output",
+        "_previous",
+        "_runstate",
+        "args",
+        "automatic",
+        "echo",
+        "func",
+        "kwargs",
+        "late",
+        "number",
+        "progressed",
+        "task",
+    )
+
+    def __init__(self, task: Task, previous: Attempt | None) -> None:
+        self.task = task
+        self.number = 1
+        self.func = task.func
+        self.args = task._args
+        self.kwargs = task._kwargs
+        self.echo = True
+        self.automatic = 0  # of the task's own retries, how many led here
+        self.progressed: tuple[float, float] | None = None
+        self.late: str | None = None
+        self._at = len(task._log)
+        self._previous = previous
+        self._runstate: RunState | None = None
+        self._output: Output | None = None
+        self._error: BaseException | str | None = None
+        self._error_text: str | None = None
+        if previous is not None:
+            self.number = previous.number + 1
+            previous._keep_text_alone()
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.task.name!r}: {self.outcome or 'running'}>"
+
+    # -- when --------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> float | None:
+        """When nothing blocked it any more, in seconds since the epoch; None if not known."""
+        log, started = self.task._log, self.started
+        times = [log[self._at - 2]] if self._at else []
+        for prerequisite in self.task.required:
+            done = [s.when for s in prerequisite.fsm_history if s.new_state == "DONE"]
+            times += [when for when in done if started is None or when <= started][-1:]
+        return max(times, default=started)
+
+    @property
+    def started(self) -> float | None:
+        """When the function was called, in seconds since the epoch."""
+        when: float = self.task._log[self._at + 2]
+        return when
+
+    @property
+    def ended(self) -> float | None:
+        """When the attempt was settled, in seconds since the epoch; None while it runs."""
+        log = self.task._log
+        return log[self._at + 6] if len(log) > self._at + 4 else None
+
+    @property
+    def outcome(self) -> State | None:
+        """The state in which it ended; None while it runs."""
+        log = self.task._log
+        return log[self._at + 5] if len(log) > self._at + 4 else None
+
+    # -- what came of it ---------------------------------------------------------------------
+
+    @property
+    def error(self) -> BaseException | str | None:
+        """What it raised: the exception for the last attempt, a line of text for earlier ones."""
+        return self._error
+
+    @property
+    def error_text(self) -> str | None:
+        """The traceback of what it raised, as text."""
+        if self._error_text is None and isinstance(self._error, BaseException):
+            return _traceback_text(self._error)
+        return self._error_text
+
+    def _keep_text_alone(self) -> None:
+        """Let the frames go, and with them all that the function held."""
+        if isinstance(self._error, BaseException):
+            self._error_text = _traceback_text(self._error)
+            self._error = _said(self._error)
+
+    @property
+    def output(self) -> str:
+        """What the function printed; of a lot, the beginning and the end."""
+        return "" if self._output is None else str(self._output)
+
+    def write(self, text: str) -> None:
+        """Keep something that the function printed."""
+        if self._output is None:
+            with GRAPH_LOCK:
+                self._output = self._output or Output()
+        self._output.write(text)
+
+    @property
+    def runstate(self) -> RunState:
+        """The request to stop that concerns this attempt."""
+        if self._runstate is None:
+            with GRAPH_LOCK:
+                self._runstate = self._runstate or RunState(self.task.name)
+        return self._runstate
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody cancelled it while it ran."""
+        return self._runstate is not None and self._runstate.cancelled
+
+
+def _traceback_text(error: BaseException) -> str:
+    import traceback  # noqa: PLC0415 - only failures need it
+
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - the exception's own words may raise anything
+        return _said(error)
+
+
+def _said(error: BaseException) -> str:
+    """Return an exception's class and words on one line, whatever its `__str__` does."""
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - as above
+        words = "(its text cannot be had)"
+    return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
+
+
+class BaseTask(FSM):
+    """What tasks and subclasses with a state from elsewhere share.
+
+    Parameters
+    ----------
+    state : str, optional
+        The first state. None leaves `fsm_state` alone, so that a subclass may take it from
+        elsewhere, such as a field of a Django model; hence no `FSM_DEFAULT_STATE` here.
+    runstate : RunState, optional
+        The request to stop.
+    lock : context manager, optional
+        Held while an event is fired, besides the lock of the graph.
+    """
+
+    __slots__ = ()
+
+    FSM_TRANSITIONS: ClassVar[Table] = FSM_TRANSITIONS
+
+    def __init__(
+        self, state: State | None = None, *, runstate: RunState | None = None, lock: Any = None
+    ) -> None:
+        super().__init__(state, lock=lock)
+        if runstate is not None:
+            self.runstate = runstate
+
+    def _fsm_default_state(self) -> State | None:
+        return getattr(type(self), "FSM_DEFAULT_STATE", None)
+
+    @staticmethod
+    def tasks_as_dot(tasks: Iterable[Task], name: str | None = None, **options: Any) -> str:
+        """Return the DOT of some tasks, coloured by state.
+
+        Parameters
+        ----------
+        tasks : iterable of Task
+            What to draw.
+        name : str, optional
+            The name of the graph.
+        **options
+            `follow_blocking` draws the dependents too, and theirs; `sep` stands between lines;
+            `max_nodes` is the number of boxes above which groups are folded.
+        """
+        from taskqueue_nb.drawing import tasks_as_dot  # noqa: PLC0415 - drawing is a layer above
+
+        return tasks_as_dot(tasks, name, **options)
+
+    @staticmethod
+    def tasks_as_svg(tasks: Iterable[Task], name: str | None = None, **options: Any) -> str:
+        """Return a picture of some tasks as SVG; the parameters are those of `tasks_as_dot`."""
+        from taskqueue_nb.drawing import tasks_as_svg  # noqa: PLC0415 - drawing is a layer above
+
+        return tasks_as_svg(tasks, name, **options)
+
+
+class _Locks:
+    """A lock of the user's own around the one of the graph."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __enter__(self) -> None:
+        self._own.__enter__()
+        GRAPH_LOCK.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        GRAPH_LOCK.release()
+        self._own.__exit__(*exc)
+
+
+class Task(BaseTask):
+    """A call of a function with a state, which may require other tasks.
+
+    Parameters
+    ----------
+    name : str, optional
+        By default the function's. `Task(func)`, `Task("name", func)`, `Task(name="name")` will do.
+    func : callable, optional
+        What to call. A task without one can be given one by `call`, `bg` or `repair`.
+    func_args, func_kwargs
+        Its arguments. A task among them, also inside lists, tuples and dicts, becomes a
+        prerequisite, and the function gets its result.
+    state : str, optional
+        The first state, by default PENDING.
+    cancel_on_exception : bool
+        Whether a function that raises leaves the task CANCELLED instead of FAILED.
+    cancel_on_result : callable, optional
+        Says of a result whether the task is to be CANCELLED on account of it.
+    track : bool or callable
+        True prints each transition; a callable is called as `track(task, transition)`.
+    lock : context manager, optional
+        Held while you fire an event of this task, besides the lock of the graph.
+    group : str, optional
+        Tasks of one group fold into one box in a large picture.
+    retries : int
+        How often a failed attempt is made again without being asked.
+    retry_delay : float or callable
+        The time before that, in seconds, or a function from the attempt's number to it.
+    timeout : float, optional
+        The time in seconds after which an attempt has failed.
+    executor : optional
+        Where this task runs, whatever its queue uses; see `TaskQueue`.
+
+    Raises
+    ------
+    TypeError
+        If `func` cannot be called, or `name` is no text.
+    ValueError
+        If the state or an option makes no sense.
+
+    Examples
+    --------
+    >>> load = Task("load", lambda: [3, 4])
+    >>> total = Task("total", sum, func_args=(load,))
+    >>> total.make()
+    True
+    >>> total()
+    7
+    """
+
+    __slots__ = (
+        "_args",
+        "_attempt",
+        "_blocking",
+        "_error",
+        "_first_state",
+        "_inputs",
+        "_kwargs",
+        "_log",
+        "_missing",
+        "_options",
+        "_queues",
+        "_rank",
+        "_required",
+        "_result",
+        "_value",
+        "fsm_state",
+        "func",
+        "name",
+    )
+
+    FSM_DEFAULT_STATE: ClassVar[State] = "PENDING"
+
+    cancel_on_exception = _Option()
+    cancel_on_result = _Option()
+    group = _Option()
+    retries = _Option()
+    retry_delay = _Option()
+    timeout = _Option()
+    executor = _Option()
+
+    def __init__(  # noqa: PLR0913 - the interface of the family, all but two by keyword
+        self,
+        name: str | Callable[..., Any] | None = None,
+        func: Callable[..., Any] | None = None,
+        *,
+        func_args: Iterable[Any] = (),
+        func_kwargs: Mapping[str, Any] | None = None,
+        state: State | None = None,
+        cancel_on_exception: bool = False,
+        cancel_on_result: Callable[[Any], object] | None = None,
+        track: bool | Callable[[Task, FSMTransitionEvent], object] = False,
+        lock: Any = None,
+        group: str | None = None,
+        retries: int = 0,
+        retry_delay: float | Callable[[int], float] = 0.0,
+        timeout: float | None = None,
+        executor: Any = None,
+    ) -> None:
+        if name.__class__ is not str:
+            name, func = _named(name, func)
+        if func is not None and not callable(func):
+            message = f"a task's function must be callable, not {shorten(func)}"
+            raise TypeError(message)
+        if state is None:
+            state = self.FSM_DEFAULT_STATE
+        else:
+            self._fsm_check_state(state)
+        self.name: str = name  # type: ignore[assignment]  # _named leaves nothing but texts
+        self.func = func
+        self.fsm_state = self._first_state = state
+        self._fsm_history = None
+        self._fsm_listeners = None
+        self._fsm_lock = GRAPH_LOCK if lock is None else _Locks(lock)
+        self._log: list[Any] = []  # event, new state, when, extra; and so on for each step
+        self._required: list[Task] | tuple[()] = ()
+        self._blocking: list[Task] | tuple[()] = ()
+        self._missing = 0  # of `required`, how many are not DONE
+        self._rank = _next_rank()  # smaller than that of every dependent
+        self._queues: tuple[Any, ...] = ()  # who is told of each step
+        self._attempt: Attempt | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._result: Result | None = None
+        self._options = _PLAIN
+        self._inputs: dict[Task, bool] | None = None  # tasks among the arguments; also required?
+        self._args: tuple[Any, ...] = ()
+        self._kwargs: dict[str, Any] | None = None
+        if func_args or func_kwargs:
+            self._set_arguments(tuple(func_args), dict(func_kwargs or {}))
+        if (
+            cancel_on_exception
+            or cancel_on_result
+            or group is not None
+            or retries
+            or retry_delay
+            or timeout is not None
+            or executor is not None
+        ):
+            self._options = _checked(
+                _Options(
+                    bool(cancel_on_exception),
+                    cancel_on_result,
+                    group,
+                    retries,
+                    retry_delay,
+                    timeout,
+                    executor,
+                )
+            )
+        if track:
+            self.fsm_callback(FSM.FSM_ANY_STATE, _print_step if track is True else track)
+
+    # -- identity ----------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}:{self.name}:{self.fsm_state}"
+
+    def __repr__(self) -> str:
+        func = self.func
+        shown = repr(func) if _plain_repr(func) else f"<{type(func).__name__}>"
+        return f"{type(self).__name__}({self.name!r},{shown},state={self.fsm_state!r})"
+
+    def _fsm_called(self) -> str:
+        return f"task {shorten(self.name)}"
+
+    @classmethod
+    def current(cls) -> Task | None:
+        """Return the task that this thread or coroutine runs; None outside of any."""
+        attempt: Attempt | None = CURRENT.get()
+        return None if attempt is None else attempt.task
+
+    @classmethod
+    def default(cls) -> Task | None:
+        """Return the task that this thread or coroutine runs; another name of `current`."""
+        return cls.current()
+
+    # -- the machine -------------------------------------------------------------------------
+
+    @property
+    def fsm_history(self) -> list[FSMTransitionEvent]:
+        """Every step since the task was made, oldest first."""
+        log, old = list(self._log), self._first_state
+        steps = []
+        for event, new, when, extra in zip(log[::4], log[1::4], log[2::4], log[3::4], strict=True):
+            steps.append(FSMTransitionEvent(old, new, event, when, extra or {}))
+            old = new
+        return steps
+
+    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:
+        """Make one step, tell the dependents and the queues; the lock of the graph is held.
+
+        What a transition costs is decided here: no object but the time is made.
+        """
+        old = self.fsm_state
+        try:
+            new = self.FSM_TRANSITIONS[old][event]
+        except (KeyError, TypeError):
+            new = self._fsm_target(event)  # raises, and says what would be accepted
+        now = time()
+        self.fsm_state = new
+        self._log += event, new, now, extra
+        if new == "DONE":
+            for dependent in self._blocking:
+                dependent._missing -= 1
+                if not dependent._missing and dependent.fsm_state == "PENDING":
+                    for queue in dependent._queues:
+                        queue._is_ready(dependent)
+        elif new == "PENDING":
+            if old == "DONE":
+                for dependent in self._blocking:
+                    dependent._missing += 1
+            if self._result is not None and self._result.claimed:
+                self._result = None  # what comes now has a result of its own
+        if self._fsm_listeners is not None:
+            step = FSMTransitionEvent(old, new, event, now, extra or {})
+            self._fsm_listeners.pending.append(step)
+        for queue in self._queues:
+            queue._has_moved(self, old, new)
+        return new
+
+    def _fsm_after(self) -> None:
+        if self._result is not None:
+            self._settle_result()
+        if self._fsm_listeners is not None:
+            self._fsm_deliver(self._fsm_listeners)
+
+    def iscompleted(self) -> bool:
+        """Say whether it has run, well or not: DONE, FAILED or ABORT."""
+        return self.fsm_state in COMPLETED
+
+    # -- requirements ------------------------------------------------------------------------
+
+    @property
+    def required(self) -> tuple[Task, ...]:
+        """The tasks that must be done first, in the order in which they were added."""
+        return tuple(self._required)
+
+    @property
+    def blocking(self) -> tuple[Task, ...]:
+        """The tasks that require this one, in the order in which they were added."""
+        return tuple(self._blocking)
+
+    def require(self, task: Task) -> None:
+        """Let this task wait until another one is done.
+
+        Parameters
+        ----------
+        task : Task
+            The prerequisite. Adding it again changes nothing.
+
+        Raises
+        ------
+        TypeError
+            If it is no task.
+        CycleError
+            If it requires this task, itself or through others; `CycleError.path` names the circle.
+        TaskError
+            If this task has already been started, or given up for good.
+        """
+        if not isinstance(task, Task):
+            message = f"a task can require tasks only, not {shorten(task)}"
+            raise TypeError(message)
+        with GRAPH_LOCK:
+            self._require(task)
+            if self._inputs and task in self._inputs:
+                self._inputs[task] = True  # wanted for its own sake from now on
+
+    def _require(self, task: Task) -> None:
+        state = self.fsm_state
+        if state != "PENDING" and (state in ACTIVE or state in ("DONE", "ABORT")):
+            called = self._fsm_called()
+            message = f"{called} is {state}: a requirement added now would come too late"
+            raise TaskError(message, self)
+        required, blocking = self._required, task._blocking
+        if self in blocking if len(blocking) < len(required) else task in required:
+            return
+        if self._rank <= task._rank or self is task:
+            self._rank_after(task)
+        if required:
+            required.append(task)  # type: ignore[union-attr]  # only an empty one is a tuple
+        else:
+            self._required = [task]
+        if blocking:
+            blocking.append(self)  # type: ignore[union-attr]  # as above
+        else:
+            task._blocking = [self]
+        if task.fsm_state != "DONE":
+            self._missing += 1
+        for queue in self._queues:
+            queue._is_linked(self, task)
+
+    def _rank_after(self, task: Task) -> None:
+        """Renumber so that `task` ranks before this one, or refuse the circle.
+
+        Ranks agree with the requirements, so a prerequisite that already ranks before cannot
+        close a circle. Else the smaller side moves out of the other's way: what stands before the
+        prerequisite to the beginning, or what stands behind this task to the end.
+        """
+        if self is not task and not self._blocking:
+            self._rank = next(_later_ranks)
+            return
+        if self is not task and not task._required:
+            task._rank = next(_earlier_ranks)
+            return
+        is_before, side = smaller_closure(
+            task, lambda t: t._required, self, lambda t: t._blocking
+        )
+        if (self if is_before else task) in side:
+            way = path(task, self, lambda t: t._required) or [task]
+            raise CycleError((self.name, *(member.name for member in way)), self)
+        side.sort(key=lambda member: member._rank, reverse=is_before)
+        ranks = _earlier_ranks if is_before else _later_ranks
+        for member, rank in zip(side, ranks, strict=False):
+            member._rank = rank
+
+    def _release(self, task: Task) -> None:
+        """Require a task no longer; the lock of the graph is held."""
+        self._required = [other for other in self._required if other is not task] or ()
+        task._blocking = [other for other in task._blocking if other is not self] or ()
+        if task.fsm_state != "DONE":
+            self._missing -= 1
+            if not self._missing and self.fsm_state == "PENDING":
+                for queue in self._queues:
+                    queue._is_ready(self)
+        for queue in self._queues:
+            queue._is_linked(self, None)
+
+    def block(self, task: Task) -> None:
+        """Let another task wait until this one is done; the converse of `require`."""
+        if not isinstance(task, Task):
+            message = f"a task can block tasks only, not {shorten(task)}"
+            raise TypeError(message)
+        task.require(self)
+
+    def then(self, *task_or_func: Any, **options: Any) -> Task:
+        """Have something done after this task.
+
+        Parameters
+        ----------
+        *task_or_func
+            A task, or `[name,] func` to make one of.
+        **options
+            Further parameters of the new task.
+
+        Returns
+        -------
+        Task
+            The later task, so that chains read from left to right.
+
+        Examples
+        --------
+        >>> last = Task("first", lambda: 1).then("second", lambda: 2).then(lambda: 3)
+        >>> last.make(), last()
+        (True, 3)
+        """
+        first, *rest = task_or_func or (None,)
+        if isinstance(first, Task):
+            if rest or options:
+                message = "then(task) takes no further arguments: the task has its own"
+                raise TypeError(message)
+            later = first
+        else:
+            later = type(self)(*task_or_func, **options)
+        later.require(self)
+        return later
+
+    def isblocked(self) -> bool:
+        """Say whether some prerequisite is not DONE; a failed one blocks until it is repaired."""
+        return self._missing > 0
+
+    def blockers(self) -> Iterator[Task]:
+        """Yield the prerequisites that are not DONE."""
+        for task in self.required:
+            if task.fsm_state != "DONE":
+                yield task
+
+    # -- arguments ---------------------------------------------------------------------------
+
+    @property
+    def func_args(self) -> tuple[Any, ...]:
+        """The positional arguments; setting them changes the prerequisites with them."""
+        return self._args
+
+    @func_args.setter
+    def func_args(self, args: Iterable[Any]) -> None:
+        self._set_arguments(tuple(args), self._kwargs or {})
+
+    @property
+    def func_kwargs(self) -> dict[str, Any]:
+        """The keyword arguments; setting them changes the prerequisites with them."""
+        if self._kwargs is None:
+            self._kwargs = {}
+        return self._kwargs
+
+    @func_kwargs.setter
+    def func_kwargs(self, kwargs: Mapping[str, Any]) -> None:
+        self._set_arguments(self._args, dict(kwargs))
+
+    def _set_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take new arguments; the tasks among them become prerequisites, those gone no longer."""
+        found = tasks_among((args, kwargs))
+        if found or self._inputs:
+            with GRAPH_LOCK:
+                before = self._inputs or {}
+                lasting = {task: before.get(task, task in self._required) for task in found}
+                linked: list[Task] = []
+                try:
+                    for task in found:
+                        if task not in self._required:
+                            self._require(task)
+                            linked.append(task)
+                except FSMError:
+                    for task in linked:
+                        self._release(task)
+                    raise
+                for task, is_lasting in before.items():
+                    if task not in found and not is_lasting:
+                        self._release(task)
+                self._inputs = lasting or None
+        self._args, self._kwargs = args, kwargs or None
+
+    def _invoke(self) -> Any:
+        """Call the function with its arguments."""
+        func, args, kwargs = self.func, self._args, self._kwargs
+        if func is None:
+            message = f"{self._fsm_called()} has no function: give it one by repair(), or call()"
+            raise TaskError(message, self)
+        if self._inputs:
+            args, kwargs = with_results((args, kwargs or {}))
+        if kwargs:
+            value = func(*args, **kwargs)
+        elif args:
+            value = func(*args)
+        else:
+            value = func()
+        refuses = self._options.cancel_on_result
+        if refuses is not None and refuses(value):
+            message = f"{self._fsm_called()}: its result asks for cancellation"
+            raise CancellationError(message, self)
+        return value
+
+    # -- running -----------------------------------------------------------------------------
+
+    def _begin(self) -> Attempt:
+        """Start an attempt; the lock of the graph is held."""
+        attempt = Attempt(self, self._attempt)
+        self._fsm_move("dispatch")
+        previous, self._attempt = self._attempt, attempt
+        if previous is not None and previous.automatic < 0:  # asked for by `retries`
+            attempt.automatic = -previous.automatic
+        return attempt
+
+    def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
+        """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
+        if attempt is not self._attempt or self.fsm_state != "RUNNING":
+            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+            return False
+        if attempt._runstate is not None and attempt._runstate.cancelled:
+            self._fsm_move("cancel", {"because": "asked to stop"})
+        elif error is None:
+            self._value = value
+            self._fsm_move("done")
+        elif isinstance(error, KeyboardInterrupt):
+            self._fsm_move("cancel", {"because": "interrupted"})
+        else:
+            attempt._error = self._error = error
+            if isinstance(error, CancellationError) or self._options.cancel_on_exception:
+                self._fsm_move("cancel", {"because": _said(error)})
+            else:
+                self._fsm_move("except")
+        return True
+
+    def _try_again(self, attempt: Attempt) -> float | None:
+        """Make a failed task pending again if it may retry; return the delay in seconds."""
+        options = self._options
+        if self.fsm_state != "FAILED" or attempt.automatic >= options.retries:
+            return None
+        attempt.automatic = -(attempt.automatic + 1)  # noted for the next attempt
+        delay = options.retry_delay
+        seconds = delay(attempt.number) if callable(delay) else delay
+        self._fsm_move("retry", {"because": "retries"})
+        return max(0.0, float(seconds))
+
+    def dispatch(self) -> None:
+        """Run the task now, in this thread.
+
+        What the function raises leaves the task FAILED and is kept; only `KeyboardInterrupt` and
+        `SystemExit` go on to the caller, once the task is settled.
+
+        Raises
+        ------
+        BlockedError
+            If a prerequisite is not done. An aborted one aborts this task.
+        FSMError
+            If the state does not allow it.
+        """
+        with self._fsm_lock:
+            self._refuse_if_blocked()
+            attempt = self._begin()
+        self._perform(attempt)
+
+    def _refuse_if_blocked(self) -> None:
+        if self._missing and self.fsm_event_is_allowed("dispatch"):
+            blocker = next(self.blockers())
+            if self.fsm_state == "PENDING":
+                for task in self._required:
+                    if task.fsm_state == "ABORT":
+                        self._fsm_move("abort", {"because": "a prerequisite is aborted"})
+                        blocker = task
+                        break
+            raise _blocked(self, blocker)
+
+    def _perform(self, attempt: Attempt) -> None:
+        """Make an attempt in this thread, and those that `retries` asks for."""
+        with capturing():
+            while True:
+                self._fsm_after()
+                interruption = attempt_here(attempt)
+                with GRAPH_LOCK:
+                    delay = self._try_again(attempt)
+                self._fsm_after()
+                if interruption is not None:
+                    raise interruption
+                if delay is None:
+                    return
+                if delay:
+                    RunState().sleep(delay)
+                with GRAPH_LOCK:
+                    if self.fsm_state != "PENDING" or self._missing:
+                        return  # somebody cancelled, took or changed it meanwhile
+                    attempt = self._begin()
+
+    def bg(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> threading.Thread:
+        """Run the task now, in a thread of its own.
+
+        Parameters
+        ----------
+        func : callable, optional
+            Becomes the task's function, with the further arguments as its own.
+
+        Returns
+        -------
+        threading.Thread
+            Already started.
+
+        Raises
+        ------
+        BlockedError
+            If a prerequisite is not done.
+        FSMError
+            If the state does not allow it.
+        """
+        with self._fsm_lock:
+            self._refuse_if_blocked()
+            if func is None or self.fsm_state == "PENDING":
+                self._fsm_move("queue")
+            if func is not None:
+                self._give(func, args, kwargs)
+        self._fsm_after()
+        thread = threading.Thread(target=self._run_queued, name=f"task {self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or none at all (Pyodide)
+            with self._fsm_lock:
+                self._error = error
+                self._fsm_move("error")
+            self._fsm_after()
+            raise
+        return thread
+
+    def _run_queued(self) -> None:
+        """Run a task that was queued for this thread, unless it was cancelled meanwhile."""
+        with GRAPH_LOCK:
+            if self.fsm_state != "QUEUED":
+                return
+            attempt = self._begin()
+        try:
+            self._perform(attempt)
+        except (KeyboardInterrupt, SystemExit):
+            return  # settled; a thread has no caller to tell
+
+    def call(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Run a function as this task, now, and return what it returns.
+
+        Raises
+        ------
+        BlockedError
+            If a prerequisite is not done.
+        FSMError
+            If the state does not allow it.
+        Exception
+            What the function raised.
+        """
+        with self._fsm_lock:
+            self._refuse_if_blocked()
+            self._fsm_target("dispatch")
+            if func is not None:
+                self._give(func, args, kwargs)
+            attempt = self._begin()
+        self._perform(attempt)
+        return self.result()
+
+    def _give(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not callable(func):
+            message = f"a task's function must be callable, not {shorten(func)}"
+            raise TypeError(message)
+        self.func = func
+        self._set_arguments(args, kwargs)
+
+    def callif(self) -> Any:
+        """Run the task unless it is completed, and return its result or raise its error."""
+        if not self.iscompleted():
+            self.dispatch()
+        return self.result()
+
+    def run(self) -> Any:
+        """Call the function whatever the state and whatever blocks the task.
+
+        Returns
+        -------
+        object
+            What the function returned, or None if it raised.
+
+        Notes
+        -----
+        You usually want `dispatch` or `make`. A task that is RUNNING, ABORT or in PREPARE is
+        called without a step of its machine: then what the function raises is raised.
+        """
+        with self._fsm_lock:
+            for event in ("retry", "invalidate"):
+                if self.fsm_event_is_allowed(event):
+                    self._fsm_move(event)
+            attempt = self._begin() if self.fsm_event_is_allowed("dispatch") else None
+        if attempt is None:
+            return self._invoke()
+        self._perform(attempt)
+        return self._value if self.fsm_state == "DONE" else None
+
+    def make(self, *, fail_fast: bool = False) -> bool:
+        """Complete this task and all that it requires; say whether it is completed."""
+        from taskqueue_nb.making import make_now  # noqa: PLC0415 - making is a layer above
+
+        make_now(self, fail_fast=fail_fast)
+        return self.iscompleted()
+
+    # -- the outcome -------------------------------------------------------------------------
+
+    @property
+    def result(self) -> Result:
+        """The result of the current attempt, or of the one to come: `task.result()` waits."""
+        with GRAPH_LOCK:
+            result = self._result
+            if result is None:
+                result = self._result = Result(self.name)
+                result._on_cancel = self.cancel
+        self._settle_result()
+        return result
+
+    def _settle_result(self) -> None:
+        """Tell whoever waits, once the task has come to rest."""
+        with GRAPH_LOCK:
+            result, state = self._result, self.fsm_state
+            if state == "RUNNING" and self._attempt is not None and self._attempt.asked_to_stop:
+                state = "CANCELLED"  # whatever it answers will be dropped
+            if result is None or state not in SETTLED or not result.claim():
+                return
+            value, error = self._value, self._error
+        if state == "DONE":
+            result.deliver(value)
+        elif state == "FAILED":
+            result.deliver(None, error or TaskError(f"{self._fsm_called()} failed", self))
+        elif state == "CANCELLED":
+            result.deliver(None, CancellationError(f"{self._fsm_called()} was cancelled", self))
+        else:
+            result.deliver(None, TaskError(f"{self._fsm_called()} was aborted", self))
+
+    def __call__(self) -> Any:
+        """Wait for the result, or raise what the function raised."""
+        return self.result()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the result in a coroutine."""
+        return self.result.__await__()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the task is complete, however it ends; say whether it is."""
+        return self.result.join(timeout)
+
+    def notify(self, callback: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call something once the task is complete, at once if it is already.
+
+        Parameters
+        ----------
+        callback : callable
+            Called as `callback(task)`, or, with further arguments, as `callback(*args, **kwargs)`.
+        *args, **kwargs
+            Its arguments.
+        """
+        if args or kwargs:
+            self.result.notify(callback, *args, **kwargs)
+        else:
+            self.result.notify(callback, self)
+
+    @property
+    def value(self) -> Any:
+        """What the function returned, without waiting.
+
+        Raises
+        ------
+        TaskError
+            If the task is not DONE.
+        """
+        if self.fsm_state != "DONE":
+            message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
+            raise TaskError(message, self)
+        return self._value
+
+    @property
+    def exception(self) -> BaseException | None:
+        """Why the task is FAILED, without waiting; None in any other state."""
+        return self._error if self.fsm_state == "FAILED" else None
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every call of the function, oldest first."""
+        attempts = []
+        attempt = self._attempt
+        while attempt is not None:
+            attempts.append(attempt)
+            attempt = attempt._previous
+        return attempts[::-1]
+
+    @property
+    def output(self) -> str:
+        """What the last attempt printed."""
+        return "" if self._attempt is None else self._attempt.output
+
+    @property
+    def runstate(self) -> RunState:
+        """The request to stop that concerns the present attempt."""
+        attempt: Attempt | None = CURRENT.get()
+        if attempt is None or attempt.task is not self:
+            attempt = self._attempt
+        return RunState(self.name) if attempt is None else attempt.runstate
+
+    def progress(self, done: float, total: float) -> None:
+        """Report from inside the function how much is done, of how much."""
+        attempt: Attempt | None = CURRENT.get()
+        if attempt is None or attempt.task is not self:
+            message = f"{self._fsm_called()} does not run here: progress is reported from inside"
+            raise TaskError(message, self)
+        attempt.progressed = (done, total)
+        for queue in self._queues:
+            queue._is_changed()
+
+    @property
+    def progressed(self) -> tuple[float, float] | None:
+        """What the present attempt last reported: how much is done, of how much."""
+        return None if self._attempt is None else self._attempt.progressed
+
+    # -- mending -----------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Give the task up; it can be retried.
+
+        One that has not started is CANCELLED at once. One that runs is asked to stop: it is
+        CANCELLED when its function ends, and what that returns is dropped.
+
+        Raises
+        ------
+        FSMError
+            If it is completed.
+        """
+        from taskqueue_nb.repair import cancel  # noqa: PLC0415 - mending is a layer above
+
+        cancel(self)
+
+    def retry(self) -> tuple[Task, ...]:
+        """Make a failed or cancelled task pending again, with the dependents that fell with it.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again.
+
+        Raises
+        ------
+        FSMError
+            If it is neither failed nor cancelled; then nothing has changed.
+        """
+        from taskqueue_nb.repair import retry  # noqa: PLC0415 - mending is a layer above
+
+        return retry(self)
+
+    def repair(
+        self,
+        func: Callable[..., Any] | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Task, ...]:
+        """Give the task new code or arguments, then retry it; see `TaskQueue.repair`."""
+        from taskqueue_nb.repair import repair  # noqa: PLC0415 - mending is a layer above
+
+        return repair(self, func, args, kwargs)
+
+    def supply(self, value: Any) -> tuple[Task, ...]:
+        """Use a value as the result: the task is DONE with it; see `TaskQueue.supply`."""
+        from taskqueue_nb.repair import supply  # noqa: PLC0415 - mending is a layer above
+
+        return supply(self, value)
+
+    def invalidate(self) -> tuple[Task, ...]:
+        """Have a DONE task, and all DONE tasks behind it, run again; see `TaskQueue.invalidate`."""
+        from taskqueue_nb.repair import invalidate  # noqa: PLC0415 - mending is a layer above
+
+        return invalidate(self)
+
+    # -- the picture -------------------------------------------------------------------------
+
+    def as_dot(self, name: str | None = None, **options: Any) -> str:
+        """Return the DOT of this task; the options are those of `tasks_as_dot`."""
+        return self.tasks_as_dot([self], name, **options)
+
+    def as_svg(self, name: str | None = None, **options: Any) -> str:
+        """Return a picture of this task as SVG; the options are those of `tasks_as_dot`."""
+        return self.tasks_as_svg([self], name, **options)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from taskqueue_nb.reprs import mimebundle  # noqa: PLC0415 - reprs is a layer above
+
+        return mimebundle(self, include, exclude)
+
+
+def _named(name: Any, func: Any) -> tuple[str, Callable[..., Any] | None]:
+    """Sort out the ways to give a name and a function."""
+    if name is not None and not isinstance(name, str):
+        if func is not None or not callable(name):
+            message = f"a task's name is a text, not {shorten(name)}"
+            raise TypeError(message)
+        name, func = None, name
+    if name is None:
+        name = "task" if func is None else func_name(func)
+    return name, func
+
+
+def func_name(func: Any) -> str:
+    """Return what a function is called, whatever kind of callable it is."""
+    while type(func).__name__ == "partial" and hasattr(func, "func"):
+        func = func.func
+    try:
+        name = func.__name__
+    except Exception:  # noqa: BLE001 - a foreign `__getattr__` may raise anything
+        name = None
+    return name if isinstance(name, str) else type(func).__name__
+
+
+def _plain_repr(func: object) -> bool:
+    """Say whether a repr is Python's own, so that it neither raises nor fills the page."""
+    return func is None or type(func).__repr__ in _PLAIN_REPRS
+
+
+_PLAIN_REPRS: Final = frozenset(
+    {type(len).__repr__, type(func_name).__repr__, type.__repr__, object.__repr__}
+)
+
+
+def _print_step(task: Task, step: FSMTransitionEvent) -> None:
+    name = task.name if task.name.isprintable() else repr(task.name)
+    print(f"{name} {step.old_state}->{step.event}->{step.new_state}")  # noqa: T201 - asked for
+
+
+def _blocked(task: Task, blocker: Task) -> BlockedError:
+    message = f"{task._fsm_called()} is blocked by {shorten(blocker.name)}, {blocker.fsm_state}"
+    return BlockedError(message, task, blocker)
+
+
+def attempt_here(attempt: Attempt) -> BaseException | None:
+    """Make an attempt in this thread and settle it; return an interruption that must go on."""
+    task = attempt.task
+    outer = CURRENT.get()
+    value = error = None
+    try:
+        CURRENT.set(attempt)
+        timeout = task._options.timeout
+        value = task._invoke() if timeout is None else _invoke_within(attempt, timeout)
+    except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
+        error = without_our_frames(raised)
+    finally:
+        CURRENT.set(outer)
+    with GRAPH_LOCK:
+        task._settle(attempt, value, error)
+    if isinstance(error, TimeoutError):
+        attempt.runstate.cancel()  # it may go on, in its thread
+    return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def without_our_frames(error: BaseException) -> BaseException:
+    """Let a traceback begin where the user's code does."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
+
+
+def _invoke_within(attempt: Attempt, seconds: float) -> Any:
+    """Call the function in a thread, and give it up after a time.
+
+    A thread cannot be killed: a function that is given up goes on, is asked to stop, and its
+    answer is dropped.
+    """
+    from contextvars import copy_context  # noqa: PLC0415 - only limited tasks need it
+
+    outcome = Result(attempt.task.name)
+    context = copy_context()
+
+    def work() -> None:
+        try:
+            value = context.run(attempt.task._invoke)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            outcome.settle(error=error)
+        else:
+            outcome.settle(value)
+        if attempt.asked_to_stop:
+            error = outcome.exception()
+            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+
+    threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
+    if not outcome.join(seconds):
+        message = f"no answer within {seconds:g} s; the function was asked to stop"
+        raise TimeoutError(message)
+    return outcome.result()
+
+
+# -- tasks among arguments ---------------------------------------------------------------------
+
+_CONTAINERS: Final = (list, tuple, dict)
+
+
+def _parts(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _is_container(value: object) -> bool:
+    kind = type(value)
+    return kind in _CONTAINERS or (isinstance(value, tuple) and hasattr(kind, "_make"))
+
+
+def tasks_among(arguments: Any) -> dict[Task, None]:
+    """Find the tasks in nested lists, tuples and dicts, in the order of their appearance."""
+    found: dict[Task, None] = {}
+    seen: set[int] = set()
+    due = [arguments]
+    while due:
+        value = due.pop()
+        if isinstance(value, Task):
+            found[value] = None
+        elif _is_container(value) and id(value) not in seen:
+            seen.add(id(value))
+            parts = list(_parts(value))
+            if any(issubclass(kind, (Task, *_CONTAINERS)) for kind in set(map(type, parts))):
+                due.extend(reversed(parts))
+    return found
+
+
+def with_results(arguments: Any) -> Any:
+    """Copy nested lists, tuples and dicts with each task replaced by its result.
+
+    Raises
+    ------
+    ValueError
+        If a container that holds tasks contains itself.
+    """
+    ready: dict[int, Any] = {}
+    open_ones: set[int] = set()
+    due = [arguments]
+    while due:
+        container = due[-1]
+        inner = [p for p in _parts(container) if _is_container(p) and id(p) not in ready]
+        if inner:
+            if any(id(part) in open_ones for part in inner):
+                message = "an argument contains itself: tasks in it cannot be replaced"
+                raise ValueError(message)
+            open_ones.add(id(container))
+            due.extend(inner)
+            continue
+        ready[id(container)] = _rebuilt(container, ready)
+        due.pop()
+    return ready[id(arguments)]
+
+
+def _rebuilt(container: Any, ready: dict[int, Any]) -> Any:
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Task):
+            return value.value
+        return ready.get(id(value), value) if _is_container(value) else value
+
+    if isinstance(container, dict):
+        return {key: replaced(value) for key, value in container.items()}
+    values = [replaced(value) for value in container]
+    kind = type(container)
+    if kind in (list, tuple):
+        return kind(values)
+    return kind._make(values)
+
+
+# -- functions that build tasks ----------------------------------------------------------------
+
+
+class TaskFunction(Generic[P, R]):
+    """A function that, when called, gives a task that will call the plain one.
+
+    Attributes
+    ----------
+    func : callable
+        The plain function.
+    """
+
+    def __init__(self, func: Callable[P, R], options: Mapping[str, Any]) -> None:
+        from functools import update_wrapper  # noqa: PLC0415 - kept beside its one use
+
+        update_wrapper(self, func)
+        self.func = func
+        self._options = dict(options)
+        self._name = self._options.pop("name", None)
+        self._signature: Any = None
+
+    def __repr__(self) -> str:
+        return f"<task function {func_name(self.func)}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Make a task; arguments that do not fit the function raise TypeError here already."""
+        return self._make(self._name, args, kwargs, {})
+
+    def _make(
+        self, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], more: dict[str, Any]
+    ) -> Task:
+        self._check(args, kwargs)
+        options = {**self._options, **more}
+        return Task(name, self.func, func_args=args, func_kwargs=kwargs, **options)
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._signature is None:
+            self._signature = signature_of(self.func) or False
+        if self._signature:
+            check_call(self.func, args, kwargs, self._signature)
+
+    def options(self, **options: Any) -> TaskFunction[P, R]:
+        """Return a variant whose tasks have other options: `name`, `group`, `retries`, ...
+
+        Raises
+        ------
+        TypeError
+            If there is no such option.
+        """
+        unknown = set(options) - _TASK_OPTIONS
+        if unknown:
+            message = f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_TASK_OPTIONS))}"
+            raise TypeError(message)
+        known = {"name": self._name, **self._options} if self._name else self._options
+        return type(self)(self.func, {**known, **options})
+
+    def map(self, *items: Iterable[Any], **kwargs: Any) -> list[Task]:
+        """Make one task per item, all in one group.
+
+        Parameters
+        ----------
+        *items : iterables
+            Each gives one positional argument, as with the builtin `map`; the shortest decides.
+        **kwargs
+            The same for every task.
+
+        Returns
+        -------
+        list of Task
+            In the order of the items, named after the function and the item.
+
+        Examples
+        --------
+        >>> @task
+        ... def double(number):
+        ...     return 2 * number
+        >>> [one.name for one in double.map([3, 4])]
+        ['double[3]', 'double[4]']
+        """
+        stem = self._name or func_name(self.func)
+        more = {"group": self._options.get("group") or stem}
+        return [
+            self._make(f"{stem}[{_item_name(args[0], index)}]", args, kwargs, more)
+            for index, args in enumerate(zip(*items, strict=False))
+        ]
+
+
+_ITEM_NAME: Final = 30  # characters of an item that become part of a name
+
+
+def _item_name(item: object, index: int) -> str:
+    """Return a short word for one of the items that a function is mapped over."""
+    if isinstance(item, Task):
+        return item.name
+    if isinstance(item, (str, int, float, bool)) and len(word := str(item)) <= _ITEM_NAME:
+        return word
+    return str(index)
+
+
+_TASK_OPTIONS: Final = frozenset(
+    {"name", "state", "track", "lock", *_Options._fields}
+)
+
+
+@overload
+def task(func: Callable[P, R]) -> TaskFunction[P, R]: ...
+
+
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+
+def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Turn a function into one that builds tasks.
+
+    Parameters
+    ----------
+    func : callable
+        The function.
+    **options
+        Parameters of each of its tasks: `@task(retries=2)`.
+
+    Returns
+    -------
+    TaskFunction
+        `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
+        `f.map(items)` makes one task per item.
+
+    Examples
+    --------
+    >>> @task
+    ... def add(a, b):
+    ...     return a + b
+    >>> total = add(add(1, 2), 3)
+    >>> total.make(), total()
+    (True, 6)
+    """
+    unknown = set(options) - _TASK_OPTIONS
+    if unknown:
+        message = f"@task has no option {', '.join(sorted(unknown))}"
+        raise TypeError(message)
+    if func is None:
+        return lambda function: TaskFunction(function, options)
+    if not callable(func):
+        message = f"@task is put on a function, not on {shorten(func)}"
+        raise TypeError(message)
+    return TaskFunction(func, options)
+
+
+def signature_of(func: Callable[..., Any]) -> Any:
+    """Return a function's signature; None for a builtin that does not tell."""
+    import inspect  # noqa: PLC0415 - costs a fifth of our import time
+
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError):
+        return None
+
+
+def check_call(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], signature: Any = None
+) -> None:
+    """Refuse arguments that do not fit a function's signature.
+
+    Raises
+    ------
+    TypeError
+        With a sentence that names the function and shows its signature.
+    """
+    signature = signature or signature_of(func)
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            message = f"{func_name(func)}{signature} cannot be called so: {error}"
+            raise TypeError(message) from None

@@ -1,0 +1,874 @@
+"""`TaskQueue`: tasks and the loop that runs those that are ready."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from taskqueue_nb import repair
+from taskqueue_nb.capture import capturing
+from taskqueue_nb.executors import Place, Places, check_executor
+from taskqueue_nb.graph import closure, order
+from taskqueue_nb.runstate import CURRENT, RunState
+from taskqueue_nb.task import (
+    ACTIVE,
+    FSM_TRANSITIONS,
+    GRAPH_LOCK,
+    Attempt,
+    Task,
+    TaskError,
+    attempt_here,
+)
+
+if TYPE_CHECKING:
+    from taskqueue_nb.widget import TaskGraph
+
+_POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
+
+
+class _Run:
+    """One pass of the loop: what it may do, and what came back from elsewhere."""
+
+    def __init__(
+        self,
+        executor: Any = None,
+        runstate: RunState | None = None,
+        *,
+        once: bool = False,
+        fail_fast: bool = False,
+        background: bool = False,
+        stepping: bool = False,
+    ) -> None:
+        check_executor(executor)
+        self.threads = executor if isinstance(executor, int) else 0
+        self.executor = None if self.threads else executor
+        self.runstate = runstate
+        self.left = 1 if once else -1  # how many tasks it may still start; negative: any number
+        self.fail_fast = fail_fast
+        self.background = background
+        self.stepping = stepping
+        self.stopped = False
+        self.in_flight = 0  # tasks that are at an executor
+        self.finished: deque[Task] = deque()  # those that came back, not yet yielded
+        self.places = Places()
+        self.ended = threading.Event()
+        self.failure: BaseException | None = None
+
+
+class TaskQueue:
+    """Tasks, and the loop that runs those that are ready.
+
+    Parameters
+    ----------
+    *tasks : Task
+        What to run. What they require is not added; see `TaskQueue.of`.
+    run_dependent_tasks : bool
+        Whether the dependents of a task that is done are added as it completes.
+    name : str, optional
+        A title for the picture.
+    executor : optional
+        Where tasks run unless `run` or `start` says otherwise: None is the caller's thread, a
+        number is that many threads; or a `concurrent.futures.Executor`, an object with `defer`,
+        or a callable that takes a function. A task's own executor wins.
+
+    Raises
+    ------
+    TypeError
+        If something is no task, or the executor nothing that could run one.
+
+    Examples
+    --------
+    >>> load = Task("load", lambda: [3, 4])
+    >>> total = Task("total", sum, func_args=(load,))
+    >>> queue = TaskQueue(load, total)
+    >>> [task.name for task in queue.run()]
+    ['load', 'total']
+    >>> total()
+    7
+    """
+
+    def __init__(
+        self,
+        *tasks: Task,
+        run_dependent_tasks: bool = False,
+        name: str | None = None,
+        executor: Any = None,
+    ) -> None:
+        check_executor(executor)
+        self.name = name
+        self.run_dependent_tasks = run_dependent_tasks
+        self.executor = executor
+        self._tasks: dict[Task, None] = {}
+        self._outside: set[Task] = set()  # prerequisites of ours that are not ours
+        self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
+        self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
+        self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
+        self._ticket = itertools.count()
+        self._active = 0  # of ours and of `_outside`, how many are queued or running
+        self._changed = threading.Condition(GRAPH_LOCK)  # type: ignore[arg-type]  # an RLock will do
+        self._idle = 0  # workers that wait for it
+        self._self = (self,)  # shared by all tasks that are in no other queue
+        self._watchers: tuple[Callable[[], object], ...] = ()
+        self._structure = 0
+        self._held = False
+        self._runs: list[_Run] = []
+        self._background: _Run | None = None
+        self._last_options: dict[str, Any] = {}
+        self.add(*tasks)
+
+    @classmethod
+    def of(cls, *targets: Task, **options: Any) -> TaskQueue:
+        """Make a queue of tasks and of all that they require, those first.
+
+        Parameters
+        ----------
+        *targets : Task
+            What is to be had in the end.
+        **options
+            Those of `TaskQueue`.
+        """
+        repair.check_tasks(targets)
+        with GRAPH_LOCK:
+            needed = closure(targets, lambda task: task._required)
+            ordered = order({task: task._required for task in reversed(needed)})
+        return cls(*ordered, **options)
+
+    # -- what is in it -----------------------------------------------------------------------
+
+    def add(self, *tasks: Task) -> None:
+        """Add tasks; one that is there already stays where it is.
+
+        Raises
+        ------
+        TypeError
+            If something is no task; then none is added.
+        """
+        repair.check_tasks(tasks)
+        with GRAPH_LOCK:
+            for task in tasks:
+                if task not in self._tasks:
+                    self._add(task)
+            self._structure += 1
+            self._is_changed()
+            self._wake()
+
+    def _add(self, task: Task) -> None:
+        self._tasks[task] = None
+        if task in self._outside:
+            self._outside.discard(task)
+        else:
+            self._hear(task)
+        for prerequisite in task._required:
+            if prerequisite not in self._tasks and prerequisite not in self._outside:
+                self._outside.add(prerequisite)
+                self._hear(prerequisite)
+        if not task._missing and task.fsm_state == "PENDING":
+            self._ready.append(task)
+
+    def _hear(self, task: Task) -> None:
+        """Have a task tell this queue of its steps."""
+        task._queues = (*task._queues, self) if task._queues else self._self
+        if task.fsm_state in ACTIVE:
+            self._active += 1
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, in the order in which they were added."""
+        return tuple(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._tasks
+
+    def __bool__(self) -> bool:
+        """Be true, empty or not: a queue is a thing, not a number of tasks."""
+        return True
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f"{self.name!r}: "
+        states = ", ".join(f"{count} {state}" for state, count in self.counts().items())
+        return f"<{type(self).__name__} {name}{states or 'empty'}>"
+
+    @property
+    def structure(self) -> int:
+        """A number that grows when tasks are added or requirements among them change."""
+        return self._structure
+
+    def counts(self) -> dict[str, int]:
+        """Count the tasks by state, in the order of the states' lives."""
+        found = Counter(task.fsm_state for task in self.tasks)
+        return {state: found[state] for state in FSM_TRANSITIONS if found[state]}
+
+    def causes(self) -> dict[Task, tuple[Task, ...]]:
+        """Tell what is blocked by what.
+
+        Returns
+        -------
+        dict
+            Each task that failed, was cancelled or aborted by itself, with the tasks of this queue
+            that wait for it, directly or through others.
+        """
+        with GRAPH_LOCK:
+            causes = [
+                task
+                for task in self._tasks
+                if task.fsm_state in ("FAILED", "CANCELLED", "ABORT")
+                and not repair.fell_with(task)
+            ]
+            return {
+                cause: tuple(
+                    task
+                    for task in closure(cause._blocking, lambda t: t._blocking)
+                    if task in self._tasks and task.fsm_state not in ("DONE", "RUNNING")
+                )
+                for cause in causes
+            }
+
+    # -- what tasks tell us; always under the lock of the graph ------------------------------
+
+    def _has_moved(self, task: Task, old: str, new: str) -> None:
+        if new in ACTIVE:
+            if old not in ACTIVE:
+                self._active += 1
+        else:
+            if old in ACTIVE:
+                self._active -= 1
+            if new == "PENDING":
+                if not task._missing and task in self._tasks:
+                    self._ready.append(task)
+            elif new == "DONE" and self.run_dependent_tasks and task in self._tasks:
+                for dependent in task._blocking:
+                    if dependent not in self._tasks:
+                        self._add(dependent)
+                        self._structure += 1
+            if self._idle and old not in ACTIVE:
+                self._changed.notify_all()
+        for watcher in self._watchers:
+            watcher()
+
+    def _is_ready(self, task: Task) -> None:
+        if task in self._tasks:
+            self._ready.append(task)
+
+    def _is_linked(self, task: Task, prerequisite: Task | None) -> None:
+        if task in self._tasks:
+            self._structure += 1
+            if prerequisite is not None and prerequisite not in self._tasks | self._outside:
+                self._outside.add(prerequisite)
+                self._hear(prerequisite)
+            self._is_changed()
+
+    def _is_changed(self) -> None:
+        for watcher in self._watchers:
+            watcher()
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._changed.notify_all()
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have something called after every change of the tasks, their graph or a run.
+
+        Parameters
+        ----------
+        callback : callable
+            Called as `callback()` in whatever thread, under the lock of the graph: it must return
+            at once, take no lock and raise nothing. Set a flag, and look at the queue later.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        with GRAPH_LOCK:
+            self._watchers = (*self._watchers, callback)
+
+        def stop() -> None:
+            with GRAPH_LOCK:
+                self._watchers = tuple(w for w in self._watchers if w is not callback)
+
+        return stop
+
+    # -- running -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        runstate: RunState | None = None,
+        once: bool = False,  # noqa: FBT001, FBT002 - the seed family's positional parameter
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
+    ) -> Iterator[Task]:
+        """Run what is ready until nothing is, and yield each task as it completes.
+
+        Parameters
+        ----------
+        runstate : RunState, optional
+            Ends the run early: `runstate.cancel()`.
+        once : bool
+            Whether to end after one task.
+        executor : optional
+            Where tasks run; by default the queue's. See `TaskQueue`.
+        fail_fast : bool
+            Whether to start nothing more once a task ends in a state that is not DONE.
+
+        Yields
+        ------
+        Task
+            Each task that ran: DONE, FAILED or CANCELLED.
+
+        Notes
+        -----
+        A task whose prerequisite failed stays PENDING until that is repaired; all others run. On a
+        held queue a foreground run ends. The generator may be left at any time: what runs is
+        finished, nothing more is started. A keyboard interrupt cancels what runs.
+        """
+        chosen = self.executor if executor is None else executor
+        return self._foreground(_Run(chosen, runstate, once=once, fail_fast=fail_fast))
+
+    def start(
+        self,
+        runstate: RunState | None = None,
+        once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
+    ) -> TaskQueue:
+        """Run what is ready in the background, and return at once.
+
+        The parameters are those of `run`. What tasks print is kept with them and shown nowhere
+        else.
+
+        Returns
+        -------
+        TaskQueue
+            This queue: `queue.start().wait()`.
+
+        Raises
+        ------
+        TaskError
+            If it is running in the background already.
+        """
+        options = {"runstate": runstate, "once": once, "executor": executor, "fail_fast": fail_fast}
+        chosen = self.executor if executor is None else executor
+        run = _Run(chosen, runstate, once=once, fail_fast=fail_fast, background=True)
+        with GRAPH_LOCK:
+            if self._background is not None:
+                message = "the queue is running already; wait() for it or stop() it first"
+                raise TaskError(message)
+            self._background = run
+            self._last_options = {**options, "runstate": None, "once": False}
+        try:
+            self._start_workers(run, lambda _: None)
+        except BaseException:
+            with GRAPH_LOCK:
+                self._background = None
+            raise
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the background run has ended.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            How long to wait at most, in seconds.
+
+        Returns
+        -------
+        bool
+            Whether it has.
+        """
+        run = self._background
+        return run is None or run.ended.wait(timeout)
+
+    def stop(self, *, cancel: bool = False) -> None:
+        """Start nothing more; what runs is finished.
+
+        Parameters
+        ----------
+        cancel : bool
+            Whether to ask what runs to stop, too.
+        """
+        with GRAPH_LOCK:
+            for run in self._runs:
+                run.stopped = True
+            self._wake()
+            running = [task for task in self._tasks if task.fsm_state in ACTIVE] if cancel else []
+            self._is_changed()
+        repair.cancel(*running)
+
+    def step(self) -> Task | None:
+        """Run exactly one task in the caller's thread, also on a held queue.
+
+        Returns
+        -------
+        Task or None
+            The task; None if none is ready.
+        """
+        return next(self._foreground(_Run(once=True, stepping=True)), None)
+
+    def hold(self) -> None:
+        """Start nothing new until `resume`; a foreground run ends."""
+        with GRAPH_LOCK:
+            self._held = True
+            self._wake()
+            self._is_changed()
+
+    def resume(self) -> None:
+        """Carry on after `hold`."""
+        with GRAPH_LOCK:
+            self._held = False
+            self._wake()
+            self._is_changed()
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing new is started for the time being."""
+        return self._held
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return bool(self._runs)
+
+    def _foreground(self, run: _Run) -> Iterator[Task]:
+        if run.threads:
+            yield from self._with_workers(run)
+            return
+        self._enter(run)
+        try:
+            with capturing():
+                yield from self._work(run)
+        finally:
+            self._leave(run)
+
+    def _with_workers(self, run: _Run) -> Iterator[Task]:
+        """Yield what a number of threads complete."""
+        completed: SimpleQueue[Task | None] = SimpleQueue()
+        self._start_workers(run, completed.put)
+        try:
+            while (task := completed.get()) is not None:
+                yield task
+        except GeneratorExit:
+            self._end(run)
+            run.ended.wait()
+            raise
+        except BaseException:
+            self._end(run)
+            self._interrupt()
+            raise
+        if run.failure is not None:
+            raise run.failure
+
+    def _start_workers(self, run: _Run, tell: Callable[[Task | None], object]) -> None:
+        """Start the threads of a run; `tell` hears each completed task, and None at the end."""
+        count = max(1, run.threads)
+        left = itertools.count(count - 1, -1)
+        stack = ExitStack()
+        stack.enter_context(capturing())
+        self._enter(run)
+
+        def work() -> None:
+            try:
+                for task in self._work(run):
+                    tell(task)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever consumes the run
+                run.failure = error
+                self._end(run)
+            if next(left) == 0:
+                stack.close()
+                self._leave(run)
+                tell(None)
+
+        started = 0
+        try:
+            for number in range(count):
+                name = f"taskqueue_nb worker {number + 1}"
+                threading.Thread(target=work, name=name, daemon=True).start()
+                started += 1
+        except RuntimeError:  # no more threads to be had
+            if not started:
+                stack.close()
+                self._leave(run)
+                raise
+            for _ in range(count - started):
+                next(left)
+
+    def _enter(self, run: _Run) -> None:
+        with GRAPH_LOCK:
+            self._runs.append(run)
+            self._is_changed()
+
+    def _leave(self, run: _Run) -> None:
+        with GRAPH_LOCK:
+            self._runs.remove(run)
+            if self._background is run:
+                self._background = None
+            for place in run.places:
+                self._ready.extend(place.parked)
+            self._wake()
+            self._is_changed()
+        run.places.close()
+        run.ended.set()
+
+    def _end(self, run: _Run) -> None:
+        with GRAPH_LOCK:
+            run.stopped = True
+            self._wake()
+
+    def _work(self, run: _Run) -> Iterator[Task]:
+        """Take, call, settle: the loop of one worker."""
+        attempt: Attempt | None = None
+        take, keep = self._take, run.threads or run.background
+        try:
+            while (found := take(run)) is not None:
+                if found.__class__ is Attempt:
+                    attempt = found
+                    task = attempt.task
+                    if task._fsm_listeners is not None or task._result is not None:
+                        task._fsm_after()
+                    interruption = attempt_here(attempt)
+                    if task.fsm_state != "DONE":
+                        self._look_after(run, attempt)
+                    attempt = None
+                    if task._fsm_listeners is not None or task._result is not None:
+                        task._fsm_after()
+                    if self._idle and not keep:
+                        with GRAPH_LOCK:
+                            self._wake()
+                    if interruption is not None and not keep:
+                        raise interruption
+                    if task.fsm_state != "PENDING":
+                        yield task
+                elif found.fsm_state == "QUEUED":
+                    self._send(run, found)
+                else:
+                    yield found
+        except GeneratorExit:
+            self._end(run)
+            self._await_return(run)
+            raise
+        except BaseException:
+            self._end(run)
+            self._interrupt(attempt)
+            raise
+
+    def _take(self, run: _Run) -> Attempt | Task | None:
+        """Find something to do: an attempt to make, a task to send away, one that has come back.
+
+        Waits as long as something may come; None once nothing will.
+        """
+        ready = self._ready
+        with GRAPH_LOCK:
+            while True:
+                if run.finished:
+                    return run.finished.popleft()
+                open_ = not run.stopped and run.left != 0
+                if open_ and run.runstate is not None and run.runstate.cancelled:
+                    open_, run.stopped = False, True
+                if open_ and (run.stepping or not self._held):
+                    if self._delayed:
+                        self._recall()
+                    while ready:
+                        task = ready.popleft()
+                        if task.fsm_state != "PENDING" or task._missing:
+                            continue
+                        if self._delays and task in self._delays:
+                            continue
+                        executor = task._options.executor
+                        if executor is None:
+                            executor = run.executor
+                        if executor is None:
+                            run.left -= 1
+                            attempt = task._begin()
+                            attempt.echo = not run.background
+                            if ready and self._idle:
+                                self._changed.notify()
+                            return attempt
+                        if (place := run.places.of(executor)).is_full:
+                            place.parked.append(task)
+                            continue
+                        run.left -= 1
+                        run.in_flight += 1
+                        place.in_flight += 1
+                        task._fsm_move("queue")
+                        return task
+                if not self._may_come(run, open_):
+                    self._wake()
+                    return None
+                self._idle += 1
+                try:
+                    self._changed.wait(self._patience(run))
+                finally:
+                    self._idle -= 1
+
+    def _may_come(self, run: _Run, open_: bool) -> bool:
+        """Say whether waiting makes sense."""
+        if run.in_flight or not open_:
+            return run.in_flight > 0
+        if self._held and not run.stepping:
+            # a foreground run could not be resumed by the one thread that it occupies
+            return run.background and bool(self._ready or self._delayed or self._others())
+        return bool(self._delayed) or self._others()
+
+    def _others(self) -> bool:
+        """Say whether tasks run that this thread does not run itself."""
+        mine = CURRENT.get()
+        return self._active > (mine is not None and mine.task in self._tasks)
+
+    def _patience(self, run: _Run) -> float | None:
+        times = [_POLL] if run.runstate is not None else []
+        if self._delayed:
+            times.append(max(0.0, self._delayed[0][0] - monotonic()))
+        return min(times, default=None)
+
+    def _recall(self) -> None:
+        """Make ready what has waited long enough for its retry."""
+        while self._delayed and self._delayed[0][0] <= monotonic():
+            _, _, task = heapq.heappop(self._delayed)
+            if self._delays.pop(task, None) is not None:
+                self._ready.append(task)
+
+    def _look_after(self, run: _Run, attempt: Attempt) -> None:
+        """Retry what asks for it by itself; end a run that must not survive a failure."""
+        task = attempt.task
+        with GRAPH_LOCK:
+            try:
+                delay = task._try_again(attempt)
+            except Exception as error:  # noqa: BLE001 - a user's `retry_delay` may raise
+                task._error, delay = error, None
+            if delay is not None:
+                if delay:
+                    due = monotonic() + delay
+                    self._delays[task] = due
+                    heapq.heappush(self._delayed, (due, next(self._ticket), task))
+                if run.left >= 0:
+                    run.left += 1  # the same task still
+            elif run.fail_fast and task.fsm_state not in ("DONE", "PENDING"):
+                run.stopped = True
+                self._wake()
+
+    def _send(self, run: _Run, task: Task) -> None:
+        """Hand a queued task to its executor."""
+        task._fsm_after()
+        executor = task._options.executor
+        place = run.places.of(run.executor if executor is None else executor)
+
+        def returned(task: Task, attempt: Attempt | None) -> None:
+            if attempt is not None:
+                self._look_after(run, attempt)
+            task._fsm_after()
+            with GRAPH_LOCK:
+                run.in_flight -= 1
+                place.in_flight -= 1
+                if place.parked:
+                    self._ready.appendleft(place.parked.popleft())
+                if task.fsm_state not in ("PENDING", "QUEUED"):
+                    run.finished.append(task)
+                self._wake()
+
+        place.send(task, not run.background, returned)
+
+    def _await_return(self, run: _Run) -> None:
+        """Wait for what is at an executor."""
+        with GRAPH_LOCK:
+            while run.in_flight:
+                self._idle += 1
+                try:
+                    self._changed.wait()
+                finally:
+                    self._idle -= 1
+
+    def _interrupt(self, attempt: Attempt | None = None) -> None:
+        """Leave a sound graph behind after an interrupt at any point of the loop.
+
+        What runs for this queue is CANCELLED; what else the loop may have left half done is
+        counted anew.
+        """
+        with GRAPH_LOCK:
+            for task in self._tasks:
+                current = task._attempt
+                mine = attempt is None or current is attempt
+                if mine and current is not None and task.fsm_state == "RUNNING":
+                    current.runstate.cancel()
+                    task._fsm_move("cancel", {"because": "interrupted"})
+            for task in self._tasks:
+                task._missing = sum(r.fsm_state != "DONE" for r in task._required)
+            heard = (*self._tasks, *self._outside)
+            self._active = sum(task.fsm_state in ACTIVE for task in heard)
+            pending = [t for t in self._tasks if t.fsm_state == "PENDING" and not t._missing]
+            self._ready.clear()
+            self._ready.extend(pending)
+            self._wake()
+        for task in self.tasks:
+            task._fsm_after()
+
+    # -- mending -----------------------------------------------------------------------------
+
+    def retry(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
+        """Make failed or cancelled tasks pending again, with the dependents that fell with them.
+
+        Parameters
+        ----------
+        *tasks : Task
+            By default all that failed.
+        then_run : bool
+            Whether to go on in the background.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again. What is DONE stays so, and is not run again.
+
+        Raises
+        ------
+        FSMError
+            If one of them is neither failed nor cancelled; then nothing has changed.
+        """
+        with GRAPH_LOCK:
+            repair.check_member(tasks, self._tasks)
+            chosen = tasks or tuple(task for task in self._tasks if task.fsm_state == "FAILED")
+            moved = repair.retry(*chosen)
+        return self._then(moved, then_run)
+
+    def repair(
+        self,
+        task: Task,
+        func: Callable[..., Any] | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
+    ) -> tuple[Task, ...]:
+        """Give a task new code or arguments, then retry it.
+
+        Parameters
+        ----------
+        task : Task
+            One that runs goes on as it is; the change is for its next attempt.
+        func, args, kwargs
+            What to replace; None leaves as it is. They are checked against the signature first.
+        then_run : bool
+            Whether to go on in the background.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again: the task, and the dependents that fell with it.
+
+        Raises
+        ------
+        TypeError
+            If the arguments do not fit the function.
+        FSMError
+            If the task is DONE (invalidate it first) or ABORT, or a circle would be closed. In
+            each case nothing has changed.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 2, func_args=("6",))
+        >>> queue = TaskQueue(half)
+        >>> [task.fsm_state for task in queue.run()]
+        ['FAILED']
+        >>> queue.repair(half, args=(6,)) == (half,)
+        True
+        >>> [task.result() for task in queue.run()]
+        [3.0]
+        """
+        repair.check_member([task], self._tasks)
+        return self._then(repair.repair(task, func, args, kwargs), then_run)
+
+    def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
+        """Use a value as a task's result: the task is DONE with it.
+
+        Returns
+        -------
+        tuple of Task
+            The task, and the dependents that fell because of it and are pending again.
+
+        Raises
+        ------
+        FSMError
+            If it runs or is completed well; then nothing has changed.
+        """
+        repair.check_member([task], self._tasks)
+        return self._then(repair.supply(task, value), then_run)
+
+    def invalidate(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
+        """Have DONE tasks, and every DONE dependent of theirs, run again.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again.
+
+        Raises
+        ------
+        FSMError
+            If one of them is not DONE; then nothing has changed.
+        """
+        repair.check_member(tasks, self._tasks)
+        return self._then(repair.invalidate(*tasks), then_run)
+
+    def cancel(self, *tasks: Task) -> tuple[Task, ...]:
+        """Give tasks up: at once where they have not started, else by asking them to stop.
+
+        Returns
+        -------
+        tuple of Task
+            The tasks, each once.
+
+        Raises
+        ------
+        FSMError
+            If one of them is completed; then nothing has changed.
+        """
+        repair.check_member(tasks, self._tasks)
+        return repair.cancel(*tasks)
+
+    def _then(self, moved: tuple[Task, ...], then_run: bool) -> tuple[Task, ...]:
+        """Go on in the background, in the way of the last start, unless that is still going on."""
+        with GRAPH_LOCK:
+            self._wake()
+            is_going_on = self._background is not None and not self._background.stopped
+        if then_run and not is_going_on:
+            self.wait()
+            self.start(**self._last_options)
+        return moved
+
+    # -- the picture -------------------------------------------------------------------------
+
+    def as_dot(self, name: str | None = None, **options: Any) -> str:
+        """Return the DOT of the tasks; the options are those of `Task.tasks_as_dot`."""
+        return Task.tasks_as_dot(self, name or self.name, **options)
+
+    def as_svg(self, name: str | None = None, **options: Any) -> str:
+        """Return a picture of the tasks as SVG; the options are those of `Task.tasks_as_dot`."""
+        return Task.tasks_as_svg(self, name or self.name, **options)
+
+    def widget(self) -> TaskGraph:
+        """Return the live view of this queue; always the same one, until it is closed."""
+        from taskqueue_nb.widget import widget_of  # noqa: PLC0415 - the widget is a layer above
+
+        return widget_of(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from taskqueue_nb.reprs import mimebundle  # noqa: PLC0415 - reprs is a layer above
+
+        return mimebundle(self, include, exclude)
+
+    def _ipython_display_(self) -> None:
+        from taskqueue_nb.widget import show  # noqa: PLC0415 - the widget is a layer above
+
+        show(self)
