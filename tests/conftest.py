@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("checks")
 
@@ -14,11 +17,26 @@ from checks import LIMIT, Calls, build, check_settled  # noqa: E402 - after the 
 from graphs import Graph  # noqa: E402 - likewise
 from taskqueue_nb import TaskQueue  # noqa: E402 - likewise
 
+# On a loaded machine a slow example is no fault; in CI the same examples are drawn each time.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+BROWSER_TESTS = Path(__file__).parent / "browser"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives a browser, so that `make check` can leave it out."""
+    for item in items:
+        if BROWSER_TESTS in item.path.parents:
+            item.add_marker("browser")
+
 
 class MakeQueue(Protocol):
     """How the `queue` fixture is called."""
 
-    def __call__(self, graph: Graph, own: Calls | None = None, **options: Any) -> TaskQueue: ...
+    def __call__(self, graph: Graph, own: Calls | None = None, **options: Any) -> TaskQueue:
+        """Build the graph's tasks, with `own` functions or those of `calls`, and queue them."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The project around the package: what is shipped, what is promised, and the scripts behind make."""
+"""The project around the package: what is shipped and promised, and the scripts of make."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ROOT: Final = Path(__file__).parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGE: Final = ROOT / "taskqueue_nb"
 HEAVY: Final = (
-    "IPython", "anywidget", "cloudpickle", "distributed", "graphviz", "ipywidgets", "numpy", "pebble",
-    "rich", "traitlets",
+    "IPython", "anywidget", "cloudpickle", "distributed", "graphviz", "ipywidgets", "numpy",
+    "pebble", "rich", "traitlets",
 )  # fmt: skip
 
 

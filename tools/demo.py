@@ -1,6 +1,6 @@
 """Open the tour in JupyterLab; with HEADLESS=1 run it to its end and write it as a page.
 
-The notebook is copied first, without its outputs, so that working in it leaves the checkout as it is.
+The notebook is copied first, without its outputs, so that the checkout stays as it is.
 """
 
 from __future__ import annotations
