@@ -1,0 +1,215 @@
+"""How each state looks: one table of words, glyphs, letters and colours for light and dark.
+
+A state is told three times: by its word, by its glyph and by its fill. The fills differ in
+lightness as well as in hue, so that they stay apart for colour-blind people and in grey print; the
+only red one is FAILED, the cause of whatever else does not move.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Theme: TypeAlias = Literal["light", "dark"]
+
+
+class Shade(NamedTuple):
+    """The colours of one state in one theme.
+
+    Attributes
+    ----------
+    fill, line, text : str
+        Of the box, its outline and what is written on it, as `#rrggbb`.
+    """
+
+    fill: str
+    line: str
+    text: str
+
+
+class Look(NamedTuple):
+    """How one state looks.
+
+    Attributes
+    ----------
+    state : str
+        As the task's table has it.
+    letter : str
+        One ASCII letter, for a string with a letter per box.
+    word : str
+        For people, in the singular of a sentence: "3 failed".
+    glyph : str
+        One character that common fonts have, and that none of them draws as an emoji.
+    light, dark : Shade
+        The colours.
+    dash : str
+        The outline's pattern, empty for a line without gaps: a dashed one says that nothing will
+        come of the task unless somebody acts.
+    """
+
+    state: str
+    letter: str
+    word: str
+    glyph: str
+    light: Shade
+    dark: Shade
+    dash: str = ""
+
+    def shade(self, theme: Theme) -> Shade:
+        """Return the colours of a theme."""
+        return self.light if theme == "light" else self.dark
+
+
+class Ground(NamedTuple):
+    """What stands behind and between the boxes in one theme, as `#rrggbb`.
+
+    Attributes
+    ----------
+    paper, ink, soft, rule : str
+        The background, text on it, text that steps back, and outlines that step back further.
+    """
+
+    paper: str
+    ink: str
+    soft: str
+    rule: str
+
+
+_INK, _WHITE = "#14171a", "#ffffff"
+_DASHED: Final = "5 3"
+
+_LOOKS: Final = (
+    Look(
+        "PREPARE", "e", "preparing", "◇",
+        Shade("#ffffff", "#6b7280", _INK), Shade("#23272d", "#8b949e", _WHITE), _DASHED,
+    ),
+    Look(
+        "PENDING", "p", "pending", "○",
+        Shade("#d3d7dd", "#6b7280", _INK), Shade("#565c64", "#9aa3ad", _WHITE),
+    ),
+    Look(
+        "QUEUED", "q", "queued", "◔",
+        Shade("#9dc6fb", "#1f5fae", _INK), Shade("#2f66cf", "#8db8ff", _WHITE),
+    ),
+    Look(
+        "RUNNING", "r", "running", "►",
+        Shade("#f7c52e", "#8a6100", _INK), Shade("#fad22d", "#fff0a8", _INK),
+    ),
+    Look(
+        "CANCELLED", "c", "cancelled", "⊘",
+        Shade("#a584aa", "#5e3a66", _INK), Shade("#c294c6", "#ecd3ee", _INK), _DASHED,
+    ),
+    Look(
+        "FAILED", "f", "failed", "✗",
+        Shade("#b0261a", "#5f0d06", _WHITE), Shade("#ff8060", "#ffd2c6", _INK),
+    ),
+    Look(
+        "DONE", "d", "done", "✓",
+        Shade("#35a06f", "#0f5c3c", _INK), Shade("#0d7a58", "#5fd3aa", _WHITE),
+    ),
+    Look(
+        "ABORT", "a", "aborted", "■",
+        Shade("#3a3a44", "#14171a", _WHITE), Shade("#000000", "#b8bcc4", _WHITE), _DASHED,
+    ),
+)  # fmt: skip
+
+#: State → how it looks, in the order in which a task lives through the states.
+PALETTE: Final[Mapping[str, Look]] = MappingProxyType({look.state: look for look in _LOOKS})
+
+#: The states from the one that most wants to be seen to the one that least does.
+URGENCY: Final = (
+    "FAILED", "RUNNING", "QUEUED", "CANCELLED", "ABORT", "PREPARE", "PENDING", "DONE",
+)  # fmt: skip
+
+#: For a task that failed only because another did: it is not what has to be mended.
+VICTIM: Final = Look(
+    "FAILED", "f", "failed", "✗",
+    Shade("#eceef1", "#6b7280", _INK), Shade("#343a41", "#9aa3ad", _WHITE), _DASHED,
+)  # fmt: skip
+
+GROUND: Final[Mapping[Theme, Ground]] = MappingProxyType(
+    {
+        "light": Ground(paper="#ffffff", ink="#1b1f24", soft="#57606a", rule="#b4bac2"),
+        "dark": Ground(paper="#15181c", ink="#e9ecef", soft="#a9b1ba", rule="#4b525a"),
+    }
+)
+
+
+def look(state: object) -> Look:
+    """Return how a state looks, also one of a subclass that this table does not know.
+
+    Examples
+    --------
+    >>> look("DONE").word, look("DONE").glyph
+    ('done', '✓')
+    >>> look("PARKED").word
+    'parked'
+    """
+    if isinstance(state, str):
+        known = PALETTE.get(state)
+        if known is not None:
+            return known
+        word = state.casefold() if state.isidentifier() and len(state) <= _WORD else "unknown"
+        return _UNKNOWN._replace(state=state, word=word)
+    return _UNKNOWN
+
+
+_WORD: Final = 12  # characters of a foreign state's name
+_UNKNOWN: Final = PALETTE["PREPARE"]._replace(state="", letter="u", word="unknown", glyph="?")
+
+
+def css(root: str = ".tq") -> str:
+    """Return the custom properties of both themes, and the rules that give each state its own.
+
+    Parameters
+    ----------
+    root : str
+        The selector of the element that holds everything.
+
+    Returns
+    -------
+    str
+        A style sheet. Below `root`, `--tq-failed-fill`, `-line` and `-text` hold the colours of a
+        state, `--tq-paper-still` and so on those of the ground; an element with
+        `data-state="failed"` has its colours as `--tq-state-fill`, `-line` and `-text`. The
+        theme is the notebook's where it says so, else the system's.
+
+    Examples
+    --------
+    >>> "--tq-failed-fill: #b0261a;" in css()
+    True
+    """
+    light, dark = _properties("light"), _properties("dark")
+    saying_light = f':is([data-jp-theme-light="true"], .vscode-light, [data-theme="light"]) {root}'
+    saying_dark = (
+        ':is([data-jp-theme-light="false"], .vscode-dark, .vscode-high-contrast, '
+        f'[data-theme="dark"], .dark) {root}'
+    )
+    states = "\n".join(
+        f'{root} [data-state="{word}"] {{ {parts} }}'
+        for word in (state.casefold() for state in PALETTE)
+        for parts in [
+            " ".join(f"--tq-state-{part}: var(--tq-{word}-{part});" for part in Shade._fields)
+        ]
+    )
+    return (
+        f"{root} {{ {light} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ {root} {{ {dark} }} }}\n"
+        f"{saying_light} {{ {light} }}\n"
+        f"{saying_dark} {{ {dark} }}\n"
+        f"{states}\n"
+    )
+
+
+def _properties(theme: Theme) -> str:
+    states = [
+        f"--tq-{shown.state.casefold()}-{part}: {colour};"
+        for shown in _LOOKS
+        for part, colour in zip(Shade._fields, shown.shade(theme), strict=True)
+    ]
+    ground = GROUND[theme]
+    grounds = [f"--tq-{part}-still: {getattr(ground, part)};" for part in Ground._fields]
+    return " ".join([*states, *grounds])
