@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from graphs import Graph
-from taskqueue_nb import Task, TaskQueue
+from taskqueue_nb import FSMTransitionEvent, Task, TaskQueue
 from taskqueue_nb.task import FSM_TRANSITIONS
 
 #: Seconds that anything waited for may take before the test says that it hangs.
@@ -125,16 +125,16 @@ def wait_for(event: threading.Event, what: str = "an event", limit: float = LIMI
 
 
 def await_state(task: Task, *wanted: str, limit: float = LIMIT) -> None:
-    """Wait until the task is in one of the states, without polling."""
+    """Wait until the task is in one of the states, or has been since it was made."""
     reached = threading.Event()
 
-    def look(_task: Task, _step: object) -> None:
-        if task.fsm_state in wanted:
+    def look(_task: Task, step: FSMTransitionEvent) -> None:
+        if step.new_state in wanted:
             reached.set()
 
     task.fsm_callback(Task.FSM_ANY_STATE, look)
     try:
-        if task.fsm_state not in wanted:
+        if not any(step.new_state in wanted for step in list(task.fsm_history)):
             wait_for(reached, f"{task} in {wanted}", limit)
     finally:
         task.fsm_callback_discard(Task.FSM_ANY_STATE, look)
