@@ -18,8 +18,7 @@ TOUR: Final = "01-tour.ipynb"
 CELL_SECONDS: Final = 120
 # What the page would otherwise fetch from the network; it has no formulas and no live widget.
 NO_NETWORK: Final = dict.fromkeys(
-    ["require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "jupyter_widgets_base_url"],
-    "",
+    ["require_js_url", "jquery_url", "mathjax_url", "mermaid_js_url", "widget_renderer_url"], ""
 )
 
 
@@ -72,7 +71,7 @@ def open_lab(folder: Path) -> int:
     print(
         "JupyterLab opens in your browser."
         if shown
-        else "There is no display here: open the http://127.0.0.1:… address that JupyterLab prints.",
+        else "No display here: open the http://127.0.0.1:… address that JupyterLab prints.",
         "Ctrl+C ends it.",
         flush=True,
     )
