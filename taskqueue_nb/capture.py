@@ -114,4 +114,4 @@ def capturing() -> Iterator[None]:
             for name in _STREAMS:
                 stream = getattr(sys, name)
                 if not _users and type(stream) is Tee:
-                    setattr(sys, name, stream._real)  # noqa: SLF001 - a Tee is this module's own
+                    setattr(sys, name, stream._real)

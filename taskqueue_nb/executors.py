@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,6 +26,7 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
 _KEYS: Final = itertools.count()
@@ -86,19 +87,19 @@ class Place:
         """Whether a further task has to wait."""
         return self.limit is not None and self.in_flight >= self.limit
 
-    def send(self, task: Task, echo: bool, done: Callable[[Task, Attempt | None], None]) -> None:
+    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], *, echo: bool) -> None:
         """Have a queued task run, and `done(task, attempt)` called when it is settled.
 
         Parameters
         ----------
         task : Task
             In the state QUEUED.
-        echo : bool
-            Whether what it prints is shown besides being kept.
         done : callable
             Called in any thread, exactly once, without the lock.
+        echo : bool
+            Whether what it prints is shown besides being kept.
         """
-        trip = _Trip(task, echo, done)
+        trip = _Trip(task, done, echo=echo)
         if not self._is_here and not trip.begin():
             return
         key = next(_KEYS)
@@ -106,14 +107,14 @@ class Place:
         try:
             args, kwargs = with_results((task.func_args, task.func_kwargs))
             future = self._submit(anywhere, os.getpid(), key, task.func, args, kwargs)
-        except BaseException as error:  # noqa: BLE001 - an executor that refuses fails the task
+        except BaseException as error:
             _HERE.pop(key, None)
             trip.end(None, error)
             if not isinstance(error, Exception):
                 raise
             return
         if isinstance(future, Future):
-            trip.future = future
+            trip.watch(task.timeout)
             future.add_done_callback(lambda ended: trip.arrive(key, ended))
 
 
@@ -121,12 +122,12 @@ class _Trip:
     """One task's way to an executor and back."""
 
     def __init__(
-        self, task: Task, echo: bool, done: Callable[[Task, Attempt | None], None]
+        self, task: Task, done: Callable[[Task, Attempt | None], None], *, echo: bool
     ) -> None:
         self.task, self._echo, self._done = task, echo, done
         self.attempt: Attempt | None = None
-        self.future: Future[Any] | None = None
         self._ended = False
+        self._clock: threading.Timer | None = None
 
     def begin(self) -> bool:
         """Start the attempt, unless the task was cancelled on the way."""
@@ -147,6 +148,15 @@ class _Trip:
         if self.attempt is not None:
             attempt_here(self.attempt)
         self._close()
+
+    def watch(self, seconds: float | None) -> None:
+        """Give the attempt up after a time; one that is made here looks after itself."""
+        if seconds is not None and self.attempt is not None:
+            message = f"no answer within {seconds:g} s; the attempt is given up"
+            error = TimeoutError(message)
+            self._clock = threading.Timer(seconds, self.end, (None, error))
+            self._clock.daemon = True
+            self._clock.start()
 
     def arrive(self, key: int, future: Future[Any]) -> None:
         """Take what the executor says at the end."""
@@ -177,6 +187,8 @@ class _Trip:
     def _close(self) -> None:
         with GRAPH_LOCK:
             first, self._ended = not self._ended, True
+        if self._clock is not None:
+            self._clock.cancel()
         if first:
             self._done(self.task, self.attempt)
 
@@ -212,9 +224,7 @@ class Places:
             workers = getattr(executor, "_max_workers", None) or (os.cpu_count() or 1)
             return Place(submit, workers, is_here=isinstance(executor, ThreadPoolExecutor))
         submit = executor.defer if callable(getattr(executor, "defer", None)) else executor
-        return Place(
-            lambda func, *args: submit(lambda: func(*args)), None, is_here=True
-        )
+        return Place(lambda func, *args: submit(lambda: func(*args)), None, is_here=True)
 
     def close(self) -> None:
         """End the pools that the run made itself."""
@@ -243,7 +253,9 @@ def check_executor(executor: Any) -> None:
     if executor is None or isinstance(executor, type):
         runs = executor is None
     else:
-        runs = any(callable(getattr(executor, name, None)) for name in ("submit", "defer", "__call__"))
+        runs = any(
+            callable(getattr(executor, name, None)) for name in ("submit", "defer", "__call__")
+        )
     if not runs:
         message = (
             "executor is None, a number of threads, a concurrent.futures.Executor, an object with "

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import time
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 State: TypeAlias = str
@@ -167,7 +168,7 @@ class FSM:
     __slots__ = ("__dict__", "__weakref__", "_fsm_history", "_fsm_listeners", "_fsm_lock")
 
     FSM_ANY_STATE: ClassVar[Any] = object()
-    FSM_TRANSITIONS: Table = {}
+    FSM_TRANSITIONS: Table = MappingProxyType({})
     fsm_state: State
 
     def __init__(
@@ -363,7 +364,7 @@ class FSM:
     def _fsm_log_failure(self, callback: Callback, step: FSMTransitionEvent) -> None:
         import logging  # noqa: PLC0415 - costs a tenth of our import time, and is rarely needed
 
-        logging.getLogger("taskqueue_nb").exception(
+        logging.getLogger("taskqueue_nb").exception(  # noqa: LOG004 - called by a handler
             "%s: callback %s failed at %s -> %s",
             self._fsm_called(),
             getattr(callback, "__qualname__", type(callback).__name__),

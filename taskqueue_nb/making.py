@@ -163,7 +163,7 @@ def _dispatch(task: Task, queue: Submit | None) -> None:
     task._fsm_after()
     try:
         queue(task._run_queued)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever refuses it fails it
         with GRAPH_LOCK:
             if task.fsm_state == "QUEUED":
                 task._error = error

@@ -11,7 +11,7 @@ from typing import Any
 
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
-from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, Task, TaskError, check_call
+from taskqueue_nb.task import GRAPH_LOCK, Task, TaskError, check_call
 
 
 def victims(tasks: Iterable[Task]) -> list[Task]:
@@ -80,7 +80,9 @@ def repair(
     if args is not None and (isinstance(args, str) or not isinstance(args, Sequence)):
         message = f"args is a sequence of arguments, not {shorten(args)}"
         raise TypeError(message)
-    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(k, str) for k in kwargs)):
+    if kwargs is not None and not (
+        isinstance(kwargs, Mapping) and all(isinstance(k, str) for k in kwargs)
+    ):
         message = f"kwargs is a mapping from names to arguments, not {shorten(kwargs)}"
         raise TypeError(message)
     with GRAPH_LOCK:
@@ -144,7 +146,6 @@ def invalidate(*tasks: Task) -> tuple[Task, ...]:
             task._fsm_target("invalidate")
         moved = closure(tasks, lambda t: [d for d in t._blocking if d.fsm_state == "DONE"])
         for task in reversed(moved):
-            task._value = None
             task._fsm_move("invalidate")
     return _told(moved)
 
@@ -165,14 +166,13 @@ def cancel(*tasks: Task) -> tuple[Task, ...]:
     chosen = tuple(dict.fromkeys(tasks))
     with GRAPH_LOCK:
         for task in chosen:
-            if not (task.fsm_state == "CANCELLED" or task.fsm_state in ACTIVE):
-                task._fsm_target("cancel")
+            task._fsm_target("cancel")
         for task in chosen:
             if task.fsm_state == "RUNNING" and task._attempt is not None:
                 task._attempt.runstate.cancel()
                 for queue in task._queues:
                     queue._is_changed()
-            elif task.fsm_state != "CANCELLED":
+            else:
                 task._fsm_move("cancel")
     return _told(chosen)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskqueue_nb.fsm import CancellationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
 
 
 class Result(Future[Any]):

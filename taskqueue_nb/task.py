@@ -5,9 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from time import time
-from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from time import sleep, time
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 from taskqueue_nb.capture import Output, capturing
 from taskqueue_nb.fsm import (
@@ -23,6 +32,9 @@ from taskqueue_nb.fsm import (
 from taskqueue_nb.graph import CycleError, path, smaller_closure
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +65,23 @@ ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
 GRAPH_LOCK: Final = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a forked child has no thread that could free the lock
-    os.register_at_fork(after_in_child=GRAPH_LOCK._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 - as logging and threading do
+    os.register_at_fork(after_in_child=GRAPH_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
+
+_PATIENCE: Final = 100  # looks at the lock before a worker queues up for it after all
+
+
+def let_holder_finish() -> None:
+    """Let whoever holds the graph's lock go on first, instead of queueing up for it.
+
+    A thread that sleeps on a lock is handed it when it cannot run yet, so that the one that runs
+    must sleep in its turn: two workers would change places at every step, at 10 µs each.
+    """
+    for _ in range(_PATIENCE):
+        if GRAPH_LOCK.acquire(blocking=False):
+            GRAPH_LOCK.release()
+            return
+        sleep(0)
+
 
 _later_ranks = itertools.count(1)
 _earlier_ranks = itertools.count(-1, -1)
@@ -87,7 +115,9 @@ class BlockedError(TaskError):
         The task, and the first of its prerequisites that is not done.
     """
 
-    def __init__(self, message: str = "", task: object = None, blocking_task: object = None) -> None:
+    def __init__(
+        self, message: str = "", task: object = None, blocking_task: object = None
+    ) -> None:
         super().__init__(message, task)
         self.blocking_task = blocking_task
 
@@ -124,6 +154,9 @@ def _checked(options: _Options) -> _Options:
     """Refuse options that could only fail later."""
     if not isinstance(options.retries, int) or options.retries < 0:
         message = f"retries is a number of times, 0 or more, not {options.retries!r:.80}"
+        raise ValueError(message)
+    if not callable(options.retry_delay) and not options.retry_delay >= 0:
+        message = f"retry_delay is a time in seconds, 0 or more, not {options.retry_delay!r:.80}"
         raise ValueError(message)
     if options.timeout is not None and not options.timeout > 0:
         message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
@@ -163,7 +196,9 @@ class Attempt:
         "late",
         "number",
         "progressed",
+        "retried",
         "task",
+        "worker_of",
     )
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
@@ -174,6 +209,8 @@ class Attempt:
         self.kwargs = task._kwargs
         self.echo = True
         self.automatic = 0  # of the task's own retries, how many led here
+        self.retried = False  # whether its failure was followed by such a one
+        self.worker_of: Any = None  # the queue whose worker thread makes it
         self.progressed: tuple[float, float] | None = None
         self.late: str | None = None
         self._at = len(task._log)
@@ -184,6 +221,8 @@ class Attempt:
         self._error_text: str | None = None
         if previous is not None:
             self.number = previous.number + 1
+            if previous.retried:
+                self.automatic = previous.automatic + 1
             previous._keep_text_alone()
 
     def __repr__(self) -> str:
@@ -435,7 +474,7 @@ class Task(BaseTask):
     timeout = _Option()
     executor = _Option()
 
-    def __init__(  # noqa: PLR0913 - the interface of the family, all but two by keyword
+    def __init__(  # noqa: PLR0913 - the family's interface, by keyword
         self,
         name: str | Callable[..., Any] | None = None,
         func: Callable[..., Any] | None = None,
@@ -543,7 +582,7 @@ class Task(BaseTask):
             old = new
         return steps
 
-    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:
+    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:  # noqa: C901 - one call per step, and every further one would be paid
         """Make one step, tell the dependents and the queues; the lock of the graph is held.
 
         What a transition costs is decided here: no object but the time is made.
@@ -566,6 +605,7 @@ class Task(BaseTask):
             if old == "DONE":
                 for dependent in self._blocking:
                     dependent._missing += 1
+            self._value = self._error = None
             if self._result is not None and self._result.claimed:
                 self._result = None  # what comes now has a result of its own
         if self._fsm_listeners is not None:
@@ -659,9 +699,7 @@ class Task(BaseTask):
         if self is not task and not task._required:
             task._rank = next(_earlier_ranks)
             return
-        is_before, side = smaller_closure(
-            task, lambda t: t._required, self, lambda t: t._blocking
-        )
+        is_before, side = smaller_closure(task, lambda t: t._required, self, lambda t: t._blocking)
         if (self if is_before else task) in side:
             way = path(task, self, lambda t: t._required) or [task]
             raise CycleError((self.name, *(member.name for member in way)), self)
@@ -802,9 +840,7 @@ class Task(BaseTask):
         """Start an attempt; the lock of the graph is held."""
         attempt = Attempt(self, self._attempt)
         self._fsm_move("dispatch")
-        previous, self._attempt = self._attempt, attempt
-        if previous is not None and previous.automatic < 0:  # asked for by `retries`
-            attempt.automatic = -previous.automatic
+        self._attempt = attempt
         return attempt
 
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
@@ -827,16 +863,25 @@ class Task(BaseTask):
                 self._fsm_move("except")
         return True
 
-    def _try_again(self, attempt: Attempt) -> float | None:
-        """Make a failed task pending again if it may retry; return the delay in seconds."""
+    def _retry_seconds(self, attempt: Attempt) -> float | None:
+        """Say how long to wait before a failed task is retried by itself; None if it is not."""
         options = self._options
         if self.fsm_state != "FAILED" or attempt.automatic >= options.retries:
             return None
-        attempt.automatic = -(attempt.automatic + 1)  # noted for the next attempt
         delay = options.retry_delay
-        seconds = delay(attempt.number) if callable(delay) else delay
+        try:
+            return max(0.0, float(delay(attempt.number) if callable(delay) else delay))
+        except Exception as error:  # noqa: BLE001 - a user's function; it ends the retries
+            attempt.write(f"retry_delay failed: {_said(error)}\n")
+            return None
+
+    def _retry_by_itself(self, attempt: Attempt) -> bool:
+        """Make a failed task pending again, unless it has moved on; the lock is held."""
+        if attempt is not self._attempt or self.fsm_state != "FAILED":
+            return False
+        attempt.retried = True
         self._fsm_move("retry", {"because": "retries"})
-        return max(0.0, float(seconds))
+        return True
 
     def dispatch(self) -> None:
         """Run the task now, in this thread.
@@ -851,21 +896,33 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        with self._fsm_lock:
-            self._refuse_if_blocked()
-            attempt = self._begin()
-        self._perform(attempt)
+        self._perform(self._started())
 
-    def _refuse_if_blocked(self) -> None:
-        if self._missing and self.fsm_event_is_allowed("dispatch"):
-            blocker = next(self.blockers())
-            if self.fsm_state == "PENDING":
-                for task in self._required:
-                    if task.fsm_state == "ABORT":
-                        self._fsm_move("abort", {"because": "a prerequisite is aborted"})
-                        blocker = task
-                        break
-            raise _blocked(self, blocker)
+    def _started(
+        self, func: Callable[..., Any] | None = None, args: Any = (), kwargs: Any = None
+    ) -> Attempt:
+        """Start an attempt if nothing forbids it, with another function if one is given."""
+        with self._fsm_lock:
+            refusal = self._refusal()
+            if refusal is None:
+                self._fsm_target("dispatch")
+                if func is not None:
+                    self._give(func, args, kwargs)
+                attempt = self._begin()
+        if refusal is not None:
+            self._fsm_after()  # it may have been aborted
+            raise refusal
+        return attempt
+
+    def _refusal(self) -> BlockedError | None:
+        """Say what blocks a task that could start otherwise; an aborted prerequisite aborts it."""
+        if not self._missing or not self.fsm_event_is_allowed("dispatch"):
+            return None
+        blockers = list(self.blockers())
+        aborted = [task for task in blockers if task.fsm_state == "ABORT"]
+        if aborted and self.fsm_event_is_allowed("abort"):
+            self._fsm_move("abort", {"because": "a prerequisite is aborted"})
+        return _blocked(self, (aborted or blockers)[0])
 
     def _perform(self, attempt: Attempt) -> None:
         """Make an attempt in this thread, and those that `retries` asks for."""
@@ -873,12 +930,13 @@ class Task(BaseTask):
             while True:
                 self._fsm_after()
                 interruption = attempt_here(attempt)
+                delay = self._retry_seconds(attempt)
                 with GRAPH_LOCK:
-                    delay = self._try_again(attempt)
+                    again = delay is not None and self._retry_by_itself(attempt)
                 self._fsm_after()
                 if interruption is not None:
                     raise interruption
-                if delay is None:
+                if not again:
                     return
                 if delay:
                     RunState().sleep(delay)
@@ -887,7 +945,9 @@ class Task(BaseTask):
                         return  # somebody cancelled, took or changed it meanwhile
                     attempt = self._begin()
 
-    def bg(self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> threading.Thread:
+    def bg(
+        self, func: Callable[..., Any] | None = None, *args: Any, **kwargs: Any
+    ) -> threading.Thread:
         """Run the task now, in a thread of its own.
 
         Parameters
@@ -908,12 +968,15 @@ class Task(BaseTask):
             If the state does not allow it.
         """
         with self._fsm_lock:
-            self._refuse_if_blocked()
-            if func is None or self.fsm_state == "PENDING":
+            refusal = self._refusal()
+            if refusal is None:
+                self._fsm_target("queue")
+                if func is not None:
+                    self._give(func, args, kwargs)
                 self._fsm_move("queue")
-            if func is not None:
-                self._give(func, args, kwargs)
         self._fsm_after()
+        if refusal is not None:
+            raise refusal
         thread = threading.Thread(target=self._run_queued, name=f"task {self.name}", daemon=True)
         try:
             thread.start()
@@ -948,16 +1011,12 @@ class Task(BaseTask):
         Exception
             What the function raised.
         """
-        with self._fsm_lock:
-            self._refuse_if_blocked()
-            self._fsm_target("dispatch")
-            if func is not None:
-                self._give(func, args, kwargs)
-            attempt = self._begin()
-        self._perform(attempt)
+        self._perform(self._started(func, args, kwargs))
         return self.result()
 
-    def _give(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _give(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         if not callable(func):
             message = f"a task's function must be callable, not {shorten(func)}"
             raise TypeError(message)
@@ -1107,8 +1166,9 @@ class Task(BaseTask):
             message = f"{self._fsm_called()} does not run here: progress is reported from inside"
             raise TaskError(message, self)
         attempt.progressed = (done, total)
-        for queue in self._queues:
-            queue._is_changed()
+        with GRAPH_LOCK:
+            for queue in self._queues:
+                queue._is_changed()
 
     @property
     def progressed(self) -> tuple[float, float] | None:
@@ -1244,6 +1304,8 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
         error = without_our_frames(raised)
     finally:
         CURRENT.set(outer)
+    if attempt.worker_of is not None:
+        let_holder_finish()
     with GRAPH_LOCK:
         task._settle(attempt, value, error)
     if isinstance(error, TimeoutError):
@@ -1254,7 +1316,9 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
 def without_our_frames(error: BaseException) -> BaseException:
     """Let a traceback begin where the user's code does."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        __package__
+    ):
         trace = trace.tb_next
     return error.with_traceback(trace)
 
@@ -1411,7 +1475,8 @@ class TaskFunction(Generic[P, R]):
         """
         unknown = set(options) - _TASK_OPTIONS
         if unknown:
-            message = f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_TASK_OPTIONS))}"
+            known_ones = ", ".join(sorted(_TASK_OPTIONS))
+            message = f"no such option: {', '.join(sorted(unknown))}; there are {known_ones}"
             raise TypeError(message)
         known = {"name": self._name, **self._options} if self._name else self._options
         return type(self)(self.func, {**known, **options})
@@ -1459,9 +1524,7 @@ def _item_name(item: object, index: int) -> str:
     return str(index)
 
 
-_TASK_OPTIONS: Final = frozenset(
-    {"name", "state", "track", "lock", *_Options._fields}
-)
+_TASK_OPTIONS: Final = frozenset({"name", "state", "track", "lock", *_Options._fields})
 
 
 @overload

@@ -6,7 +6,6 @@ import heapq
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from queue import SimpleQueue
 from time import monotonic
@@ -14,20 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
-from taskqueue_nb.executors import Place, Places, check_executor
+from taskqueue_nb.executors import Places, check_executor
 from taskqueue_nb.graph import closure, order
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
     GRAPH_LOCK,
+    SETTLED,
     Attempt,
     Task,
     TaskError,
     attempt_here,
+    let_holder_finish,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from taskqueue_nb.widget import TaskGraph
 
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
@@ -36,7 +39,7 @@ _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake 
 class _Run:
     """One pass of the loop: what it may do, and what came back from elsewhere."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by keyword
         self,
         executor: Any = None,
         runstate: RunState | None = None,
@@ -112,7 +115,7 @@ class TaskQueue:
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
         self._ticket = itertools.count()
         self._active = 0  # of ours and of `_outside`, how many are queued or running
-        self._changed = threading.Condition(GRAPH_LOCK)  # type: ignore[arg-type]  # an RLock will do
+        self._changed = threading.Condition(GRAPH_LOCK)
         self._idle = 0  # workers that wait for it
         self._self = (self,)  # shared by all tasks that are in no other queue
         self._watchers: tuple[Callable[[], object], ...] = ()
@@ -224,8 +227,7 @@ class TaskQueue:
             causes = [
                 task
                 for task in self._tasks
-                if task.fsm_state in ("FAILED", "CANCELLED", "ABORT")
-                and not repair.fell_with(task)
+                if task.fsm_state in ("FAILED", "CANCELLED", "ABORT") and not repair.fell_with(task)
             ]
             return {
                 cause: tuple(
@@ -238,7 +240,7 @@ class TaskQueue:
 
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
-    def _has_moved(self, task: Task, old: str, new: str) -> None:
+    def _has_moved(self, task: Task, old: str, new: str) -> None:  # noqa: C901 - no further calls
         if new in ACTIVE:
             if old not in ACTIVE:
                 self._active += 1
@@ -253,8 +255,10 @@ class TaskQueue:
                     if dependent not in self._tasks:
                         self._add(dependent)
                         self._structure += 1
-            if self._idle and old not in ACTIVE:
-                self._changed.notify_all()
+            if self._idle and not (
+                old in ACTIVE and task._attempt and task._attempt.worker_of is self
+            ):
+                self._changed.notify_all()  # our own workers look for themselves, before they wait
         for watcher in self._watchers:
             watcher()
 
@@ -265,7 +269,9 @@ class TaskQueue:
     def _is_linked(self, task: Task, prerequisite: Task | None) -> None:
         if task in self._tasks:
             self._structure += 1
-            if prerequisite is not None and prerequisite not in self._tasks | self._outside:
+            if prerequisite is not None and not (
+                prerequisite in self._tasks or prerequisite in self._outside
+            ):
                 self._outside.add(prerequisite)
                 self._hear(prerequisite)
             self._is_changed()
@@ -306,7 +312,7 @@ class TaskQueue:
     def run(
         self,
         runstate: RunState | None = None,
-        once: bool = False,  # noqa: FBT001, FBT002 - the seed family's positional parameter
+        once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
     ) -> Iterator[Task]:
@@ -340,9 +346,9 @@ class TaskQueue:
     def start(
         self,
         runstate: RunState | None = None,
-        once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
+        once: bool = False,  # noqa: FBT001, FBT002 - positional in the seed family
         executor: Any = None,
-        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - beside the one above
     ) -> TaskQueue:
         """Run what is ready in the background, and return at once.
 
@@ -363,6 +369,10 @@ class TaskQueue:
         chosen = self.executor if executor is None else executor
         run = _Run(chosen, runstate, once=once, fail_fast=fail_fast, background=True)
         with GRAPH_LOCK:
+            if self._background is not None and self._background.stopped:
+                self._background.stopped = False  # it was about to end, and goes on
+                self._wake()
+                return self
             if self._background is not None:
                 message = "the queue is running already; wait() for it or stop() it first"
                 raise TaskError(message)
@@ -527,13 +537,14 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Iterator[Task]:
+    def _work(self, run: _Run) -> Iterator[Task]:  # noqa: C901 - the loop is read in one piece
         """Take, call, settle: the loop of one worker."""
         attempt: Attempt | None = None
-        take, keep = self._take, run.threads or run.background
+        interruption: BaseException | None = None
+        is_worker = bool(run.threads or run.background)
         try:
-            while (found := take(run)) is not None:
-                if found.__class__ is Attempt:
+            while interruption is None and (found := self._take(run)) is not None:
+                if isinstance(found, Attempt):
                     attempt = found
                     task = attempt.task
                     if task._fsm_listeners is not None or task._result is not None:
@@ -544,12 +555,9 @@ class TaskQueue:
                     attempt = None
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
-                    if self._idle and not keep:
-                        with GRAPH_LOCK:
-                            self._wake()
-                    if interruption is not None and not keep:
-                        raise interruption
-                    if task.fsm_state != "PENDING":
+                    if is_worker:
+                        interruption = None  # settled; a thread has no caller to tell
+                    if interruption is None and task.fsm_state in SETTLED:
                         yield task
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
@@ -563,48 +571,31 @@ class TaskQueue:
             self._end(run)
             self._interrupt(attempt)
             raise
+        if interruption is not None:
+            self._end(run)
+            raise interruption
 
     def _take(self, run: _Run) -> Attempt | Task | None:
         """Find something to do: an attempt to make, a task to send away, one that has come back.
 
         Waits as long as something may come; None once nothing will.
         """
-        ready = self._ready
+        if run.threads:
+            let_holder_finish()
         with GRAPH_LOCK:
             while True:
                 if run.finished:
                     return run.finished.popleft()
-                open_ = not run.stopped and run.left != 0
-                if open_ and run.runstate is not None and run.runstate.cancelled:
-                    open_, run.stopped = False, True
-                if open_ and (run.stepping or not self._held):
-                    if self._delayed:
-                        self._recall()
-                    while ready:
-                        task = ready.popleft()
-                        if task.fsm_state != "PENDING" or task._missing:
-                            continue
-                        if self._delays and task in self._delays:
-                            continue
-                        executor = task._options.executor
-                        if executor is None:
-                            executor = run.executor
-                        if executor is None:
-                            run.left -= 1
-                            attempt = task._begin()
-                            attempt.echo = not run.background
-                            if ready and self._idle:
-                                self._changed.notify()
-                            return attempt
-                        if (place := run.places.of(executor)).is_full:
-                            place.parked.append(task)
-                            continue
-                        run.left -= 1
-                        run.in_flight += 1
-                        place.in_flight += 1
-                        task._fsm_move("queue")
-                        return task
-                if not self._may_come(run, open_):
+                if run.runstate is not None and run.runstate.cancelled:
+                    run.stopped = True
+                is_open = not run.stopped and run.left != 0
+                if (
+                    is_open
+                    and (run.stepping or not self._held)
+                    and (found := self._pick(run)) is not None
+                ):
+                    return found
+                if not self._may_come(run, is_open=is_open):
                     self._wake()
                     return None
                 self._idle += 1
@@ -613,9 +604,40 @@ class TaskQueue:
                 finally:
                     self._idle -= 1
 
-    def _may_come(self, run: _Run, open_: bool) -> bool:
+    def _pick(self, run: _Run) -> Attempt | Task | None:
+        """Start a ready task, or queue it for its executor; the lock is held."""
+        ready = self._ready
+        if self._delayed:
+            self._recall()
+        while ready:
+            task = ready.popleft()
+            if task.fsm_state != "PENDING" or task._missing or task in self._delays:
+                continue  # it has moved on since it was ready
+            executor = task._options.executor
+            if executor is None:
+                executor = run.executor
+            if executor is None:
+                run.left -= 1
+                attempt = task._begin()
+                attempt.echo = not run.background
+                if run.threads or run.background:
+                    attempt.worker_of = self
+                if ready and self._idle:
+                    self._changed.notify()
+                return attempt
+            if (place := run.places.of(executor)).is_full:
+                place.parked.append(task)
+                continue
+            run.left -= 1
+            run.in_flight += 1
+            place.in_flight += 1
+            task._fsm_move("queue")
+            return task
+        return None
+
+    def _may_come(self, run: _Run, *, is_open: bool) -> bool:
         """Say whether waiting makes sense."""
-        if run.in_flight or not open_:
+        if run.in_flight or not is_open:
             return run.in_flight > 0
         if self._held and not run.stepping:
             # a foreground run could not be resumed by the one thread that it occupies
@@ -643,19 +665,16 @@ class TaskQueue:
     def _look_after(self, run: _Run, attempt: Attempt) -> None:
         """Retry what asks for it by itself; end a run that must not survive a failure."""
         task = attempt.task
+        delay = task._retry_seconds(attempt)
         with GRAPH_LOCK:
-            try:
-                delay = task._try_again(attempt)
-            except Exception as error:  # noqa: BLE001 - a user's `retry_delay` may raise
-                task._error, delay = error, None
-            if delay is not None:
+            if delay is not None and task._retry_by_itself(attempt):
                 if delay:
                     due = monotonic() + delay
                     self._delays[task] = due
                     heapq.heappush(self._delayed, (due, next(self._ticket), task))
                 if run.left >= 0:
                     run.left += 1  # the same task still
-            elif run.fail_fast and task.fsm_state not in ("DONE", "PENDING"):
+            elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
                 self._wake()
 
@@ -674,11 +693,11 @@ class TaskQueue:
                 place.in_flight -= 1
                 if place.parked:
                     self._ready.appendleft(place.parked.popleft())
-                if task.fsm_state not in ("PENDING", "QUEUED"):
+                if task.fsm_state in SETTLED:
                     run.finished.append(task)
                 self._wake()
 
-        place.send(task, not run.background, returned)
+        place.send(task, returned, echo=not run.background)
 
     def _await_return(self, run: _Run) -> None:
         """Wait for what is at an executor."""
@@ -740,7 +759,7 @@ class TaskQueue:
             repair.check_member(tasks, self._tasks)
             chosen = tasks or tuple(task for task in self._tasks if task.fsm_state == "FAILED")
             moved = repair.retry(*chosen)
-        return self._then(moved, then_run)
+        return self._then(moved, then_run=then_run)
 
     def repair(
         self,
@@ -787,7 +806,7 @@ class TaskQueue:
         [3.0]
         """
         repair.check_member([task], self._tasks)
-        return self._then(repair.repair(task, func, args, kwargs), then_run)
+        return self._then(repair.repair(task, func, args, kwargs), then_run=then_run)
 
     def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as a task's result: the task is DONE with it.
@@ -803,7 +822,7 @@ class TaskQueue:
             If it runs or is completed well; then nothing has changed.
         """
         repair.check_member([task], self._tasks)
-        return self._then(repair.supply(task, value), then_run)
+        return self._then(repair.supply(task, value), then_run=then_run)
 
     def invalidate(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
         """Have DONE tasks, and every DONE dependent of theirs, run again.
@@ -819,7 +838,7 @@ class TaskQueue:
             If one of them is not DONE; then nothing has changed.
         """
         repair.check_member(tasks, self._tasks)
-        return self._then(repair.invalidate(*tasks), then_run)
+        return self._then(repair.invalidate(*tasks), then_run=then_run)
 
     def cancel(self, *tasks: Task) -> tuple[Task, ...]:
         """Give tasks up: at once where they have not started, else by asking them to stop.
@@ -837,14 +856,12 @@ class TaskQueue:
         repair.check_member(tasks, self._tasks)
         return repair.cancel(*tasks)
 
-    def _then(self, moved: tuple[Task, ...], then_run: bool) -> tuple[Task, ...]:
+    def _then(self, moved: tuple[Task, ...], *, then_run: bool) -> tuple[Task, ...]:
         """Go on in the background, in the way of the last start, unless that is still going on."""
         with GRAPH_LOCK:
             self._wake()
-            is_going_on = self._background is not None and not self._background.stopped
-        if then_run and not is_going_on:
-            self.wait()
-            self.start(**self._last_options)
+            if then_run and (self._background is None or self._background.stopped):
+                self.start(**self._last_options)
         return moved
 
     # -- the picture -------------------------------------------------------------------------
