@@ -245,6 +245,8 @@ export function clicks(model, { changed, answered }) {
   /** @typedef {{key: string, place: Place, late: boolean, timer: ReturnType<typeof setTimeout>}} Click */
   /** @type {Map<string, Click>} */
   const pending = new Map();
+  /** @type {Set<string>} */
+  const heard = new Set(model.get("answers").map(([id]) => id));
   const some = (/** @type {(click: Click) => boolean} */ test) => [...pending.values()].some(test);
   const busy = (/** @type {string} */ key) => some((click) => click.key === key);
   const forget = () => {
@@ -281,6 +283,8 @@ export function clicks(model, { changed, answered }) {
       let any = false;
       for (const [id, done, sentence] of answers) {
         const click = pending.get(id);
+        if (id.startsWith("?") && !heard.has(id)) answered("top", done, sentence); // of no click
+        heard.add(id);
         if (!click) continue;
         clearTimeout(click.timer);
         pending.delete(id);
@@ -873,6 +877,7 @@ function panel({ select, leave, act, busy }) {
       const link = typed(make("button", "tq-link", badge(lookOf(of), label)));
       link.type = "button";
       link.title = lookOf(of)?.word ?? "";
+      link.disabled = !to; // a task of another queue
       link.addEventListener("click", () => select(to));
       list.append(link);
     }
@@ -976,12 +981,13 @@ function panel({ select, leave, act, busy }) {
     for (const row of form.querySelectorAll(".tq-field")) {
       row.classList.toggle("tq-edited", found.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
+    enable();
   }
 
   /** @param {Details} details @returns {Node[]} */
   function fields(details) {
     if (!details.fields?.length) return [];
-    const rows = details.fields.map((field, i) => {
+    const rows = details.fields.map((field) => {
       const name = make("span", "tq-name", field.name);
       const row = make("label", "tq-field", name);
       row.dataset.field = field.key;
@@ -1005,8 +1011,6 @@ function panel({ select, leave, act, busy }) {
         texts.set(field.key, input.value);
         changedLine();
       });
-      input.id = `${at}-${i}`;
-      input.removeAttribute("id");
       row.append(input);
       if (field.links.length) row.append(linked(field.links));
       return row;
@@ -1081,8 +1085,10 @@ function panel({ select, leave, act, busy }) {
   function enable() {
     const stale = now !== null && letter !== "" && now.letter !== letter;
     const off = lost || stale || busy(at);
-    for (const element of foot.querySelectorAll("button[data-verb]")) {
-      element.setAttribute("aria-disabled", String(off));
+    const changes = Object.keys(edited()).length;
+    for (const element of /** @type {NodeListOf<HTMLElement>} */ (foot.querySelectorAll("button[data-verb]"))) {
+      const needless = element.dataset.verb === "repair" && !changes;
+      element.setAttribute("aria-disabled", String(off || needless));
     }
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
   }
@@ -1143,7 +1149,8 @@ function panel({ select, leave, act, busy }) {
           action.label,
           () => {
             const changes = edited();
-            const extra = Object.keys(changes).length && action.verb === "retry" ? { edits: changes } : {};
+            const edits = action.verb === "retry" || action.verb === "repair";
+            const extra = edits && Object.keys(changes).length ? { edits: changes } : {};
             act(at, action.verb, { run: action.run, ...extra });
           },
           i === 0 && action.verb === "retry" ? "tq-primary" : "",
@@ -1237,6 +1244,7 @@ export function render({ model, el }) {
   let selected = "";
   let lost = false;
   let spoken = 0;
+  let drawDue = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let speaker;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -1337,6 +1345,15 @@ export function render({ model, el }) {
     states();
   }
 
+  function redraw() {
+    if (drawDue) return;
+    drawDue = true; // the drawing and its boxes come together, as two changes
+    queueMicrotask(() => {
+      drawDue = false;
+      if (root.isConnected || el.contains(root)) draw();
+    });
+  }
+
   function connection() {
     queueMicrotask(() => {
       lost = el.closest(".jupyter-widgets-disconnected") !== null;
@@ -1356,8 +1373,8 @@ export function render({ model, el }) {
   const answers = () => sent.hear(model.get("answers"));
   /** @type {[string, () => void][]} */
   const listeners = [
-    ["change:svg", draw],
-    ["change:boxes", draw],
+    ["change:svg", redraw],
+    ["change:boxes", redraw],
     ["change:note", () => graph.say(model.get("note"))],
     ["change:states", states],
     ["change:counts", counts],

@@ -1,0 +1,638 @@
+"""`TaskGraph`, the live view of a queue: transitions become traits, clicks become verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import partial
+from importlib.resources import files
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import anywidget
+import comm
+import traitlets as t
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from taskqueue_nb import palette, reprs
+from taskqueue_nb.drawing import Box, Drawing, NoEngine, draw, letters
+from taskqueue_nb.fsm import FSMError
+from taskqueue_nb.palette import PALETTE, URGENCY, look
+from taskqueue_nb.repair import check_tasks
+from taskqueue_nb.task import Task
+from taskqueue_nb.taskqueue import TaskQueue
+from taskqueue_nb.widget.details import details_of, edited_arguments, link_to, one_line
+from taskqueue_nb.widget.literals import parse
+from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
+from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
+from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
+from taskqueue_nb.widget.still import Still, plain_text
+
+__all__ = ["TaskGraph", "show", "widget_of"]
+
+_LOG: Final = logging.getLogger("taskqueue_nb")
+_STATIC: Final = files("taskqueue_nb") / "static"
+
+MAX_NODES: Final = 200  # boxes of a drawing; more tasks fold into groups
+_FIRST_LAYOUT: Final = 0.25  # seconds that the cell waits for the first layout at most
+_LAYOUT_GAP: Final = 1.0  # seconds between two layouts
+_TICK: Final = 1.0  # seconds between two looks at a run in which nothing happens
+_LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stays in its state
+_STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
+_ANSWERS: Final = 30  # the last ones, so that a late one is not lost
+_CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
+_MEMBERS: Final = 100  # of a selected group that are listed
+
+
+class _Laid(NamedTuple):
+    """The drawing of one structure, or why there is none."""
+
+    structure: int
+    tasks: tuple[Task, ...]
+    places: Mapping[Task, int]
+    drawing: Drawing | None
+    boxes: tuple[Box, ...]
+    fallen: frozenset[Task]
+    note: str
+
+
+class TaskGraph(anywidget.AnyWidget):
+    """The live view of a queue: its graph, its run, and what can be done about a failure.
+
+    Parameters
+    ----------
+    queue_or_tasks : TaskQueue, Task or iterable of Task
+        What to show. Of a single task, all that it requires is shown too.
+    **options
+        Traits of an ipywidget, such as `layout`.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+
+    Notes
+    -----
+    A view holds no truth of its own: it looks at the queue at most 20 times a second, however many
+    transitions there were. What the page sends is checked, then handed to a thread; the cell never
+    waits for the page, nor the page for the cell.
+    """
+
+    _esm = (_STATIC / "graph.js").read_text(encoding="utf-8")
+    _css = palette.css() + (_STATIC / "graph.css").read_text(encoding="utf-8")
+
+    svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
+    boxes = t.List(t.Dict()).tag(sync=True)
+    states = t.Unicode().tag(sync=True)  # one letter per box: the whole picture, idempotent
+    counts = t.Dict().tag(sync=True)
+    progress = t.Dict().tag(sync=True)
+    details = t.Dict().tag(sync=True)
+    answers: t.List[list[Any]] = t.List().tag(sync=True)
+    looks = t.List(t.Dict()).tag(sync=True)
+    heading = t.Unicode().tag(sync=True)
+    key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
+    note = t.Unicode().tag(sync=True)
+    selected = t.Unicode().tag(sync=True)
+
+    _numbers: Final = itertools.count(1)
+
+    def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
+        self._queue = _queue_of(queue_or_tasks)
+        self._closed = False
+        self._mark = Mark(PUMP.wake)
+        self._closing = threading.Lock()
+        self._laid: _Laid | None = None
+        self._laying = False
+        self._laid_at = -_LAYOUT_GAP
+        self._given: deque[list[Any]] = deque(maxlen=_ANSWERS)
+        self._clicks: dict[str, None] = {}
+        self._clicks_lock = threading.Lock()
+        self._nameless = itertools.count(1)
+        self._at = ""
+        self._found: dict[str, Any] = {}
+        self._seen: tuple[Any, ...] = ()
+        self._seen_at = 0.0
+        self._looking = False
+        self._clock = Clock()
+        self._still = Still(self._queue)
+        self._layouter = Worker("taskqueue_nb layout")
+        self._obeyer = Worker("taskqueue_nb click")
+        self._runner = Worker("taskqueue_nb start")
+        self._looker = Worker("taskqueue_nb details")
+
+        first = threading.Event()
+        self._layouter.do(partial(self._lay_out, first))
+        first.wait(_FIRST_LAYOUT)
+        number = next(TaskGraph._numbers)
+        self._still.key = f"Task graph {number}"
+        super().__init__(
+            looks=[
+                {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
+                for state, each in (*PALETTE.items(), ("unknown", look(None)))
+            ],
+            heading=one_line(self._queue.name or f"{len(self._queue)} tasks"),
+            key=self._still.key,
+            **self._news(),
+            **options,
+        )
+        _let_clicks_through(self.comm)
+        if PUMP.add(self, self._mark):
+            self._stop_listening = self._queue.on_change(self._mark)
+        else:
+            self._stop_listening = self._queue.on_change(_Inline(self))
+        self._mark()
+
+    @property
+    def queue(self) -> TaskQueue:
+        """The queue that is shown."""
+        return self._queue
+
+    def __repr__(self) -> str:
+        name = "" if self._queue.name is None else f"{one_line(self._queue.name)!r}, "
+        count = len(self._queue)
+        closed = ", closed" if self._closed else ""
+        return f"TaskGraph({name}{count} task{'' if count == 1 else 's'}{closed})"
+
+    def _ipython_display_(self) -> None:
+        _show(self)
+
+    def close(self) -> None:
+        """End the view: it stops listening, its pages are cleared, and nothing is done any more."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._stop_listening()
+        PUMP.remove(self._mark)
+        with _WIDGETS_LOCK:
+            if _WIDGETS.get(self._queue) is self:
+                del _WIDGETS[self._queue]
+        self._still.update(final=True)
+        super().close()
+
+    # -- what is new; only the pump's thread sets traits, so that no two of them meet ------------
+
+    def flush(self) -> float | None:
+        """Send what is new, in one message. The pump calls this, and nobody else.
+
+        Returns
+        -------
+        float or None
+            After how many seconds to look again even if nothing has changed.
+        """
+        if self._closed:
+            return None
+        again = [_TICK] if self._queue.running else []
+        again += self._see_structure()
+        again += self._see_selected()
+        news = self._news()
+        with self.hold_sync():
+            for name, value in news.items():
+                setattr(self, name, value)
+        again += self._still.see(running=self._queue.running)
+        return min(again, default=None)
+
+    def _news(self) -> dict[str, Any]:
+        """Read the truth as it is now, without a lock."""
+        queue, laid = self._queue, self._laid
+        counts = queue.counts()
+        news: dict[str, Any] = {
+            "counts": counts,
+            "progress": self._clock.progress(queue, counts),
+            "details": self._found,
+            "answers": list(self._given),
+            "selected": self._at,
+        }
+        if laid is None:
+            return {**news, "note": f"Laying out {len(queue):,} tasks …"}
+        news["note"] = laid.note
+        if laid.drawing is None:
+            news["states"] = "".join(look(b.tasks[0].fsm_state).letter for b in laid.boxes)
+        else:
+            news["states"] = letters(laid.drawing)
+            news["svg"] = laid.drawing.svg
+        news["boxes"] = _boxes(laid)
+        return news
+
+    # -- layout ------------------------------------------------------------------------------------
+
+    def _see_structure(self) -> list[float]:
+        """Have the graph laid out if it has changed, at most once a second."""
+        laid = self._laid
+        if self._laying:
+            return []
+        if laid is not None and laid.structure == self._queue.structure and not _must_unfold(laid):
+            return []
+        wait = self._laid_at + _LAYOUT_GAP - monotonic()
+        if wait > 0:
+            return [wait]
+        self._laying = True
+        self._layouter.do(self._lay_out)
+        return []
+
+    def _lay_out(self, done: threading.Event | None = None) -> None:
+        """Make the drawing of the present structure."""
+        try:
+            structure = self._queue.structure  # before the tasks: a later change is seen
+            tasks = self._queue.tasks
+            index = {task: number for number, task in enumerate(tasks)}
+            fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
+            drawing, boxes, note = None, (), ""
+            try:
+                if tasks:
+                    drawing = draw(tasks, max_nodes=MAX_NODES)
+                    boxes = drawing.boxes
+                else:
+                    note = "There are no tasks yet."
+            except NoEngine as error:
+                note = str(error)
+            except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
+                _LOG.exception("the graph of a queue could not be laid out")
+                note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
+            self._laid = _Laid(structure, tasks, index, drawing, boxes, fallen, note)
+        finally:
+            self._laid_at = monotonic()
+            self._laying = False
+            if done is not None:
+                done.set()
+            self._mark()
+
+    # -- the selected task -------------------------------------------------------------------------
+
+    def _see_selected(self) -> list[float]:
+        """Have the details of the selected task looked up if they may have changed."""
+        laid, at = self._laid, self._at
+        if not at or laid is None:
+            return []
+        stuck = self._looker.busy_for() > _STUCK
+        if self._looking and not stuck:
+            return []
+        task = _task_at(at, laid)
+        now = monotonic()
+        seen: tuple[Any, ...] = (at, laid.structure)
+        if task is not None:
+            attempts = len(task.attempts)
+            seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
+        wait = self._seen_at + _LOOK_GAP - now
+        if seen == self._seen and wait > 0:
+            return [wait]  # what has changed since is looked at then
+        if stuck:
+            self._looker = Worker("taskqueue_nb details")
+        self._seen, self._seen_at, self._looking = seen, now, True
+        self._looker.do(partial(self._look, at, laid))
+        return []
+
+    def _look(self, at: str, laid: _Laid) -> None:
+        """Read everything about the selected task; in a thread of its own, for a repr may hang."""
+        try:
+            task = _task_at(at, laid)
+            found = _group(at, laid) if task is None else details_of(task, at, laid.places)
+        except Exception:  # noqa: BLE001 - foreign reprs are read here
+            _LOG.exception("the details of a task could not be read")
+            found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}
+        finally:
+            self._looking = False
+        if at == self._at and found != self._found:
+            self._found = found
+            self._mark()
+
+    # -- messages from the page --------------------------------------------------------------------
+
+    def _handle_msg(self, msg: Any) -> None:
+        """Take a message from the page, whatever it is: nothing of it is believed."""
+        data = _at_path(msg, "content", "data")
+        if self._closed or type(data) is not dict:
+            return
+        method = data.get("method")
+        if method == "custom":
+            self._hear(data.get("content"))
+        elif method == "update":
+            self.set_state(data.get("state"))
+        elif method == "request_state":
+            self.send_state()
+
+    def set_state(self, sync_data: Any) -> None:
+        """Take what a page wants to set: which task is selected, and nothing else."""
+        if self._closed or type(sync_data) is not dict:
+            return
+        if "selected" in sync_data:
+            self._hear({"verb": "look", "at": sync_data["selected"]})
+
+    def _hear(self, content: object) -> None:
+        """Check a message, then hand it over: whatever thread this is, it must not wait."""
+        try:
+            command = read(content, len(self._queue))
+        except RefusedError as refusal:
+            self._answer(click_of(content), str(refusal), done=False)
+            return
+        if command.verb == "look":
+            if command.at == "" or _is_place(command.at, self._laid):
+                self._at, self._seen = command.at, ()
+                self._mark()
+            return
+        with self._clicks_lock:
+            if command.click in self._clicks:
+                return  # a replay
+            self._clicks[command.click] = None
+            if len(self._clicks) > _CLICKS:
+                del self._clicks[next(iter(self._clicks))]
+        self._obeyer.do(partial(self._obey, command))
+
+    def _answer(self, click: str, sentence: str, *, done: bool) -> None:
+        if not click:
+            click = f"?{next(self._nameless)}"  # shown by every page: somebody should know
+        self._given.append([click, done, sentence])
+        self._mark()
+
+    def _obey(self, command: Command) -> None:
+        """Do what was clicked, and answer with a sentence."""
+        if self._closed:
+            return
+        try:
+            sentence = self._do(command)
+        except (FSMError, ValueError, TypeError) as refusal:
+            self._answer(command.click, one_line(refusal, 600), done=False)
+        except Exception as error:  # noqa: BLE001 - whoever clicked is told
+            _LOG.exception("a click on %r failed", command.verb)
+            self._answer(command.click, f"That failed: {one_line(error, 600)}", done=False)
+        else:
+            self._answer(command.click, sentence, done=True)
+
+    def _do(self, command: Command) -> str:
+        if command.verb in QUEUE_VERBS:
+            return self._do_to_queue(command.verb)
+        task = self._queue.tasks[command.task]
+        moved = self._do_to_task(command, task)
+        if command.verb == "cancel":
+            if task.fsm_state == "RUNNING":
+                return f"{one_line(task.name)} was asked to stop."
+            return f"{one_line(task.name)} is cancelled."
+        if command.verb == "repair" and not moved:
+            return "The arguments are changed."
+        if command.run:
+            self._go_on()
+            return ""
+        again = sum(each.fsm_state == "PENDING" for each in moved)
+        return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
+
+    def _do_to_task(self, command: Command, task: Task) -> tuple[Task, ...]:
+        queue = self._queue
+        if command.verb == "cancel":
+            return queue.cancel(task)
+        if command.verb == "rerun":
+            return queue.invalidate(task)
+        if command.verb == "supply":
+            return queue.supply(task, parse(command.value))
+        if command.edits:
+            if command.verb == "retry" and task.fsm_state not in ("FAILED", "CANCELLED"):
+                return queue.retry(task)  # refuses, in its own words
+            args, kwargs = edited_arguments(task, command.edits)
+            return queue.repair(task, args=args, kwargs=kwargs)
+        if command.verb == "repair":
+            raise RefusedError("No argument was changed.")
+        return queue.retry(task)
+
+    def _do_to_queue(self, verb: str) -> str:
+        queue = self._queue
+        if verb in ("run", "step"):
+            if queue.running:
+                raise RefusedError("The queue is running already.")
+            self._refuse_if_stuck()
+            self._runner.do(self._step if verb == "step" else queue.start)
+        elif verb == "hold":
+            queue.hold()
+        elif verb == "resume":
+            queue.resume()
+        elif verb == "stop":
+            queue.stop()
+            if queue.running:
+                return "What runs now is finished; nothing more is started."
+        else:
+            moved = queue.retry()
+            if not moved:
+                raise RefusedError("No task has failed.")
+            count = len(moved)
+            return f"{count} task{' is' if count == 1 else 's are'} pending again."
+        return ""
+
+    def _refuse_if_stuck(self) -> None:
+        """Say why nothing would happen."""
+        counts = self._queue.counts()
+        if not any(counts.get(state) for state in WAITING):
+            raise RefusedError("There is nothing to run: no task is pending.")
+        blocked, causes = blocked_by(self._queue)
+        if causes and blocked >= sum(counts.get(state, 0) for state in WAITING):
+            first = causes[0]
+            raise RefusedError(
+                f"Nothing can run: {one_line(first.name)} is {look(first.fsm_state).word} and "
+                f"blocks {'what is pending' if len(causes) == 1 else 'others'}. Repair it first."
+            )
+
+    def _step(self) -> None:
+        try:
+            if self._queue.step() is None:
+                self._answer("", "No task is ready.", done=False)
+        except Exception as error:  # noqa: BLE001 - whoever clicked is told
+            _LOG.exception("a step failed")
+            self._answer("", f"The step failed: {one_line(error, 600)}", done=False)
+
+    def _go_on(self) -> None:
+        """Run in the background in the way of the last start, after a run that is being stopped.
+
+        A run of the notebook's own takes up what is pending by itself.
+        """
+        if self._queue.running and self._queue.wait(0):
+            return
+        self._runner.do(partial(self._queue.invalidate, then_run=True))
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+class _Inline:
+    """Flushes a view from its queue's own callbacks, where there are no threads (Pyodide)."""
+
+    def __init__(self, widget: TaskGraph) -> None:
+        self._widget = weakref.ref(widget)
+        self._next = 0.0
+        self._due = False
+        self._flushing = False
+
+    def __call__(self) -> None:
+        widget = self._widget()
+        if widget is None or self._due or self._flushing:
+            return
+        wait = self._next - monotonic()
+        if wait <= 0 or not widget.queue.running:
+            self._flush()
+            return
+        try:
+            asyncio.get_running_loop().call_later(wait, self._flush)
+        except RuntimeError:  # no loop: the next change after the gap, or the run's end, flushes
+            return
+        self._due = True
+
+    def _flush(self) -> None:
+        self._due = False
+        widget = self._widget()
+        if widget is None:
+            return
+        self._flushing = True  # setting a trait may call back
+        try:
+            widget.flush()
+        except Exception:  # noqa: BLE001 - a picture that fails must not fail the run
+            _LOG.exception("the live view of a queue could not be brought up to date")
+        finally:
+            self._flushing = False
+            self._next = monotonic() + GAP
+
+
+def _queue_of(queue_or_tasks: Any) -> TaskQueue:
+    if isinstance(queue_or_tasks, TaskQueue):
+        return queue_or_tasks
+    if isinstance(queue_or_tasks, Task):
+        return TaskQueue.of(queue_or_tasks)
+    if isinstance(queue_or_tasks, Iterable) and not isinstance(queue_or_tasks, (str, bytes)):
+        tasks = tuple(queue_or_tasks)
+        check_tasks(tasks)
+        return TaskQueue(*tasks)
+    message = f"a TaskQueue, a task or tasks are wanted, not a {type(queue_or_tasks).__name__}"
+    raise TypeError(message)
+
+
+def _boxes(laid: _Laid) -> list[dict[str, Any]]:
+    return [
+        {"at": _at_of(box, laid), "label": one_line(box.label), "size": len(box.tasks)}
+        for box in laid.boxes
+    ]
+
+
+def _at_of(box: Box, laid: _Laid) -> str:
+    """Return how the page calls what a box stands for; it stays so when the graph grows."""
+    if len(box.tasks) == 1 and not box.fold:
+        return str(laid.places[box.tasks[0]])
+    return f"group {box.fold}"
+
+
+def _must_unfold(laid: _Laid) -> bool:
+    """Say whether a task has failed inside a group since that was folded."""
+    if laid.drawing is None or len(laid.boxes) == len(laid.tasks):
+        return False
+    return any(
+        task.fsm_state == "FAILED" and task not in laid.fallen
+        for box in laid.boxes
+        if len(box.tasks) > 1
+        for task in box.tasks
+    )
+
+
+def _is_place(at: str, laid: _Laid | None) -> bool:
+    if laid is None:
+        return False
+    return _task_at(at, laid) is not None or any(_at_of(box, laid) == at for box in laid.boxes)
+
+
+def _task_at(at: str, laid: _Laid) -> Task | None:
+    if at.isdecimal() and at.isascii() and len(at) < 10 and int(at) < len(laid.tasks):  # noqa: PLR2004 - no queue is so long
+        return laid.tasks[int(at)]
+    return None
+
+
+def _group(at: str, laid: _Laid) -> dict[str, Any]:
+    """Return the details of a group: its tasks, those that need a look first."""
+    box = next((box for box in laid.boxes if _at_of(box, laid) == at), None)
+    if box is None:
+        return {"at": at, "label": "", "letter": "", "why": "This group is no longer there."}
+    urgency = {state: number for number, state in enumerate(URGENCY)}
+    tasks = sorted(box.tasks, key=lambda task: urgency.get(task.fsm_state, len(urgency)))
+    return {
+        "at": at,
+        "label": one_line(box.label),
+        "letter": look(tasks[0].fsm_state).letter,
+        "members": [link_to(task, laid.places) for task in tasks[:_MEMBERS]],
+        "more": max(0, len(tasks) - _MEMBERS),
+    }
+
+
+def _at_path(value: Any, *path: str) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _let_clicks_through(channel: Any) -> None:
+    """Have clicks handled beside a running cell where the page asks for it.
+
+    ipykernel 7.4 sends them to the thread that last spoke to the page: mostly the one of the cell.
+    """
+    if hasattr(channel, "_reply_subshell_for"):
+        channel._reply_subshell_for = lambda _data, default: default
+
+
+# -- display ---------------------------------------------------------------------------------------
+
+_WIDGETS: Final[weakref.WeakKeyDictionary[TaskQueue, TaskGraph]] = weakref.WeakKeyDictionary()
+_WIDGETS_LOCK: Final = threading.RLock()
+
+
+def widget_of(queue: TaskQueue) -> TaskGraph:
+    """Return the live view of a queue: the same one until it is closed.
+
+    Parameters
+    ----------
+    queue : TaskQueue
+        Whose view.
+    """
+    with _WIDGETS_LOCK:
+        widget = _WIDGETS.get(queue)
+        if widget is None:
+            widget = _WIDGETS[queue] = TaskGraph(queue)
+        return widget
+
+
+def show(queue: TaskQueue) -> None:
+    """Display a queue: live, with a still picture behind it; outside a notebook as text.
+
+    The picture is a second output of the same cell, for the times without a kernel: the view hides
+    it while it lives. The environment variable `TASKQUEUE_NB_STATIC=1` leaves the live part out.
+
+    Parameters
+    ----------
+    queue : TaskQueue
+        What to show.
+    """
+    if not _has_page() or os.environ.get("TASKQUEUE_NB_STATIC", "0") not in ("", "0"):
+        _show_still(queue)
+    else:
+        _show(widget_of(queue))
+
+
+def _show(widget: TaskGraph) -> None:
+    """Display a view and, as a second output, its still picture."""
+    bundle = None if widget._closed else widget._repr_mimebundle_()
+    if bundle is None or not _has_page():
+        _show_still(widget.queue)
+        return
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    display({**data, "text/plain": plain_text(widget.queue)}, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types here
+    widget._still.show()
+
+
+def _show_still(queue: TaskQueue) -> None:
+    shell = get_ipython()
+    if shell is None:
+        print(reprs.mimebundle(queue)["text/plain"])  # noqa: T201 - this is what is asked for
+    else:
+        display(reprs.mimebundle(queue), raw=True)  # type: ignore[no-untyped-call]  # as above
+
+
+def _has_page() -> bool:
+    """Say whether there is a page that shows widgets: a kernel has put its own comm in place."""
+    return get_ipython() is not None and comm.create_comm.__module__ != comm.__name__

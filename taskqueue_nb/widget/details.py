@@ -1,0 +1,375 @@
+"""What the details panel says of a task: plain data of bounded size, read without a lock."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from taskqueue_nb.palette import look
+from taskqueue_nb.reprs import preview
+from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
+from taskqueue_nb.widget.literals import literal_of, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Action", "actions_of", "details_of", "edited_arguments", "link_to", "one_line"]
+
+LONG_TEXT: Final = 20_000  # characters of output and traceback, head and tail
+_LABEL: Final = 120  # of a task's name
+_LINE: Final = 500  # of an exception's words
+_PREVIEW: Final = 4_000  # of a result
+_KEPT: Final = 120  # of an argument that has no literal
+_LINKS: Final = 24  # to other tasks, in one row
+_FIELDS: Final = 40
+_ATTEMPTS: Final = 20
+
+_ESCAPES: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])"
+)
+# what is no character of a text, and what would turn the direction of the text around it
+_UNSHOWN: Final = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]"
+)
+
+
+class Action(NamedTuple):
+    """A button: what it is called, and the event of the machine that must be allowed for it."""
+
+    event: str
+    verb: str
+    label: str
+    run: bool
+    hint: str
+
+
+# In the order of the buttons. Which of them a task shows follows from FSM_TRANSITIONS.
+_ACTIONS: Final = (
+    Action(
+        "retry",
+        "retry",
+        "Retry and continue",
+        run=True,
+        hint="Try it again, and run what waits for it",
+    ),
+    Action("retry", "retry", "Retry", run=False, hint="Make it pending again, and start nothing"),
+    Action(
+        "invalidate",
+        "rerun",
+        "Run again from here",
+        run=True,
+        hint="Run it again, and everything done that was made from its result",
+    ),
+    Action(
+        "dispatch",
+        "repair",
+        "Use these arguments",
+        run=False,
+        hint="Change the arguments before it runs",
+    ),
+    Action("cancel", "cancel", "Cancel", run=False, hint="Give it up; it can be retried later"),
+)
+# States whose arguments can be changed now: a running attempt would keep its own.
+_EDITABLE: Final = frozenset(
+    state for state, events in FSM_TRANSITIONS.items() if "retry" in events or "supply" in events
+)
+
+
+def actions_of(state: str) -> tuple[Action, ...]:
+    """Return what a task in this state may be asked to do, as the machine's table says."""
+    events = FSM_TRANSITIONS[state]
+    # a queued task has been handed over: its arguments are not ours to change any more
+    return tuple(
+        action
+        for action in _ACTIONS
+        if action.event in events and (action.verb != "repair" or state in _EDITABLE)
+    )
+
+
+# -- text ----------------------------------------------------------------------------------------
+
+
+def clean(text: object, limit: int = LONG_TEXT) -> str:
+    """Return a text of bounded length: without terminal escapes, of a long one head and tail."""
+    shown = text if isinstance(text, str) else str(text)
+    if len(shown) > limit:
+        head = limit // 3
+        tail = limit - head
+        left_out = f"\n… {len(shown) - limit:,} characters left out …\n"
+        shown = f"{shown[:head]}{left_out}{shown[-tail:]}"
+    shown = _ESCAPES.sub("", shown).replace("\r\n", "\n").replace("\r", "\n")
+    return _UNSHOWN.sub("\ufffd", shown)
+
+
+def one_line(text: object, limit: int = _LABEL) -> str:
+    """Return a text on one line, cut at its end."""
+    shown = text if isinstance(text, str) else str(text)
+    shown = " ".join(clean(shown[: 4 * limit], 4 * limit).split())
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def said(error: object) -> str:
+    """Return what an exception says, whatever its `__str__` does."""
+    if isinstance(error, str):
+        return one_line(error, _LINE)
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - a foreign `__str__` may raise anything
+        words = "(its text cannot be had)"
+    name = type(error).__name__
+    return one_line(f"{name}: {words[: 2 * _LINE]}" if words else name, _LINE)
+
+
+# -- a task ---------------------------------------------------------------------------------------
+
+Link: TypeAlias = tuple[str, str, str]
+Index: TypeAlias = "Mapping[Task, int]"
+
+
+def link_to(task: Task, index: Index) -> Link:
+    """Return how to find a task: its place in the queue, its name, its state's letter."""
+    number = index.get(task)
+    at = "" if number is None else str(number)
+    return at, one_line(task.name), look(task.fsm_state).letter
+
+
+def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
+    chosen = list(tasks)
+    links = [link_to(task, index) for task in chosen[:_LINKS]]
+    if len(chosen) > _LINKS:
+        links.append(("", f"and {len(chosen) - _LINKS} more", look("PREPARE").letter))
+    return links
+
+
+def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
+    """Return everything that the panel shows of a task.
+
+    Parameters
+    ----------
+    task : Task
+        The selected one.
+    at : str
+        How the page calls it.
+    index : mapping of Task to int
+        The place of each task in its queue.
+
+    Returns
+    -------
+    dict
+        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 200 kB.
+    """
+    state = task.fsm_state
+    attempts = task.attempts
+    last = attempts[-1] if attempts else None
+    events = FSM_TRANSITIONS[state]
+    failed = state == "FAILED" and last is not None
+    fields = fields_of(task, index)
+    editable = state in _EDITABLE
+    can_edit = any(field["kind"] != "task" for field in fields)
+    return {
+        "at": at,
+        "label": one_line(task.name),
+        "letter": look(state).letter,
+        "calls": _call(task.func),
+        "why": _why(task),
+        "error": said(last.error) if failed and last is not None and last.error is not None else "",
+        "traceback": clean(last.error_text or "") if failed and last is not None else "",
+        "output": clean(last.output) if last is not None else "",
+        "result": _result(task),
+        "progressed": _progressed(task) if state == "RUNNING" else None,
+        "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
+        "fields": fields,
+        "editable": editable,
+        "actions": [
+            {"verb": verb, "label": label, "run": run, "hint": hint}
+            for _, verb, label, run, hint in actions_of(state)
+            if verb != "repair" or can_edit
+        ],
+        "suppliable": "supply" in events,
+        "required": _links(task.required, index),
+        "blocking": _links(task.blocking, index),
+    }
+
+
+def _call(func: object) -> str:
+    if func is None:
+        return ""
+    names = [parameter.name for parameter in _parameters(func)]
+    return one_line(f"{func_name(func)}({', '.join(names)})")
+
+
+def _parameters(func: object) -> tuple[inspect.Parameter, ...]:
+    """Return a function's parameters; () if it does not tell."""
+    if not callable(func):
+        return ()
+    try:
+        return tuple(inspect.signature(func).parameters.values())
+    except Exception:  # noqa: BLE001 - a foreign `__signature__` may raise anything
+        return ()
+
+
+def _why(task: Task) -> str:
+    """Return why a task is not further, in a sentence."""
+    if task.fsm_state == "PENDING":
+        blockers = []
+        for blocker in task.blockers():
+            blockers.append(blocker)
+            if len(blockers) > _LINKS:
+                break
+        fallen = [
+            blocker for blocker in blockers if blocker.fsm_state in ("FAILED", "CANCELLED", "ABORT")
+        ]
+        if fallen:
+            first = fallen[0]
+            return f"Blocked by {one_line(first.name)}, which is {look(first.fsm_state).word}."
+        if blockers:
+            names = ", ".join(one_line(blocker.name, 40) for blocker in blockers[:3])
+            more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
+            return f"Waits for {names}{more}."
+        return "Ready to run."
+    if task.fsm_state == "RUNNING" and task.runstate.cancelled:
+        return "Asked to stop."
+    if task.fsm_state == "CANCELLED":
+        history = task.fsm_history
+        because = history[-1].extra.get("because") if history else None
+        return f"Cancelled: {one_line(because)}." if because else ""
+    return ""
+
+
+def _progressed(task: Task) -> tuple[float, float] | None:
+    reported = task.progressed
+    if reported is None:
+        return None
+    try:
+        done, total = (float(number) for number in reported)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (done, total) if abs(done) < float("inf") and 0 < total < float("inf") else None
+
+
+def _result(task: Task) -> dict[str, str] | None:
+    if task.fsm_state != "DONE":
+        return None
+    try:
+        value = task.value
+    except Exception:  # noqa: BLE001 - it was invalidated since we looked, or does not come back
+        return None
+    return {
+        "type": one_line(type(value).__name__),
+        "text": clean(preview(value, _PREVIEW), 2 * _PREVIEW),
+    }
+
+
+def _row(attempt: Attempt) -> dict[str, Any]:
+    outcome = attempt.outcome
+    started, ended = attempt.started, attempt.ended
+    return {
+        "number": attempt.number,
+        "letter": look(outcome or "RUNNING").letter,
+        "started": started,
+        "took": None if started is None or ended is None else max(0.0, ended - started),
+        "error": "" if attempt.error is None else said(attempt.error),
+    }
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def fields_of(task: Task, index: Index) -> list[dict[str, Any]]:
+    """Return the form of a task's arguments: those given, then those left at their default."""
+    args, kwargs = task.func_args, task.func_kwargs
+    parameters = _parameters(task.func)
+    places = _places(parameters, len(args))
+    fields = [
+        _field(f"a{i}", name, value, index)
+        for i, (name, value) in enumerate(zip(places, args, strict=True))
+    ]
+    fields += [_field(f"k{name}", name, value, index) for name, value in kwargs.items()]
+    fields += [
+        {**_field(f"k{name}", name, default, index), "kind": "default"}
+        for name, default in _left_out(parameters, args, kwargs)
+        if literal_of(default) is not None
+    ]
+    return fields[:_FIELDS]
+
+
+def _places(parameters: Sequence[inspect.Parameter], count: int) -> list[str]:
+    """Name so many positional arguments after a function's parameters."""
+    names: list[str] = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}[{i}]" for i in range(max(0, count - len(names)))]
+    names += [f"[{i}]" for i in range(len(names), count)]
+    return names[:count]
+
+
+def _left_out(
+    parameters: Sequence[inspect.Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
+    """Return the parameters that could be given by name and are left at their default."""
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][
+        len(args) :
+    ]
+    named += [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return [
+        (p.name, p.default)
+        for p in named
+        if p.kind is not p.POSITIONAL_ONLY and p.default is not p.empty and p.name not in kwargs
+    ]
+
+
+def _field(key: str, name: object, value: object, index: Index) -> dict[str, Any]:
+    tasks = tasks_among([value])
+    field = {"key": key, "name": one_line(name, 60), "text": "", "links": _links(tasks, index)}
+    if tasks:
+        return {**field, "kind": "task"}
+    text = literal_of(value)
+    if text is None:
+        kept = f"{type(value).__name__} {one_line(preview(value, _KEPT), _KEPT)}"
+        return {**field, "kind": "kept", "text": one_line(kept, _KEPT)}
+    return {**field, "kind": "literal", "text": text}
+
+
+def edited_arguments(
+    task: Task, edits: Mapping[str, str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a task's arguments with some of them replaced by literals that the user wrote.
+
+    Parameters
+    ----------
+    task : Task
+        Whose arguments; they are not changed.
+    edits : mapping of str to str
+        The key of each edited field of the form, and its text.
+
+    Raises
+    ------
+    ValueError
+        If a text is no literal, or there is no such argument, or a task stands in its place.
+    """
+    args, kwargs = list(task.func_args), dict(task.func_kwargs)
+    by_name = dict(_left_out(_parameters(task.func), args, kwargs))
+    places = _places(_parameters(task.func), len(args))
+    for key, text in edits.items():
+        place, name = key[:1], key[1:]
+        if place == "a" and name.isdecimal() and len(name) < 6 and int(name) < len(args):  # noqa: PLR2004 - no list is so long
+            number = int(name)
+            args[number] = _replaced(args[number], text, places[number])
+        elif place == "k" and (name in kwargs or name in by_name):
+            kwargs[name] = _replaced(kwargs.get(name), text, name)
+        else:
+            message = (
+                f"{one_line(task.name)} has no argument {one_line(key, 40)!r}; nothing was changed."
+            )
+            raise ValueError(message)
+    return tuple(args), kwargs
+
+
+def _replaced(old: object, text: str, name: str) -> Any:
+    if tasks_among([old]):
+        message = f"{one_line(name, 40)}: the result of a task is passed there, and is kept."
+        raise ValueError(message)
+    return parse(text, one_line(name, 40))

@@ -1,0 +1,136 @@
+"""Messages from the page: untrusted until `read` has looked at every part of them."""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from taskqueue_nb.widget.literals import LONGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+QUEUE_VERBS: Final = frozenset({"run", "hold", "resume", "step", "stop", "retry_failed"})
+TASK_VERBS: Final = frozenset({"retry", "repair", "cancel", "supply", "rerun"})
+# What each verb may bring besides its name, its task and the id of the click.
+_BRINGS: Final[Mapping[str, frozenset[str]]] = {
+    "look": frozenset({"at"}),
+    "retry": frozenset({"run", "edits"}),
+    "repair": frozenset({"run", "edits"}),
+    "supply": frozenset({"run", "value"}),
+    "cancel": frozenset({"run"}),
+    "rerun": frozenset({"run"}),
+}
+_LONGEST_ID: Final = 80
+_LONGEST_KEY: Final = 200
+_MOST_EDITS: Final = 60
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 40
+_SHORT.maxlong = 20
+
+
+class RefusedError(ValueError):
+    """A message is not understood; its words say why, for whoever clicked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A message in which everything has the right shape."""
+
+    click: str
+    verb: str
+    task: int = -1
+    run: bool = False
+    at: str = ""
+    value: str = ""
+    edits: Mapping[str, str] = field(default_factory=dict)
+
+
+def click_of(content: object) -> str:
+    """Return the id of the click that sent a message; "" if there is none that could be one."""
+    click = content.get("id") if type(content) is dict else None
+    if type(click) is str and 0 < len(click) <= _LONGEST_ID and click.isprintable():
+        return click
+    return ""
+
+
+def read(content: object, tasks: int) -> Command:
+    """Return the command in a message.
+
+    Parameters
+    ----------
+    content : object
+        Whatever the page sent.
+    tasks : int
+        How many tasks there are: the known ones are 0, 1, … tasks - 1.
+
+    Raises
+    ------
+    RefusedError
+        In a sentence, if anything about it is not as it should be.
+
+    Examples
+    --------
+    >>> read({"id": "a-1", "verb": "retry", "task": 3, "run": True}, tasks=4)
+    Command(click='a-1', verb='retry', task=3, run=True, at='', value='', edits={})
+    >>> read({"id": "a-1", "verb": "delete", "task": 3}, tasks=4)
+    Traceback (most recent call last):
+    ...
+    taskqueue_nb.widget.messages.RefusedError: The view cannot 'delete'.
+    """
+    if type(content) is not dict:
+        raise RefusedError("The page sent something that is no command.")
+    verb = content.get("verb")
+    if type(verb) is not str or verb not in {"look", *QUEUE_VERBS, *TASK_VERBS}:
+        raise RefusedError(
+            f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
+        )
+    of_task = verb in TASK_VERBS
+    known = {"id", "verb"} | ({"task"} if of_task else set()) | _BRINGS.get(verb, frozenset())
+    if len(content) > len(known) or not all(type(key) is str and key in known for key in content):
+        raise RefusedError(f"{verb!r} came with something that does not belong to it.")
+    click = click_of(content)
+    if not click and verb != "look":
+        raise RefusedError(f"{verb!r} came without the id of a click.")
+    return Command(
+        click=click,
+        verb=verb,
+        task=_task(content.get("task"), tasks) if of_task else -1,
+        run=_flag(content.get("run", False)),
+        at=_text(content.get("at", ""), _LONGEST_KEY),
+        value=_text(content.get("value", ""), LONGEST + 1),
+        edits=_edits(content.get("edits", {})),
+    )
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in (str, int, float, bool, type(None))
+
+
+def _task(number: Any, tasks: int) -> int:
+    if type(number) is not int or not 0 <= number < tasks:
+        shown = _SHORT.repr(number) if _is_plain(number) else "that"
+        raise RefusedError(f"There is no task {shown} in this queue.")
+    return number
+
+
+def _flag(flag: Any) -> bool:
+    if type(flag) is not bool:
+        raise RefusedError("'run' is true or false.")
+    return flag
+
+
+def _text(text: Any, longest: int) -> str:
+    if type(text) is not str:
+        raise RefusedError("A text was expected.")
+    if len(text) > longest:
+        raise RefusedError(f"{len(text):,} characters are too many; {longest - 1:,} are allowed.")
+    return text
+
+
+def _edits(edits: Any) -> Mapping[str, str]:
+    if type(edits) is not dict or len(edits) > _MOST_EDITS:
+        raise RefusedError("The edited arguments are not a form of this view.")
+    return {_text(key, _LONGEST_KEY): _text(text, LONGEST + 1) for key, text in edits.items()}
