@@ -246,7 +246,7 @@ export function clicks(model, { changed, answered }) {
   /** @type {Map<string, Click>} */
   const pending = new Map();
   /** @type {Set<string>} */
-  const heard = new Set(model.get("answers").map(([id]) => id));
+  let heard = new Set(model.get("answers").map(([id]) => id));
   const some = (/** @type {(click: Click) => boolean} */ test) => [...pending.values()].some(test);
   const busy = (/** @type {string} */ key) => some((click) => click.key === key);
   const forget = () => {
@@ -284,13 +284,13 @@ export function clicks(model, { changed, answered }) {
       for (const [id, done, sentence] of answers) {
         const click = pending.get(id);
         if (id.startsWith("?") && !heard.has(id)) answered("top", done, sentence); // of no click
-        heard.add(id);
         if (!click) continue;
         clearTimeout(click.timer);
         pending.delete(id);
         any = true;
         answered(click.place, done, sentence);
       }
+      heard = new Set(answers.map(([id]) => id));
       if (any) changed();
     },
   };
@@ -533,13 +533,15 @@ function chips(filter) {
 function drawing({ select, leave }) {
   const tools = make("div", "tq-tools");
   const note = make("div", "tq-note");
-  const element = make("div", "tq-pane", tools, note);
+  
   /** @type {SVGSVGElement | null} */
   let svg = null;
   /** @type {SVGGElement | null} */
   let sheet = null;
-  /** @type {(SVGGElement | undefined)[]} */
+  /** @type {(SVGGElement | HTMLElement | undefined)[]} */
   let nodes = [];
+  const list = make("div", "tq-list"); // in place of a drawing
+  const element = make("div", "tq-pane", tools, note, list);
   /** @type {{from: number, to: number, element: Element}[]} */
   let edges = [];
   /** @type {import("./types.js").Box[]} */
@@ -593,8 +595,9 @@ function drawing({ select, leave }) {
 
   /** Bring a box into the pane, moving as little as possible. @param {string} at */
   function reveal(at) {
-    const node = nodes[indexOf(at)];
-    if (node) show(revealed(view, rect(node), pane()));
+    const node = sheet && nodes[indexOf(at)];
+    const box = node && rect(node);
+    if (box?.width) show(revealed(view, box, pane())); // it has none while the pane is not shown
   }
 
   /** Move the tab stop. @param {string} at @param {boolean} focus */
@@ -604,10 +607,13 @@ function drawing({ select, leave }) {
     old?.setAttribute("tabindex", "-1");
     node?.setAttribute("tabindex", "0");
     tab = boxes[node ? nodes.indexOf(node) : -1]?.at ?? "";
-    if (focus && node) {
-      node.focus({ preventScroll: true });
-      reveal(tab);
-    }
+    if (focus) node?.focus({ preventScroll: true });
+  }
+
+  /** Go to a box by key: where it is must be seen. @param {number} i */
+  function go(i) {
+    stop(boxes[i].at, true);
+    reveal(tab);
   }
 
   /** @param {KeyboardEvent} event @param {number} i */
@@ -621,9 +627,9 @@ function drawing({ select, leave }) {
         const box = node && rect(node);
         return box && { x: box.x + box.width / 2, y: box.y + box.height / 2 };
       });
-      stop(boxes[neighbour(centres, i, event.key)].at, true);
-    } else if (event.key === "Home") stop(boxes[0].at, true);
-    else if (event.key === "End") stop(boxes[boxes.length - 1].at, true);
+      go(neighbour(centres, i, event.key));
+    } else if (event.key === "Home") go(0);
+    else if (event.key === "End") go(boxes.length - 1);
     else if (event.key === "+" || event.key === "=") zoom(STEP);
     else if (event.key === "-") zoom(1 / STEP);
     else if (event.key === "0") fit();
@@ -631,6 +637,20 @@ function drawing({ select, leave }) {
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Make an element the one that stands for a box. @template {SVGGElement | HTMLElement} E @param {E} node @param {number} i @returns {E} */
+  function wired(node, i) {
+    nodes[i] = typed(node);
+    node.dataset.at = boxes[i].at;
+    node.setAttribute("role", "button");
+    node.setAttribute("tabindex", "-1");
+    node.addEventListener("click", () => {
+      stop(boxes[i].at, true);
+      select(boxes[i].at);
+    });
+    node.addEventListener("keydown", (event) => key(/** @type {KeyboardEvent} */ (event), i));
+    return node;
   }
 
   function dim() {
@@ -671,7 +691,7 @@ function drawing({ select, leave }) {
     return { x: event.clientX - outer.x, y: event.clientY - outer.y };
   };
   element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || /** @type {Element} */ (event.target).closest(".tq-tools")) return;
+    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools")) return;
     if (fingers.size === 0) travelled = 0;
     fingers.set(event.pointerId, point(event));
   });
@@ -752,9 +772,16 @@ function drawing({ select, leave }) {
       const before = anchor ? rect(anchor) : null;
       const moved = free || (selected !== "" && painted !== "");
       svg?.remove();
+      list.replaceChildren();
       svg = sheet = null;
       [nodes, edges, painted, boxes, looks] = [[], [], "", newBoxes, newLooks];
-      if (!text) return;
+      if (!text) {
+        boxes.forEach((_, i) => list.append(wired(make("div", "node"), i)));
+        element.classList.toggle("tq-listed", boxes.length > 0);
+        stop(tab, false);
+        return;
+      }
+      element.classList.remove("tq-listed");
       svg = safeSvg(text);
       const [x, y, width, height] = (svg.getAttribute("viewBox") ?? "0 0 1 1").split(/[\s,]+/).map(Number);
       world = { x, y, width, height };
@@ -767,16 +794,7 @@ function drawing({ select, leave }) {
       for (const g of /** @type {NodeListOf<SVGGElement>} */ (sheet.querySelectorAll("g.node"))) {
         const i = Number(/^t(\d+)$/.exec(g.id)?.[1] ?? NaN);
         if (!boxes[i]) continue;
-        nodes[i] = g;
-        g.dataset.at = boxes[i].at;
-        g.setAttribute("role", "button");
-        g.setAttribute("tabindex", "-1");
-        typed(g);
-        g.addEventListener("click", () => {
-          stop(boxes[i].at, true);
-          select(boxes[i].at);
-        });
-        g.addEventListener("keydown", (event) => key(event, i));
+        wired(g, i);
       }
       for (const g of sheet.querySelectorAll("g.edge")) {
         const [, from, to] = /^e(\d+)-(\d+)$/.exec(g.id) ?? [];
@@ -800,7 +818,6 @@ function drawing({ select, leave }) {
     },
     /** Give each box its state; the style sheet does the rest. @param {string} states */
     paint(states) {
-      if (!sheet) return;
       for (const i of changed(painted, states)) {
         const node = nodes[i];
         const look = looks.find(({ letter }) => letter === states[i]);
@@ -808,6 +825,10 @@ function drawing({ select, leave }) {
         node.dataset.state = look.state.toLowerCase();
         const text = `${boxes[i].label}: ${look.word}`;
         node.setAttribute("aria-label", text);
+        if (node instanceof HTMLElement) {
+          node.replaceChildren(badge(look, boxes[i].label));
+          continue;
+        }
         const title = node.querySelector("title") ?? node.appendChild(document.createElementNS(SVG, "title"));
         title.textContent = text;
         stamp(node, look);

@@ -1,0 +1,517 @@
+// @ts-check
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, suite, test } from "node:test";
+
+import { drawn, failed, LOOKS, makeModel, window } from "./page.mjs";
+
+const { document } = window;
+
+const graph = await import("../../taskqueue_nb/static/graph.js");
+
+/** @type {HTMLElement} */
+let el;
+/** @type {(() => void) | undefined} */
+let end;
+
+beforeEach(() => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  el = document.body.appendChild(document.createElement("div"));
+});
+
+afterEach(() => {
+  end?.();
+  end = undefined;
+  document.body.replaceChildren();
+  mock.timers.reset();
+});
+
+/** @param {Parameters<typeof makeModel>[0]} [changes] */
+function shown(changes) {
+  const model = makeModel(changes);
+  end = graph.render({ model, el });
+  return model;
+}
+
+/** @param {string} selector @returns {HTMLElement} */
+function one(selector) {
+  const found = el.querySelectorAll(selector);
+  assert.equal(found.length, 1, `${found.length} elements are ${selector}`);
+  return /** @type {HTMLElement} */ (found[0]);
+}
+
+/** The button that says this. @param {string} text @returns {HTMLElement} */
+function button(text) {
+  const found = [...el.querySelectorAll("button")].filter((b) => b.textContent?.trim() === text);
+  assert.equal(found.length, 1, `${found.length} buttons say ${text}`);
+  return found[0];
+}
+
+/** @param {Element} node @param {string} type @param {object} [options] */
+function fire(node, type, options = {}) {
+  const Kind = type.startsWith("key") ? window.KeyboardEvent : window.Event;
+  node.dispatchEvent(new Kind(type, { bubbles: true, cancelable: true, ...options }));
+}
+
+const node = (/** @type {string} */ at) => one(`.node[data-at="${at}"]`);
+const press = (/** @type {Element} */ where, /** @type {string} */ key) => fire(where, "keydown", { key });
+const off = (/** @type {Element} */ where) => where.getAttribute("aria-disabled") === "true";
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+suite("pure functions", () => {
+  test("a drawing keeps what a picture needs and nothing else", () => {
+    const svg = graph.safeSvg(
+      `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="x()">
+       <script>x()</script><style>*{}</style><foreignObject><p xmlns="http://www.w3.org/1999/xhtml">x</p></foreignObject>
+       <a xlink:href="javascript:x()"><text>link</text></a><image href="http://x/"/><set attributeName="href"/>
+       <g id="t0" class="node" onclick="x()" style="color:red"><path d="M0,0" fill="url(#x)"/><text>a &lt;b&gt;</text></g></svg>`,
+    );
+
+    const names = [...svg.querySelectorAll("*")].map((element) => element.localName);
+    const attributes = [svg, ...svg.querySelectorAll("*")].flatMap((e) => e.getAttributeNames());
+
+    assert.deepEqual(names, ["g", "path", "text"]);
+    assert.deepEqual(attributes, ["id", "class", "d"]);
+    assert.equal(svg.textContent?.trim(), "a <b>");
+  });
+
+  test("what is no drawing is refused", () => {
+    assert.throws(() => graph.safeSvg("<p>no</p>"), /not an SVG/);
+    assert.throws(() => graph.safeSvg("<svg"), /not an SVG/);
+  });
+
+  test("only boxes whose letter changed are painted, or all when their number did", () => {
+    assert.deepEqual(graph.changed("ppp", "pdp"), [1]);
+    assert.deepEqual(graph.changed("pp", "ppp"), [0, 1, 2]);
+  });
+
+  test("a fitted view holds all of the drawing, in the middle, never blown up", () => {
+    const big = graph.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
+    const small = graph.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
+
+    assert.equal(big.k, 0.5);
+    assert.deepEqual([big.x, big.y], [14, 175]);
+    assert.equal(small.k, 1.25);
+  });
+
+  test("zooming holds the point under the pointer still, and has bounds", () => {
+    const before = { x: 10, y: 20, k: 1 };
+    const after = graph.zoomed(before, 2, { x: 110, y: 70 });
+
+    assert.deepEqual((110 - after.x) / after.k, (110 - before.x) / before.k);
+    assert.deepEqual((70 - after.y) / after.k, (70 - before.y) / before.k);
+    assert.equal(graph.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
+    assert.equal(graph.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
+  });
+
+  test("a box is brought into the pane by as little as that takes", () => {
+    const view = { x: 0, y: 0, k: 1 };
+    const pane = { width: 200, height: 100 };
+
+    assert.deepEqual(graph.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, pane), view);
+    assert.deepEqual(graph.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, pane), { x: -28, y: 0, k: 1 });
+    assert.deepEqual(graph.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, pane), { x: 48, y: 0, k: 1 });
+  });
+
+  test("an arrow goes to the nearest box in its direction, or nowhere", () => {
+    const points = [{ x: 0, y: 0 }, { x: 100, y: 50 }, { x: 100, y: -10 }, undefined, { x: 300, y: 0 }];
+
+    assert.equal(graph.neighbour(points, 0, "ArrowRight"), 2);
+    assert.equal(graph.neighbour(points, 2, "ArrowDown"), 1);
+    assert.equal(graph.neighbour(points, 0, "ArrowLeft"), 0);
+    assert.equal(graph.neighbour(points, 3, "ArrowLeft"), 3);
+  });
+
+  test("times are for people", () => {
+    const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(graph.duration);
+    const left = [0.2, 7.4, 31, 140, 9000].map(graph.timeLeft);
+
+    assert.deepEqual(times, ["31 ms", "2.3 s", "42 s", "2 min 5 s", "10 min 0 s", "50 min", "2 h 1 min"]);
+    assert.deepEqual(left, ["about 1 s left", "about 7 s left", "about 35 s left", "about 2 min left", "about 2.5 h left"]);
+  });
+
+  test("only what the user changed is an edit", () => {
+    const { fields = [] } = failed();
+    const texts = new Map([["a0", "7"], ["kdegree", " 9 "], ["kmodel", "3"]]);
+
+    assert.deepEqual(graph.edits(fields, texts), { kmodel: "3" });
+    assert.deepEqual(graph.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
+  });
+
+  test("counts are said in words", () => {
+    assert.equal(graph.counted({ FAILED: 2, PENDING: 1 }, LOOKS), "1 pending, 2 failed");
+  });
+});
+
+suite("the graph", () => {
+  test("each box has its state, for the eye and for a screen reader", () => {
+    shown();
+
+    assert.equal(node("1").dataset.state, "failed");
+    assert.equal(node("1").getAttribute("aria-label"), "fit: failed");
+    assert.equal(node("1").querySelector("title")?.textContent, "fit: failed");
+  });
+
+  test("a new state is painted without a new drawing; the selection stays", () => {
+    const model = shown();
+    const before = node("2");
+    fire(node("1"), "click");
+
+    model.put({ states: "ddd" });
+
+    assert.equal(before, node("2"));
+    assert.equal(node("2").dataset.state, "done");
+    assert.ok(node("1").classList.contains("tq-on"));
+  });
+
+  test("a new structure keeps selection, zoom and tab stop", async () => {
+    const model = shown();
+    fire(node("1"), "click");
+    button("+").click();
+    const transform = one(".tq-pane > svg > g").getAttribute("transform");
+    const labels = ["load", "fit", "report", "more"];
+
+    model.put({
+      svg: drawn(labels),
+      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+      states: "dfpp",
+    });
+    await settled();
+
+    assert.equal(one(".tq-pane > svg > g").getAttribute("transform"), transform);
+    assert.ok(node("1").classList.contains("tq-on"));
+    assert.equal(node("1").getAttribute("tabindex"), "0");
+    assert.equal(node("3").dataset.state, "pending");
+  });
+
+  test("there is one tab stop, and it follows the keys", () => {
+    shown();
+    const stops = () => [...el.querySelectorAll('.node[tabindex="0"]')].map((n) => n.getAttribute("data-at"));
+
+    assert.deepEqual(stops(), ["0"]);
+    press(node("0"), "End");
+    assert.deepEqual(stops(), ["2"]);
+    press(node("2"), "Home");
+    assert.deepEqual(stops(), ["0"]);
+  });
+
+  test("Enter and space select; Escape ends it", () => {
+    const model = shown();
+
+    press(node("1"), "Enter");
+    assert.deepEqual(model.sent, [{ verb: "look", at: "1" }]);
+    assert.equal(one(".tq-side").hidden, false);
+    press(one(".tq-side"), "Escape");
+    assert.equal(one(".tq-side").hidden, true);
+    press(node("2"), " ");
+    assert.ok(node("2").classList.contains("tq-on"));
+  });
+
+  test("no id of a drawing stays in the page, where two views could clash", () => {
+    shown();
+    assert.deepEqual([...el.querySelectorAll("[id]")], []);
+  });
+
+  test("every element that can have the focus keeps the notebook's shortcuts away", () => {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed({ output: "said", result: { type: "int", text: "3" } }) });
+
+    const focusable = el.querySelectorAll("button, input, textarea, summary, [tabindex]");
+    const bare = [...focusable].filter((e) => e.getAttribute("data-lm-suppress-shortcuts") !== "true");
+
+    assert.ok(focusable.length > 20);
+    assert.deepEqual(bare.map((e) => e.outerHTML), []);
+  });
+
+  test("chips count and filter", () => {
+    shown();
+    const chip = /** @type {HTMLElement} */ (one('.tq-chip[data-state="failed"]'));
+
+    assert.equal(chip.textContent, "1✗failed");
+    chip.click();
+    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0", "2"]);
+    assert.equal(chip.getAttribute("aria-pressed"), "true");
+    chip.click();
+    assert.equal(el.querySelectorAll(".tq-dim").length, 0);
+  });
+
+  test("without an engine the tasks are listed under the sentence that says what to install", () => {
+    const model = shown({ svg: "", note: "No layout engine: pip install graphviz-pure" });
+
+    assert.match(one(".tq-note").textContent ?? "", /pip install/);
+    assert.equal(node("1").textContent, "✗fit");
+    fire(node("1"), "click");
+    model.put({ states: "ddd" });
+    assert.equal(node("1").textContent, "✓fit");
+  });
+});
+
+suite("clicks", () => {
+  test("a click is sent once, however often it is pressed before its answer", () => {
+    const model = shown();
+
+    button("Retry all failed").click();
+    button("Retry all failed").click();
+
+    assert.equal(model.clicks().length, 1);
+    assert.equal(model.clicks()[0].verb, "retry_failed");
+    assert.ok(off(button("Retry all failed")));
+  });
+
+  test("an answer frees the button and is shown; the next click has another id", () => {
+    const model = shown();
+    button("Retry all failed").click();
+    const [{ id }] = model.clicks();
+
+    model.put({ answers: [[String(id), false, "No task has failed."]] });
+
+    assert.equal(one(".tq-top-message .tq-alert").textContent, "No task has failed.");
+    assert.ok(!off(button("Retry all failed")));
+    button("Retry all failed").click();
+    assert.notEqual(model.clicks()[1].id, id);
+  });
+
+  test("after a second without an answer the view says what it waits for", () => {
+    const model = shown();
+    button("Run").click();
+
+    mock.timers.tick(900);
+    assert.equal(one(".tq-top-message").hidden, true);
+    mock.timers.tick(200);
+    assert.match(one(".tq-top-message .tq-status").textContent ?? "", /[Ww]aiting for the running cell/);
+    model.put({ answers: [[String(model.clicks()[0].id), true, ""]] });
+    assert.equal(one(".tq-top-message").hidden, true);
+  });
+
+  test("buttons follow the run", () => {
+    const model = shown();
+    assert.deepEqual(["Run", "Hold", "Step", "Stop"].map((b) => off(button(b))), [false, true, false, true]);
+
+    model.put({ progress: { ...model.get("progress"), running: true, left: 7.2 } });
+    assert.deepEqual(["Run", "Hold", "Step", "Stop"].map((b) => off(button(b))), [true, false, true, false]);
+    assert.equal(one(".tq-standing").textContent, "1 of 3 done · 1 blocked by 1 · about 7 s left");
+
+    model.put({ progress: { ...model.get("progress"), held: true } });
+    button("Resume").click();
+    assert.equal(model.clicks()[0].verb, "resume");
+  });
+
+  test("a refusal of no click is shown by every view, once", () => {
+    const model = shown({ answers: [["?1", false, "Old."]] });
+    assert.equal(one(".tq-top-message .tq-alert").textContent, "");
+
+    model.put({ answers: [["?1", false, "Old."], ["?2", false, "No task is ready."]] });
+
+    assert.equal(one(".tq-top-message .tq-alert").textContent, "No task is ready.");
+  });
+
+  test("when the kernel is gone the view says so, keeps the picture and acts no more", async () => {
+    const model = shown();
+    el.classList.add("jupyter-widgets-disconnected");
+
+    model.fire("comm_live_update");
+    await settled();
+
+    assert.match(one(".tq-top-message .tq-alert").textContent ?? "", /kernel is gone/);
+    assert.ok(["Run", "Hold", "Step", "Stop", "Retry all failed"].every((b) => off(button(b))));
+    button("Run").click();
+    assert.deepEqual(model.sent, []);
+    assert.equal(node("1").dataset.state, "failed");
+  });
+});
+
+suite("the details", () => {
+  /** @param {Parameters<typeof failed>[0]} [changes] */
+  function opened(changes) {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed(changes) });
+    return model;
+  }
+  const field = () => /** @type {HTMLInputElement} */ (one('[data-key="kdegree"]'));
+
+  test("an edited argument travels with the button that is pressed", () => {
+    const model = opened();
+
+    field().value = "2";
+    fire(field(), "input");
+    button("Retry and continue").click();
+
+    const [{ id, ...message }] = model.clicks();
+    assert.ok(id);
+    assert.deepEqual(message, { verb: "retry", task: 1, run: true, edits: { kdegree: "2" } });
+  });
+
+  test("unedited it is a plain retry, and a double click is one", () => {
+    const model = opened();
+
+    button("Retry").click();
+    button("Retry").click();
+    button("Retry and continue").click();
+
+    const said = model.clicks().map(({ verb, task, run, edits }) => [verb, task, run, edits]);
+    assert.deepEqual(said, [["retry", 1, false, undefined]]);
+  });
+
+  test("Enter in a field presses the first button", () => {
+    const model = opened();
+    field().value = "3";
+    fire(field(), "input");
+
+    press(field(), "Enter");
+
+    assert.deepEqual(model.clicks()[0].edits, { kdegree: "3" });
+  });
+
+  test("what the user typed survives news of the same task", () => {
+    const model = opened();
+    const before = field();
+    before.value = "2";
+    fire(before, "input");
+    before.focus();
+
+    model.put({ details: failed({ output: "more" }), states: "dfd" });
+
+    assert.equal(field(), before);
+    assert.equal(field().value, "2");
+    assert.equal(document.activeElement, before);
+  });
+
+  test("Reset takes the edits back", () => {
+    opened();
+    field().value = "2";
+    fire(field(), "input");
+    assert.match(one(".tq-changed").textContent ?? "", /1 argument changed/);
+
+    button("Reset").click();
+
+    assert.equal(field().value, "9");
+    assert.equal(one(".tq-changed").hidden, true);
+  });
+
+  test("a task as an argument is a link and no field; a value without literal is kept", () => {
+    const model = opened();
+    const kept = /** @type {HTMLInputElement} */ (one('[data-key="kmodel"]'));
+
+    assert.equal(kept.value, "");
+    assert.equal(kept.placeholder, "kept: Model <big>");
+    assert.equal(el.querySelector('[data-key="a0"]'), null);
+    const link = /** @type {HTMLElement} */ (el.querySelector(".tq-form .tq-link"));
+    link.click();
+    assert.deepEqual(model.sent.at(-1), { verb: "look", at: "0" });
+    assert.ok(node("0").classList.contains("tq-on"));
+  });
+
+  test("texts of others are text", () => {
+    const evil = "<img src=x onerror=alert(1)>";
+    opened({ label: evil, error: evil, traceback: evil, output: evil, why: evil, result: { type: evil, text: evil } });
+
+    assert.equal(el.querySelector("img"), null);
+    assert.equal(one(".tq-title").textContent, evil);
+  });
+
+  test("buttons are off while what they act on has moved on", () => {
+    const model = opened();
+
+    model.put({ states: "drp" });
+
+    assert.ok(off(button("Retry")));
+  });
+
+  test("a value can be used instead", () => {
+    const model = opened();
+    const input = /** @type {HTMLInputElement} */ (one('[data-key="="]'));
+    input.value = "42";
+    fire(input, "input");
+
+    button("Use this value").click();
+
+    const [{ verb, task, value, run }] = model.clicks();
+    assert.deepEqual([verb, task, value, run], ["supply", 1, "42", true]);
+  });
+
+  test("details of another task are not shown", () => {
+    const model = shown();
+    fire(node("0"), "click");
+
+    model.put({ details: failed() });
+
+    assert.equal(one(".tq-title").textContent, "load");
+    assert.equal(el.querySelectorAll("[data-verb]").length, 0);
+  });
+
+  test("without an answer the panel says what it waits for", () => {
+    shown();
+    fire(node("0"), "click");
+
+    mock.timers.tick(1100);
+
+    assert.match(one(".tq-why").textContent ?? "", /running cell/);
+  });
+
+  test("the members of a group are links", () => {
+    const model = shown();
+    fire(node("0"), "click");
+    model.put({
+      details: { at: "0", label: "fit × 40", letter: "f", members: [["1", "fit", "f"]], more: 39 },
+    });
+
+    assert.equal(one(".tq-members .tq-link").textContent, "✗fit");
+    assert.match(one(".tq-members").textContent ?? "", /and 39 more/);
+  });
+});
+
+suite("a view's life", () => {
+  test("it hides the still picture of its key in its own cell, and shows it again", async () => {
+    const area = document.createElement("div");
+    area.className = "jp-OutputArea";
+    area.innerHTML = "<div><p></p></div><div><img alt='Task graph 1: 3 done'></div><div><img alt='a photo'></div>";
+    document.body.append(area);
+    el = /** @type {HTMLElement} */ (area.querySelector("p"));
+    const [, still, photo] = area.children;
+
+    shown();
+    assert.ok(still.classList.contains("tq-still"));
+    assert.ok(!photo.classList.contains("tq-still"));
+
+    const updated = area.appendChild(document.createElement("div"));
+    updated.innerHTML = "<img alt='Task graph 1: 2 done'>";
+    await settled();
+    assert.ok(updated.classList.contains("tq-still"));
+
+    end?.();
+    end = undefined;
+    assert.equal(area.querySelectorAll(".tq-still").length, 0);
+  });
+
+  test("it leaves nothing behind: no listener, no element, no timer", () => {
+    const model = shown();
+    button("Run").click();
+    fire(node("1"), "click");
+
+    end?.();
+    end = undefined;
+
+    assert.equal(model.listening(), 0);
+    assert.equal(el.childElementCount, 0);
+    mock.timers.tick(60_000); // what is still due would throw or send
+    assert.equal(model.clicks().length, 1);
+  });
+
+  test("two views of one model do not meet", () => {
+    const model = shown();
+    const other = document.body.appendChild(document.createElement("div"));
+    const endOther = graph.render({ model, el: other });
+
+    fire(node("1"), "click");
+
+    assert.equal(other.querySelectorAll(".tq-on").length, 0);
+    endOther();
+    assert.ok(node("1").classList.contains("tq-on"));
+  });
+
+  test("a picture that is no SVG is said, and the view lives", () => {
+    shown({ svg: "<html>" });
+    assert.match(one(".tq-note").textContent ?? "", /not an SVG/);
+  });
+});
