@@ -118,3 +118,14 @@ def victims(graph: Graph, failing: Iterable[str]) -> set[str]:
             lost.add(name)
             found += later[name]
     return lost - causes
+
+
+def apart(graph: Graph, *names: str) -> set[str]:
+    """Return tasks that can all fail in one run: each name, or a neighbour that none of them blocks."""
+    chosen: set[str] = set()
+    order = list(graph)
+    for name in names:
+        places = range(order.index(name), len(order))
+        lost = victims(graph, chosen)
+        chosen.add(next(order[i] for i in places if order[i] not in lost | chosen))
+    return chosen
