@@ -1,0 +1,45 @@
+"""Tasks → DOT → an engine → one safe SVG per structure → the same SVG stamped with states.
+
+Nothing here takes the lock of the graph, fires an event, runs a task or waits for one: states and
+requirements are read as they are, and a drawing that a change overtakes is drawn anew by the next
+look at it.
+"""
+
+from __future__ import annotations
+
+from taskqueue_nb.drawing.dot import (
+    MAX_NODES,
+    drawing_of,
+    machine_as_dot,
+    machine_as_svg,
+    tasks_as_dot,
+    tasks_as_svg,
+)
+from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.picture import Box, Drawing, draw, letters, summary
+from taskqueue_nb.drawing.words import clean, error_name, name_of, xml
+
+__all__ = [
+    "MAX_NODES",
+    "Box",
+    "Drawing",
+    "NoEngine",
+    "clean",
+    "draw",
+    "drawing_of",
+    "error_name",
+    "letters",
+    "machine_as_dot",
+    "machine_as_svg",
+    "name_of",
+    "stamp",
+    "summary",
+    "tasks_as_dot",
+    "tasks_as_svg",
+    "xml",
+]
+
+
+def stamp(drawing: Drawing) -> str:
+    """Return a drawing's picture with the states as they are now, without a new layout."""
+    return drawing.stamp()

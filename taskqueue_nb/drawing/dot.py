@@ -1,0 +1,325 @@
+"""What `as_dot`, `as_svg`, `fsm_dot` and `fsm_svg` return, and the one drawing that a queue has."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import graphviz
+
+from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.fold import folded
+from taskqueue_nb.drawing.picture import (
+    MARGIN,
+    SIZE,
+    SMALL,
+    Drawing,
+    curve_svg,
+    draw,
+    laid_out,
+    most_urgent,
+    picture,
+)
+from taskqueue_nb.drawing.words import attribute, clean, error_name, name_of, quoted, width, xml
+from taskqueue_nb.graph import closure
+from taskqueue_nb.palette import GROUND, Look, look
+
+MAX_NODES: Final = 200
+_LISTED: Final = 40  # rows of the list that stands where no engine is
+_STATES: Final = 200  # of a machine
+_INCH: Final = 72.0
+
+
+# -- one drawing per queue ---------------------------------------------------------------------
+
+_KEPT: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Drawing]]] = weakref.WeakKeyDictionary()
+_KEPT_LOCK: Final = threading.Lock()
+
+
+def drawing_of(tasks: Any, max_nodes: int = MAX_NODES) -> Drawing:
+    """Return the drawing of a queue, laid out once for each of its structures; or of some tasks.
+
+    A drawing with folded boxes is laid out again when a task that failed or runs is folded away.
+
+    Parameters
+    ----------
+    tasks : TaskQueue or iterable of Task
+        What to draw.
+    max_nodes : int
+        The largest number of boxes.
+
+    Raises
+    ------
+    NoEngine
+        If nothing on this machine can lay it out.
+    """
+    structure = attribute(tasks, "structure")
+    if not isinstance(structure, int):
+        return draw(tasks, max_nodes)
+    with _KEPT_LOCK:
+        known = _KEPT.setdefault(tasks, {}).get(max_nodes)
+    keep: frozenset[Any] = frozenset()
+    if known is not None and known[0] == structure:
+        if not known[1].outdated():
+            return known[1]
+        keep = known[1].own
+    drawing = draw(tasks.tasks, max_nodes, keep)
+    with _KEPT_LOCK:
+        _KEPT.setdefault(tasks, {})[max_nodes] = (structure, drawing)
+    return drawing
+
+
+# -- tasks -------------------------------------------------------------------------------------
+
+
+def tasks_as_dot(
+    tasks: Iterable[Any],
+    name: str | None = None,
+    *,
+    follow_blocking: bool = False,
+    sep: str | None = None,
+    max_nodes: int = MAX_NODES,
+) -> str:
+    """Return tasks as DOT, each with its state's word and colours.
+
+    Parameters
+    ----------
+    tasks : TaskQueue or iterable of Task
+        What to draw.
+    name : str, optional
+        The name of the graph.
+    follow_blocking : bool
+        Whether the tasks that require these, and so on, are drawn too.
+    sep : str, optional
+        What stands between two statements, by default a line break.
+    max_nodes : int
+        The largest number of boxes; more tasks are folded into groups.
+    """
+    chosen = _chosen(tasks, follow_blocking=follow_blocking)
+    folding = folded(chosen, max_nodes)
+    dot = graphviz.Digraph(
+        None if name is None else quoted(clean(name)),
+        graph_attr={"rankdir": "LR"},
+        node_attr={"shape": "box", "style": "rounded,filled", "fontname": "Arial"},
+    )
+    groups: dict[str | None, list[int]] = {}
+    for i, fold in enumerate(folding.folds):
+        groups.setdefault(fold.group, []).append(i)
+    for number, (group, members) in enumerate(groups.items()):
+        if group is None or len(members) == 1:
+            for i in members:
+                _state_node(dot, i, folding.folds[i])
+        else:
+            with dot.subgraph(name=f"cluster_g{number}") as frame:
+                frame.attr(label=quoted(group), style="rounded", fontname="Arial")
+                for i in members:
+                    _state_node(frame, i, folding.folds[i])
+    for start, end in folding.edges:
+        dot.edge(f"t{start}", f"t{end}", id=f"e{start}-{end}")
+    return _joined(dot.source, sep)
+
+
+def _chosen(tasks: Iterable[Any], *, follow_blocking: bool) -> tuple[Any, ...]:
+    found = tuple(attribute(tasks, "tasks", None) or tasks)
+    return tuple(closure(found, lambda task: task.blocking)) if follow_blocking else found
+
+
+def _state_node(dot: Any, i: int, fold: Any) -> None:
+    if fold.key is None:
+        task = fold.tasks[0]
+        shown, label, more = look(attribute(task, "fsm_state")), name_of(task), ""
+        if shown.state == "FAILED" and (error := attribute(task, "exception")) is not None:
+            more = f": {error_name(error)}"
+    else:
+        shown = look(most_urgent({attribute(task, "fsm_state") for task in fold.tasks}))
+        label, more = f"{fold.key} × {len(fold.tasks):,}", ""
+    fill, line, ink = shown.light
+    text = rf"{quoted(label)}\n{shown.glyph} {quoted(shown.word + more)}"
+    dot.node(
+        f"t{i}",
+        id=f"t{i}",
+        label=graphviz.nohtml(text),
+        fillcolor=fill,
+        color=line,
+        fontcolor=ink,
+    )
+
+
+def _joined(source: str, sep: str | None) -> str:
+    """Put something else between the statements; a brace is none."""
+    rows = source.rstrip("\n").split("\n")
+    if sep is None or not rows:
+        return source
+    joined = rows[0]
+    for before, after in pairwise(rows):
+        bare = before.endswith("{") or after.strip() == "}" or before.strip() == "}"
+        joined += ("\n" if bare else sep) + after
+    return joined
+
+
+def tasks_as_svg(
+    tasks: Iterable[Any],
+    name: str | None = None,
+    *,
+    follow_blocking: bool = False,
+    sep: str | None = None,  # noqa: ARG001 - so that the options of `tasks_as_dot` will do
+    max_nodes: int = MAX_NODES,
+) -> str:
+    """Return a picture of tasks with their states, as SVG that is safe anywhere.
+
+    The parameters are those of `tasks_as_dot`. Without a layout engine it is a list of the tasks,
+    with the sentence that says what to install.
+    """
+    chosen = _chosen(tasks, follow_blocking=True) if follow_blocking else tasks
+    chosen = chosen if isinstance(attribute(chosen, "structure"), int) else tuple(chosen)
+    try:
+        return drawing_of(chosen, max_nodes).stamp(name)
+    except NoEngine as problem:
+        rows = []
+        for task in _chosen(chosen, follow_blocking=False)[: _LISTED + 1]:
+            rows.append((look(attribute(task, "fsm_state")), name_of(task)))
+        return _listed(rows, problem.sentence)
+
+
+def _listed(rows: Sequence[tuple[Look, str]], sentence: str) -> str:
+    """Return a list in the place of a picture."""
+    more = len(rows) > _LISTED
+    ink, soft = GROUND["light"].ink, GROUND["light"].soft
+    texts = [
+        (f"{shown.glyph} {shown.word}", name, ink, SIZE) for shown, name in rows[:_LISTED]
+    ]
+    texts += [("", "and more", soft, SIZE)] if more else []
+    texts += [("", part, soft, SMALL) for part in _sentences(sentence)]
+    wide = max(width(text, size) + (100 if state else 0) for state, text, _, size in texts)
+    body = "".join(
+        f'<text class="{"ink" if colour == ink else "soft"}" y="{MARGIN + 14 + 19 * i:.0f}" '
+        f'font-size="{size:g}" fill="{colour}"><tspan x="{MARGIN:.0f}">{xml(state)}</tspan>'
+        f'<tspan x="{MARGIN + (100 if state else 0):.0f}">{xml(text)}</tspan></text>'
+        for i, (state, text, colour, size) in enumerate(texts)
+    )
+    size = (wide + 2 * MARGIN, 19.0 * len(texts) + 2 * MARGIN)
+    return picture(size, body, paper=True, said="Tasks, without a picture of their graph")
+
+
+def _sentences(text: str, longest: int = 110) -> list[str]:
+    rows = [""]
+    for word in text.split():
+        if len(rows[-1]) + len(word) >= longest and rows[-1]:
+            rows.append("")
+        rows[-1] = f"{rows[-1]} {word}".strip()
+    return rows
+
+
+# -- state diagrams ----------------------------------------------------------------------------
+
+
+def _machine(fsm: Any) -> tuple[list[str], dict[tuple[int, int], str], Any]:
+    """Return a machine's states, the events from state to state, and where it stands."""
+    table: Mapping[str, Mapping[str, str]] = fsm.FSM_TRANSITIONS
+    reached = [state for events in table.values() for state in events.values()]
+    states = list(dict.fromkeys([*table, *reached]))[:_STATES]
+    at = {state: i for i, state in enumerate(states)}
+    events: dict[tuple[int, int], list[str]] = {}
+    for state, moves in table.items():
+        for event, new in moves.items():
+            if state in at and new in at:
+                events.setdefault((at[state], at[new]), []).append(clean(event, 40))
+    labels = {pair: clean(", ".join(names), 60) for pair, names in events.items()}
+    return [clean(state, 40) for state in states], labels, at.get(attribute(fsm, "fsm_state"))
+
+
+def machine_as_dot(fsm: Any) -> str:
+    """Return the state diagram of a machine as DOT, with the present state lit."""
+    states, events, current = _machine(fsm)
+    dot = graphviz.Digraph(
+        graph_attr={"rankdir": "LR"},
+        node_attr={"shape": "box", "style": "rounded,filled", "fontname": "Arial"},
+        edge_attr={"fontname": "Arial", "fontsize": "11"},
+    )
+    for i, state in enumerate(states):
+        fill, line, ink = _machine_colours(state, lit=i == current)
+        dot.node(
+            f"s{i}",
+            id=f"s{i}",
+            label=graphviz.nohtml(quoted(state)),
+            fillcolor=fill,
+            color=line,
+            fontcolor=ink,
+            penwidth="3" if i == current else "1",
+        )
+    for (start, end), label in events.items():
+        dot.edge(
+            f"s{start}", f"s{end}", id=f"e{start}-{end}", label=graphviz.nohtml(quoted(label))
+        )
+    return str(dot.source)
+
+
+def _machine_colours(state: str, *, lit: bool) -> tuple[str, str, str]:
+    ground = GROUND["light"]
+    return tuple(look(state).light) if lit else (ground.paper, ground.soft, ground.ink)  # type: ignore[return-value]  # three texts
+
+
+def machine_as_svg(fsm: Any) -> str:
+    """Return the state diagram of a machine as SVG, with the present state lit."""
+    states, events, current = _machine(fsm)
+    rooms = [max(64.0, width(state, SIZE) + 24.0) for state in states]
+    dot = graphviz.Digraph(
+        graph_attr={"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.4", "pad": "0"},
+        node_attr={"shape": "box", "fixedsize": "true", "label": "", "height": "0.45"},
+        edge_attr={"fontname": "Arial", "fontsize": "12", "arrowsize": "0.7"},
+    )
+    for i, room in enumerate(rooms):
+        dot.node(f"s{i}", id=f"s{i}", width=f"{room / _INCH:.3f}")
+    for (start, end), label in events.items():
+        filler = "x" * max(1, round(width(label, SMALL) / 6.0))
+        dot.edge(f"s{start}", f"s{end}", id=f"e{start}-{end}", label=filler)
+    here = None if current is None else states[current]
+    said = "State diagram" if here is None else f"State diagram, now {here}"
+    try:
+        layout = laid_out(str(dot.source), [f"s{i}" for i in range(len(states))])
+    except NoEngine as problem:
+        return _listed_machine(states, events, current, problem.sentence)
+    ink, soft = GROUND["light"].ink, GROUND["light"].soft
+    parts = []
+    for (start, end), label in events.items():
+        curve = layout.edges[f"e{start}-{end}"]
+        text = (
+            ""
+            if curve.label is None
+            else f'<text class="soft" x="{curve.label[0]:.1f}" y="{curve.label[1]:.1f}" '
+            f'text-anchor="middle" font-size="{SMALL:g}" fill="{soft}">{xml(label)}</text>'
+        )
+        parts.append(f'<g id="e{start}-{end}" class="edge">{curve_svg(curve)}{text}</g>')
+    for i, state in enumerate(states):
+        x, y, w, h = layout.nodes[f"s{i}"]
+        lit = i == current
+        fill, line, text_colour = _machine_colours(state, lit=lit)
+        mark = f' data-state="{xml(look(state).state.casefold())}" fill="{text_colour}"' if lit else ""
+        shape = f'rx="{h / 2:.1f}" fill="{fill}" stroke="{line}" stroke-width="{2.6 if lit else 1.2}"'
+        kind = "box" if lit else "paper"
+        tone = "label" if lit else "ink"
+        parts.append(
+            f'<g id="s{i}" class="node"{mark}><rect class="{kind}" x="{x:.1f}" y="{y:.1f}" '
+            f'width="{w:.1f}" height="{h:.1f}" {shape}/><text class="{tone}" x="{x + w / 2:.1f}" '
+            f'y="{y + h / 2 + 4.5:.1f}" text-anchor="middle" fill="{text_colour if lit else ink}">'
+            f"{xml(state)}</text></g>"
+        )
+    size = (layout.size[0] + 2 * MARGIN, layout.size[1] + 2 * MARGIN)
+    return picture(size, "".join(parts), paper=True, said=said)
+
+
+def _listed_machine(
+    states: Sequence[str],
+    events: Mapping[tuple[int, int], str],
+    current: Any,
+    sentence: str,
+) -> str:
+    rows = []
+    for i, state in enumerate(states):
+        moves = [f"{label} → {states[end]}" for (start, end), label in events.items() if start == i]
+        here = look("RUNNING")._replace(word="now" if i == current else "", glyph="►" if i == current else "")
+        rows.append((here, f"{state}: {', '.join(moves) or 'the end'}"))
+    return _listed(rows, sentence)
