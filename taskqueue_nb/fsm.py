@@ -108,6 +108,10 @@ def shorten(text: object) -> str:
     return f"a {type(text).__name__}"
 
 
+def _question(state: State) -> property:
+    return property(lambda fsm: bool(fsm.fsm_state == state), doc=f"Whether the state is {state}.")
+
+
 class _Lock(Protocol):
     """What a machine needs of a lock; it is held for one step, and may be entered again."""
 
@@ -170,6 +174,14 @@ class FSM:
     FSM_ANY_STATE: ClassVar[Any] = object()
     FSM_TRANSITIONS: Table = MappingProxyType({})
     fsm_state: State
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give a class with a table of its own its states and questions as real attributes."""
+        super().__init_subclass__(**options)
+        for state in cls.__dict__.get("FSM_TRANSITIONS", ()):
+            for name, value in ((state, state), (f"is_{state.lower()}", _question(state))):
+                if name.isidentifier() and not hasattr(cls, name):
+                    setattr(cls, name, value)
 
     def __init__(
         self,

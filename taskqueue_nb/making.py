@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from taskqueue_nb.fsm import FSMError, shorten
+from taskqueue_nb.fsm import FSMError, TransitionError, shorten
 from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, SETTLED, BlockedError, Task, TaskError
 
@@ -150,16 +151,14 @@ def _fail(task: Task, because: str, *, failed: list[Task]) -> None:
 
 def _dispatch(task: Task, queue: Submit | None) -> None:
     """Start a task here or by way of `queue`, unless somebody else was faster."""
+    if queue is None:
+        with suppress(TransitionError, BlockedError):  # somebody was faster: look again
+            task._run_now()
+        return
     with GRAPH_LOCK:
         if task.fsm_state != "PENDING" or task._missing:
             return
-        if queue is None:
-            attempt = task._begin()
-        else:
-            task._fsm_move("queue")
-    if queue is None:
-        task._perform(attempt)
-        return
+        task._fsm_move("queue")
     task._fsm_after()
     try:
         queue(task._run_queued)

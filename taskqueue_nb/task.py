@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 import threading
@@ -197,6 +198,7 @@ class Attempt:
         "number",
         "progressed",
         "retried",
+        "run",
         "task",
         "worker_of",
     )
@@ -210,7 +212,8 @@ class Attempt:
         self.echo = True
         self.automatic = 0  # of the task's own retries, how many led here
         self.retried = False  # whether its failure was followed by such a one
-        self.worker_of: Any = None  # the queue whose worker thread makes it
+        self.run: Any = None  # the run of a queue that started it
+        self.worker_of: Any = None  # the queue, if one of its worker threads makes it
         self.progressed: tuple[float, float] | None = None
         self.late: str | None = None
         self._at = len(task._log)
@@ -243,8 +246,8 @@ class Attempt:
     @property
     def started(self) -> float | None:
         """When the function was called, in seconds since the epoch."""
-        when: float = self.task._log[self._at + 2]
-        return when
+        log = self.task._log
+        return log[self._at + 2] if len(log) > self._at else None
 
     @property
     def ended(self) -> float | None:
@@ -749,6 +752,9 @@ class Task(BaseTask):
         (True, 3)
         """
         first, *rest = task_or_func or (None,)
+        if not rest and first is None:
+            message = "then() takes a task, or a function to make one of"
+            raise TypeError(message)
         if isinstance(first, Task):
             if rest or options:
                 message = "then(task) takes no further arguments: the task has its own"
@@ -838,9 +844,8 @@ class Task(BaseTask):
 
     def _begin(self) -> Attempt:
         """Start an attempt; the lock of the graph is held."""
-        attempt = Attempt(self, self._attempt)
+        self._attempt = attempt = Attempt(self, self._attempt)
         self._fsm_move("dispatch")
-        self._attempt = attempt
         return attempt
 
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
@@ -896,23 +901,50 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        self._perform(self._started())
+        self._run_now()
 
-    def _started(
+    def _run_now(
         self, func: Callable[..., Any] | None = None, args: Any = (), kwargs: Any = None
-    ) -> Attempt:
-        """Start an attempt if nothing forbids it, with another function if one is given."""
-        with self._fsm_lock:
-            refusal = self._refusal()
-            if refusal is None:
-                self._fsm_target("dispatch")
-                if func is not None:
-                    self._give(func, args, kwargs)
-                attempt = self._begin()
-        if refusal is not None:
-            self._fsm_after()  # it may have been aborted
-            raise refusal
-        return attempt
+    ) -> None:
+        """Run the task if nothing forbids it, with another function if one is given."""
+        before = self._attempt
+        try:
+            with self._fsm_lock:
+                refusal = self._refusal()
+                if refusal is None:
+                    self._fsm_target("dispatch")
+                    if func is not None:
+                        self._give(func, args, kwargs)
+                    attempt = self._begin()
+            if refusal is not None:
+                self._fsm_after()  # it may have been aborted
+                raise refusal
+            self._perform(attempt)
+        except KeyboardInterrupt:
+            if self._attempt is not before:
+                uninterrupted(self._abandon)
+            raise
+
+    def _abandon(self) -> None:
+        """Leave a sound graph behind after an interrupt at any point of a run."""
+        with GRAPH_LOCK:
+            if self.fsm_state == "RUNNING":
+                self._fsm_move("cancel", {"because": "interrupted"})
+            self._drop_unborn()
+            for task in (self, *self._blocking):
+                task._recount()
+            for queue in self._queues:
+                queue._recount()
+        self._fsm_after()
+
+    def _drop_unborn(self) -> None:
+        """Forget an attempt that an interrupt kept from its first step; the lock is held."""
+        if self._attempt is not None and self._attempt.started is None:
+            self._attempt = self._attempt._previous
+
+    def _recount(self) -> None:
+        """Count anew what an interrupt may have left half counted; the lock is held."""
+        self._missing = sum(task.fsm_state != "DONE" for task in self._required)
 
     def _refusal(self) -> BlockedError | None:
         """Say what blocks a task that could start otherwise; an aborted prerequisite aborts it."""
@@ -1011,7 +1043,7 @@ class Task(BaseTask):
         Exception
             What the function raised.
         """
-        self._perform(self._started(func, args, kwargs))
+        self._run_now(func, args, kwargs)
         return self.result()
 
     def _give(
@@ -1311,6 +1343,30 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     if isinstance(error, TimeoutError):
         attempt.runstate.cancel()  # it may go on, in its thread
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def uninterrupted(work: Callable[[], object]) -> None:
+    """Do something that a keyboard interrupt must not cut in two: only main threads get those."""
+    done = Result()
+
+    def whole() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            done.settle(error=error)
+        else:
+            done.settle()
+
+    try:
+        _thread.start_new_thread(whole, ())  # `Thread.start` waits, and could be interrupted
+    except RuntimeError:  # no threads here, so no better way
+        whole()
+    while not done.done():
+        try:
+            done.join()
+        except KeyboardInterrupt:  # the first one is on its way to the user
+            continue
+    done.result()
 
 
 def without_our_frames(error: BaseException) -> BaseException:

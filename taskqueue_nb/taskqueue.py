@@ -26,6 +26,7 @@ from taskqueue_nb.task import (
     TaskError,
     attempt_here,
     let_holder_finish,
+    uninterrupted,
 )
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class TaskQueue:
             self._background = run
             self._last_options = {**options, "runstate": None, "once": False}
         try:
-            self._start_workers(run, lambda _: None)
+            uninterrupted(lambda: self._start_workers(run, lambda _: None))
         except BaseException:
             with GRAPH_LOCK:
                 self._background = None
@@ -466,8 +467,8 @@ class TaskQueue:
     def _with_workers(self, run: _Run) -> Iterator[Task]:
         """Yield what a number of threads complete."""
         completed: SimpleQueue[Task | None] = SimpleQueue()
-        self._start_workers(run, completed.put)
         try:
+            uninterrupted(lambda: self._start_workers(run, completed.put))
             while (task := completed.get()) is not None:
                 yield task
         except GeneratorExit:
@@ -475,8 +476,7 @@ class TaskQueue:
             run.ended.wait()
             raise
         except BaseException:
-            self._end(run)
-            self._interrupt()
+            uninterrupted(lambda: self._interrupt(run))
             raise
         if run.failure is not None:
             raise run.failure
@@ -539,20 +539,17 @@ class TaskQueue:
 
     def _work(self, run: _Run) -> Iterator[Task]:  # noqa: C901 - the loop is read in one piece
         """Take, call, settle: the loop of one worker."""
-        attempt: Attempt | None = None
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
         try:
             while interruption is None and (found := self._take(run)) is not None:
                 if isinstance(found, Attempt):
-                    attempt = found
-                    task = attempt.task
+                    task = found.task
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
-                    interruption = attempt_here(attempt)
+                    interruption = attempt_here(found)
                     if task.fsm_state != "DONE":
-                        self._look_after(run, attempt)
-                    attempt = None
+                        self._look_after(run, found)
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
                     if is_worker:
@@ -568,8 +565,7 @@ class TaskQueue:
             self._await_return(run)
             raise
         except BaseException:
-            self._end(run)
-            self._interrupt(attempt)
+            uninterrupted(lambda: self._interrupt(run))
             raise
         if interruption is not None:
             self._end(run)
@@ -606,9 +602,9 @@ class TaskQueue:
 
     def _pick(self, run: _Run) -> Attempt | Task | None:
         """Start a ready task, or queue it for its executor; the lock is held."""
-        ready = self._ready
         if self._delayed:
             self._recall()
+        ready = self._ready
         while ready:
             task = ready.popleft()
             if task.fsm_state != "PENDING" or task._missing or task in self._delays:
@@ -622,6 +618,7 @@ class TaskQueue:
                 attempt.echo = not run.background
                 if run.threads or run.background:
                     attempt.worker_of = self
+                attempt.run = run
                 if ready and self._idle:
                     self._changed.notify()
                 return attempt
@@ -709,29 +706,34 @@ class TaskQueue:
                 finally:
                     self._idle -= 1
 
-    def _interrupt(self, attempt: Attempt | None = None) -> None:
+    def _interrupt(self, run: _Run) -> None:
         """Leave a sound graph behind after an interrupt at any point of the loop.
 
-        What runs for this queue is CANCELLED; what else the loop may have left half done is
-        counted anew.
+        What this run started and is still RUNNING becomes CANCELLED.
         """
         with GRAPH_LOCK:
+            run.stopped = True
             for task in self._tasks:
-                current = task._attempt
-                mine = attempt is None or current is attempt
-                if mine and current is not None and task.fsm_state == "RUNNING":
-                    current.runstate.cancel()
+                attempt = task._attempt
+                mine = attempt is None or attempt.run is run
+                if task.fsm_state == "RUNNING" and mine:
+                    if attempt is not None:
+                        attempt.runstate.cancel()
                     task._fsm_move("cancel", {"because": "interrupted"})
-            for task in self._tasks:
-                task._missing = sum(r.fsm_state != "DONE" for r in task._required)
-            heard = (*self._tasks, *self._outside)
-            self._active = sum(task.fsm_state in ACTIVE for task in heard)
-            pending = [t for t in self._tasks if t.fsm_state == "PENDING" and not t._missing]
-            self._ready.clear()
-            self._ready.extend(pending)
-            self._wake()
+                task._drop_unborn()
+            self._recount()
         for task in self.tasks:
             task._fsm_after()
+
+    def _recount(self) -> None:
+        """Count anew what an interrupt may have left half counted; the lock is held."""
+        for task in self._tasks:
+            task._recount()
+        self._active = sum(task.fsm_state in ACTIVE for task in (*self._tasks, *self._outside))
+        self._ready = deque(
+            task for task in self._tasks if task.fsm_state == "PENDING" and not task._missing
+        )
+        self._wake()
 
     # -- mending -----------------------------------------------------------------------------
 
