@@ -100,7 +100,7 @@ def repair(
         moved = victims([task]) if state in ("FAILED", "CANCELLED") else []
         for member in moved:
             member._fsm_move("retry")
-        for queue in task._queues:
+        for queue in task._told_queues():
             queue._is_changed()
     return _told(moved)
 
@@ -170,7 +170,7 @@ def cancel(*tasks: Task) -> tuple[Task, ...]:
         for task in chosen:
             if task.fsm_state == "RUNNING" and task._attempt is not None:
                 task._attempt.runstate.cancel()
-                for queue in task._queues:
+                for queue in task._told_queues():
                     queue._is_changed()
             else:
                 task._fsm_move("cancel")

@@ -36,6 +36,7 @@ from taskqueue_nb.runstate import CURRENT, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from weakref import ref
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -515,7 +516,7 @@ class Task(BaseTask):
         self._blocking: list[Task] | tuple[()] = ()
         self._missing = 0  # of `required`, how many are not DONE
         self._rank = _next_rank()  # smaller than that of every dependent
-        self._queues: tuple[Any, ...] = ()  # who is told of each step
+        self._queues: tuple[ref[Any], ...] = ()  # who is told of each step
         self._attempt: Attempt | None = None
         self._value: Any = None
         self._error: BaseException | None = None
@@ -585,7 +586,7 @@ class Task(BaseTask):
             old = new
         return steps
 
-    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:  # noqa: C901 - one call per step, and every further one would be paid
+    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:  # noqa: C901, PLR0912 - one call per step, and every further one would be paid
         """Make one step, tell the dependents and the queues; the lock of the graph is held.
 
         What a transition costs is decided here: no object but the time is made.
@@ -602,8 +603,9 @@ class Task(BaseTask):
             for dependent in self._blocking:
                 dependent._missing -= 1
                 if not dependent._missing and dependent.fsm_state == "PENDING":
-                    for queue in dependent._queues:
-                        queue._is_ready(dependent)
+                    for reference in dependent._queues:
+                        if (queue := reference()) is not None:
+                            queue._is_ready(dependent)
         elif new == "PENDING":
             if old == "DONE":
                 for dependent in self._blocking:
@@ -614,9 +616,14 @@ class Task(BaseTask):
         if self._fsm_listeners is not None:
             step = FSMTransitionEvent(old, new, event, now, extra or {})
             self._fsm_listeners.pending.append(step)
-        for queue in self._queues:
-            queue._has_moved(self, old, new)
+        for reference in self._queues:
+            if (queue := reference()) is not None:
+                queue._has_moved(self, old, new)
         return new
+
+    def _told_queues(self) -> list[Any]:
+        """Return the queues that are told of each step; a task keeps none of them alive."""
+        return [queue for reference in self._queues if (queue := reference()) is not None]
 
     def _fsm_after(self) -> None:
         if self._result is not None:
@@ -686,7 +693,7 @@ class Task(BaseTask):
             task._blocking = [self]
         if task.fsm_state != "DONE":
             self._missing += 1
-        for queue in self._queues:
+        for queue in self._told_queues():
             queue._is_linked(self, task)
 
     def _rank_after(self, task: Task) -> None:
@@ -718,9 +725,9 @@ class Task(BaseTask):
         if task.fsm_state != "DONE":
             self._missing -= 1
             if not self._missing and self.fsm_state == "PENDING":
-                for queue in self._queues:
+                for queue in self._told_queues():
                     queue._is_ready(self)
-        for queue in self._queues:
+        for queue in self._told_queues():
             queue._is_linked(self, None)
 
     def block(self, task: Task) -> None:
@@ -933,7 +940,7 @@ class Task(BaseTask):
             self._drop_unborn()
             for task in (self, *self._blocking):
                 task._recount()
-            for queue in self._queues:
+            for queue in self._told_queues():
                 queue._recount()
         self._fsm_after()
 
@@ -1199,7 +1206,7 @@ class Task(BaseTask):
             raise TaskError(message, self)
         attempt.progressed = (done, total)
         with GRAPH_LOCK:
-            for queue in self._queues:
+            for queue in self._told_queues():
                 queue._is_changed()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import weakref
 from collections import Counter, deque
 from contextlib import ExitStack
 from queue import SimpleQueue
@@ -118,7 +119,7 @@ class TaskQueue:
         self._active = 0  # of ours and of `_outside`, how many are queued or running
         self._changed = threading.Condition(GRAPH_LOCK)
         self._idle = 0  # workers that wait for it
-        self._self = (self,)  # shared by all tasks that are in no other queue
+        self._self = (weakref.ref(self),)  # shared by all tasks that are in no other queue
         self._watchers: tuple[Callable[[], object], ...] = ()
         self._structure = 0
         self._held = False
@@ -156,15 +157,19 @@ class TaskQueue:
         """
         repair.check_tasks(tasks)
         with GRAPH_LOCK:
-            for task in tasks:
+            due = deque(tasks)
+            while due:
+                task = due.popleft()
                 if task not in self._tasks:
                     self._add(task)
-            self._structure += 1
+                    if self.run_dependent_tasks and task.fsm_state == "DONE":
+                        due.extend(task._blocking)
             self._is_changed()
             self._wake()
 
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
+        self._structure += 1
         if task in self._outside:
             self._outside.discard(task)
         else:
@@ -178,7 +183,8 @@ class TaskQueue:
 
     def _hear(self, task: Task) -> None:
         """Have a task tell this queue of its steps."""
-        task._queues = (*task._queues, self) if task._queues else self._self
+        others = tuple(known for known in task._queues if known() is not None)
+        task._queues = (*others, *self._self) if others else self._self
         if task.fsm_state in ACTIVE:
             self._active += 1
 
@@ -241,7 +247,7 @@ class TaskQueue:
 
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
-    def _has_moved(self, task: Task, old: str, new: str) -> None:  # noqa: C901 - no further calls
+    def _has_moved(self, task: Task, old: str, new: str) -> None:
         if new in ACTIVE:
             if old not in ACTIVE:
                 self._active += 1
@@ -252,10 +258,7 @@ class TaskQueue:
                 if not task._missing and task in self._tasks:
                     self._ready.append(task)
             elif new == "DONE" and self.run_dependent_tasks and task in self._tasks:
-                for dependent in task._blocking:
-                    if dependent not in self._tasks:
-                        self._add(dependent)
-                        self._structure += 1
+                self.add(*task._blocking)
             if self._idle and not (
                 old in ACTIVE and task._attempt and task._attempt.worker_of is self
             ):
