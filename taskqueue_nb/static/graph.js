@@ -35,6 +35,8 @@ const WAITING_AFTER = 1000; // ms without an answer until the view says what it 
 const SPEAK_EVERY = 2000; // ms between two sentences for a screen reader
 const PRAISE_FOR = 6000; // ms that a message about something done stays
 const LARGEST = 1.25; // px per point at most when fitting: small graphs do not blow up
+const SHORTEST = 280; // px of the pane
+const TALLEST = 480;
 const ZOOM = { least: 0.05, most: 8 };
 const STEP = 1.25;
 
@@ -528,9 +530,10 @@ function chips(filter) {
 /**
  * The drawing: states painted on boxes, pan, zoom, and one tab stop that arrows move.
  *
+ * @param {HTMLElement} root whose height follows the drawing
  * @param {{select: (at: string) => void, leave: () => void}} does
  */
-function drawing({ select, leave }) {
+function drawing(root, { select, leave }) {
   const tools = make("div", "tq-tools");
   const note = make("div", "tq-note");
   
@@ -554,8 +557,11 @@ function drawing({ select, leave }) {
   let looks = [];
   /** @type {Set<string>} */
   let filter = new Set();
+  let tall = SHORTEST;
   let free = false; // the user has moved the view: nothing else may
   let painted = "";
+  /** @type {Record<string, string>} */
+  let says = {};
   let selected = "";
   let tab = "";
 
@@ -566,7 +572,7 @@ function drawing({ select, leave }) {
   function show(next) {
     view = next;
     sheet?.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
-    element.dataset.far = String(view.k < 0.45);
+    element.dataset.far = String(view.k < 0.4); // too far to read: states alone are shown
   }
 
   function fit() {
@@ -637,6 +643,12 @@ function drawing({ select, leave }) {
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Make room for a drawing; never less than before, so that what stands below stays. @param {number} height px */
+  function grow(height) {
+    tall = Math.min(TALLEST, Math.max(tall, Math.round(height)));
+    root.style.setProperty("--tq-height", `${tall}px`);
   }
 
   /** Make an element the one that stands for a box. @template {SVGGElement | HTMLElement} E @param {E} node @param {number} i @returns {E} */
@@ -774,7 +786,7 @@ function drawing({ select, leave }) {
       svg?.remove();
       list.replaceChildren();
       svg = sheet = null;
-      [nodes, edges, painted, boxes, looks] = [[], [], "", newBoxes, newLooks];
+      [nodes, edges, painted, says, boxes, looks] = [[], [], "", {}, newBoxes, newLooks];
       if (!text) {
         boxes.forEach((_, i) => list.append(wired(make("div", "node"), i)));
         element.classList.toggle("tq-listed", boxes.length > 0);
@@ -785,6 +797,7 @@ function drawing({ select, leave }) {
       svg = safeSvg(text);
       const [x, y, width, height] = (svg.getAttribute("viewBox") ?? "0 0 1 1").split(/[\s,]+/).map(Number);
       world = { x, y, width, height };
+      grow(height * fitted(world, { width: pane().width, height: TALLEST }).k + 76);
       for (const name of ["viewBox", "width", "height", "id"]) svg.removeAttribute(name);
       sheet = document.createElementNS(SVG, "g");
       sheet.append(...svg.childNodes);
@@ -816,14 +829,17 @@ function drawing({ select, leave }) {
       stop(tab, focused);
       mark();
     },
-    /** Give each box its state; the style sheet does the rest. @param {string} states */
-    paint(states) {
-      for (const i of changed(painted, states)) {
+    /** Give each box its state; the style sheet does the rest. @param {string} states @param {Record<string, string>} newSays */
+    paint(states, newSays) {
+      const due = new Set(changed(painted, states));
+      for (const i of Object.keys({ ...says, ...newSays })) if (says[i] !== newSays[i]) due.add(Number(i));
+      says = newSays;
+      for (const i of due) {
         const node = nodes[i];
         const look = looks.find(({ letter }) => letter === states[i]);
         if (!node || !look) continue;
         node.dataset.state = look.state.toLowerCase();
-        const text = `${boxes[i].label}: ${look.word}`;
+        const text = `${boxes[i].label}: ${says[i] ?? look.word}`;
         node.setAttribute("aria-label", text);
         if (node instanceof HTMLElement) {
           node.replaceChildren(badge(look, boxes[i].label));
@@ -831,7 +847,7 @@ function drawing({ select, leave }) {
         }
         const title = node.querySelector("title") ?? node.appendChild(document.createElementNS(SVG, "title"));
         title.textContent = text;
-        stamp(node, look);
+        stamp(node, look, says[i]);
       }
       painted = states;
       if (filter.size) dim();
@@ -839,10 +855,22 @@ function drawing({ select, leave }) {
   };
 }
 
-/** Write the state's glyph and word where the drawing left room for them. @param {SVGGElement} node @param {Look} look */
-function stamp(node, look) {
+/**
+ * Write the state's glyph and word where the drawing left room for them.
+ *
+ * @param {SVGGElement} node
+ * @param {Look} look
+ * @param {string | undefined} says more than the word, if there is room for it
+ */
+function stamp(node, look, says) {
   for (const text of node.querySelectorAll("text.glyph")) text.textContent = look.glyph;
-  for (const text of node.querySelectorAll("text.word")) text.textContent = look.word;
+  for (const text of /** @type {NodeListOf<SVGTextElement>} */ (node.querySelectorAll("text.word"))) {
+    text.textContent = says ?? look.word;
+    const box = node.querySelector("rect.box:last-of-type");
+    if (!says || !box || !text.getComputedTextLength) continue;
+    const room = Number(box.getAttribute("width")) - 38; // the glyph stands left of it
+    if (text.getComputedTextLength() > room) text.textContent = look.word;
+  }
 }
 
 /**
@@ -1289,7 +1317,7 @@ export function render({ model, el }) {
     busy: (verb) => sent.busy(`queue:${verb}`),
   });
   const legend = chips((letters) => graph.filter(letters));
-  const graph = drawing({ select, leave: () => select("") });
+  const graph = drawing(root, { select, leave: () => select("") });
   const side = panel({
     select: (at) => {
       select(at);
@@ -1350,7 +1378,7 @@ export function render({ model, el }) {
   }
 
   function states() {
-    graph.paint(model.get("states"));
+    graph.paint(model.get("states"), model.get("says"));
     details();
   }
 
@@ -1398,6 +1426,7 @@ export function render({ model, el }) {
     ["change:boxes", redraw],
     ["change:note", () => graph.say(model.get("note"))],
     ["change:states", states],
+    ["change:says", states],
     ["change:counts", counts],
     ["change:progress", refresh],
     ["change:details", details],

@@ -85,6 +85,8 @@ export interface Traits {
   svg: string;
   boxes: Box[];
   states: string;
+  /** By the number of a box: what it says in place of its state's word. */
+  says: Record<string, string>;
   counts: Record<string, number>;
   progress: Progress;
   details: Details | Record<string, never>;

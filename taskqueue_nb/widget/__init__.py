@@ -8,12 +8,13 @@ import logging
 import os
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.resources import files
 from time import monotonic
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import anywidget
 import comm
@@ -22,13 +23,29 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from taskqueue_nb import palette, reprs
-from taskqueue_nb.drawing import Box, Drawing, NoEngine, draw, letters
+from taskqueue_nb.drawing import (
+    MAX_NODES,
+    Box,
+    Drawing,
+    NoEngine,
+    drawing_of,
+    error_name,
+    letters,
+    name_of,
+)
 from taskqueue_nb.fsm import FSMError
 from taskqueue_nb.palette import PALETTE, URGENCY, look
 from taskqueue_nb.repair import check_tasks
 from taskqueue_nb.task import Task
 from taskqueue_nb.taskqueue import TaskQueue
-from taskqueue_nb.widget.details import details_of, edited_arguments, link_to, one_line
+from taskqueue_nb.widget.details import (
+    details_of,
+    edited_arguments,
+    link_to,
+    one_line,
+    progress_of,
+    said,
+)
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
@@ -40,9 +57,10 @@ __all__ = ["TaskGraph", "show", "widget_of"]
 _LOG: Final = logging.getLogger("taskqueue_nb")
 _STATIC: Final = files("taskqueue_nb") / "static"
 
-MAX_NODES: Final = 200  # boxes of a drawing; more tasks fold into groups
+_LISTED: Final = 500  # tasks in the list that stands for a drawing, where there is no engine
 _FIRST_LAYOUT: Final = 0.25  # seconds that the cell waits for the first layout at most
 _LAYOUT_GAP: Final = 1.0  # seconds between two layouts
+_UNFOLD_GAP: Final = 5.0  # the same, if it is only because a folded task runs: the boxes move
 _TICK: Final = 1.0  # seconds between two looks at a run in which nothing happens
 _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stays in its state
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
@@ -91,6 +109,7 @@ class TaskGraph(anywidget.AnyWidget):
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
     states = t.Unicode().tag(sync=True)  # one letter per box: the whole picture, idempotent
+    says = t.Dict().tag(sync=True)  # what stands in a box in place of its state's word
     counts = t.Dict().tag(sync=True)
     progress = t.Dict().tag(sync=True)
     details = t.Dict().tag(sync=True)
@@ -218,6 +237,7 @@ class TaskGraph(anywidget.AnyWidget):
         else:
             news["states"] = letters(laid.drawing)
             news["svg"] = laid.drawing.svg
+            news["says"] = _says(laid)
         news["boxes"] = _boxes(laid)
         return news
 
@@ -228,9 +248,13 @@ class TaskGraph(anywidget.AnyWidget):
         laid = self._laid
         if self._laying:
             return []
-        if laid is not None and laid.structure == self._queue.structure and not _must_unfold(laid):
-            return []
-        wait = self._laid_at + _LAYOUT_GAP - monotonic()
+        gap = _LAYOUT_GAP
+        if laid is not None and laid.structure == self._queue.structure:
+            if laid.drawing is None or not laid.drawing.outdated():
+                return []
+            if not _hides_failure(laid):
+                gap = _UNFOLD_GAP
+        wait = self._laid_at + gap - monotonic()
         if wait > 0:
             return [wait]
         self._laying = True
@@ -240,23 +264,27 @@ class TaskGraph(anywidget.AnyWidget):
     def _lay_out(self, done: threading.Event | None = None) -> None:
         """Make the drawing of the present structure."""
         try:
-            structure = self._queue.structure  # before the tasks: a later change is seen
-            tasks = self._queue.tasks
-            index = {task: number for number, task in enumerate(tasks)}
-            fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
-            drawing, boxes, note = None, (), ""
+            structure = self._queue.structure  # before the rest: a later change is seen
+            drawing, note = None, ""
             try:
-                if tasks:
-                    drawing = draw(tasks, max_nodes=MAX_NODES)
-                    boxes = drawing.boxes
-                else:
-                    note = "There are no tasks yet."
+                drawing = drawing_of(self._queue, MAX_NODES)
             except NoEngine as error:
-                note = str(error)
+                note = error.sentence
             except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
                 _LOG.exception("the graph of a queue could not be laid out")
                 note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
-            self._laid = _Laid(structure, tasks, index, drawing, boxes, fallen, note)
+            tasks = self._queue.tasks
+            places = {task: number for number, task in enumerate(tasks)}
+            fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
+            if drawing is None:  # the page lists the tasks then
+                boxes = tuple(
+                    Box(f"t{i}", name_of(task), (task,), None)
+                    for i, task in enumerate(tasks[:_LISTED])
+                )
+            else:
+                boxes = drawing.boxes
+                note = "" if boxes else "There are no tasks yet."
+            self._laid = _Laid(structure, tasks, places, drawing, boxes, fallen, note)
         finally:
             self._laid_at = monotonic()
             self._laying = False
@@ -358,10 +386,10 @@ class TaskGraph(anywidget.AnyWidget):
         try:
             sentence = self._do(command)
         except (FSMError, ValueError, TypeError) as refusal:
-            self._answer(command.click, one_line(refusal, 600), done=False)
+            self._answer(command.click, one_line(str(refusal), 600), done=False)
         except Exception as error:  # noqa: BLE001 - whoever clicked is told
             _LOG.exception("a click on %r failed", command.verb)
-            self._answer(command.click, f"That failed: {one_line(error, 600)}", done=False)
+            self._answer(command.click, f"That failed: {said(error)}", done=False)
         else:
             self._answer(command.click, sentence, done=True)
 
@@ -441,7 +469,7 @@ class TaskGraph(anywidget.AnyWidget):
                 self._answer("", "No task is ready.", done=False)
         except Exception as error:  # noqa: BLE001 - whoever clicked is told
             _LOG.exception("a step failed")
-            self._answer("", f"The step failed: {one_line(error, 600)}", done=False)
+            self._answer("", f"The step failed: {said(error)}", done=False)
 
     def _go_on(self) -> None:
         """Run in the background in the way of the last start, after a run that is being stopped.
@@ -514,21 +542,38 @@ def _boxes(laid: _Laid) -> list[dict[str, Any]]:
     ]
 
 
+def _says(laid: _Laid) -> dict[str, str]:
+    """Return what some boxes say beside their state: counts of a group, an error, a progress."""
+    says = {}
+    for i, box in enumerate(laid.boxes):
+        if box.key is not None:
+            counts = Counter(task.fsm_state for task in box.tasks)
+            parts = [f"{counts[state]:,} {look(state).word}" for state in URGENCY if counts[state]]
+            says[str(i)] = " · ".join(parts)
+            continue
+        (task,) = box.tasks
+        state = task.fsm_state
+        if state == "FAILED" and (error := task.exception) is not None:
+            says[str(i)] = f"{look(state).word}: {error_name(error)}"
+        elif state == "RUNNING" and (progressed := progress_of(task)) is not None:
+            done, total = progressed
+            says[str(i)] = f"{look(state).word} {min(max(done / total, 0.0), 1.0):.0%}"
+    return says
+
+
 def _at_of(box: Box, laid: _Laid) -> str:
     """Return how the page calls what a box stands for; it stays so when the graph grows."""
-    if len(box.tasks) == 1 and not box.fold:
+    if box.key is None:
         return str(laid.places[box.tasks[0]])
-    return f"group {box.fold}"
+    return f"group {crc32(box.key.encode(errors='surrogatepass')):08x}"
 
 
-def _must_unfold(laid: _Laid) -> bool:
+def _hides_failure(laid: _Laid) -> bool:
     """Say whether a task has failed inside a group since that was folded."""
-    if laid.drawing is None or len(laid.boxes) == len(laid.tasks):
-        return False
     return any(
         task.fsm_state == "FAILED" and task not in laid.fallen
         for box in laid.boxes
-        if len(box.tasks) > 1
+        if box.key is not None
         for task in box.tasks
     )
 

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from taskqueue_nb.drawing import clean as clean_line
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
@@ -14,7 +15,16 @@ from taskqueue_nb.widget.literals import literal_of, parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Action", "actions_of", "details_of", "edited_arguments", "link_to", "one_line"]
+__all__ = [
+    "Action",
+    "actions_of",
+    "details_of",
+    "edited_arguments",
+    "link_to",
+    "one_line",
+    "progress_of",
+    "said",
+]
 
 LONG_TEXT: Final = 20_000  # characters of output and traceback, head and tail
 _LABEL: Final = 120  # of a task's name
@@ -102,11 +112,9 @@ def clean(text: object, limit: int = LONG_TEXT) -> str:
     return _UNSHOWN.sub("\ufffd", shown)
 
 
-def one_line(text: object, limit: int = _LABEL) -> str:
-    """Return a text on one line, cut at its end."""
-    shown = text if isinstance(text, str) else str(text)
-    shown = " ".join(clean(shown[: 4 * limit], 4 * limit).split())
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+def one_line(text: str, limit: int = _LABEL) -> str:
+    """Return a text of others on one line, cut in its middle."""
+    return clean_line(text, limit)
 
 
 def said(error: object) -> str:
@@ -114,11 +122,11 @@ def said(error: object) -> str:
     if isinstance(error, str):
         return one_line(error, _LINE)
     try:
-        words = str(error)
+        text = str(error)
     except Exception:  # noqa: BLE001 - a foreign `__str__` may raise anything
-        words = "(its text cannot be had)"
+        text = "(its text cannot be had)"
     name = type(error).__name__
-    return one_line(f"{name}: {words[: 2 * _LINE]}" if words else name, _LINE)
+    return one_line(f"{name}: {text}" if text else name, _LINE)
 
 
 # -- a task ---------------------------------------------------------------------------------------
@@ -177,7 +185,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "traceback": clean(last.error_text or "") if failed and last is not None else "",
         "output": clean(last.output) if last is not None else "",
         "result": _result(task),
-        "progressed": _progressed(task) if state == "RUNNING" else None,
+        "progressed": progress_of(task) if state == "RUNNING" else None,
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
         "editable": editable,
@@ -233,11 +241,12 @@ def _why(task: Task) -> str:
     if task.fsm_state == "CANCELLED":
         history = task.fsm_history
         because = history[-1].extra.get("because") if history else None
-        return f"Cancelled: {one_line(because)}." if because else ""
+        return f"Cancelled: {one_line(because)}." if isinstance(because, str) else ""
     return ""
 
 
-def _progressed(task: Task) -> tuple[float, float] | None:
+def progress_of(task: Task) -> tuple[float, float] | None:
+    """Return how much of a task is done, of how much; None if it told nothing of the kind."""
     reported = task.progressed
     if reported is None:
         return None
@@ -321,7 +330,7 @@ def _left_out(
     ]
 
 
-def _field(key: str, name: object, value: object, index: Index) -> dict[str, Any]:
+def _field(key: str, name: str, value: object, index: Index) -> dict[str, Any]:
     tasks = tasks_among([value])
     field = {"key": key, "name": one_line(name, 60), "text": "", "links": _links(tasks, index)}
     if tasks:

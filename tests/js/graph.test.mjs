@@ -147,8 +147,11 @@ suite("the graph", () => {
     shown();
 
     assert.equal(node("1").dataset.state, "failed");
-    assert.equal(node("1").getAttribute("aria-label"), "fit: failed");
-    assert.equal(node("1").querySelector("title")?.textContent, "fit: failed");
+    assert.equal(node("1").getAttribute("aria-label"), "fit: failed: ValueError");
+    assert.equal(node("1").querySelector("title")?.textContent, "fit: failed: ValueError");
+    assert.equal(node("1").querySelector(".word")?.textContent, "failed: ValueError");
+    assert.equal(node("0").querySelector(".word")?.textContent, "done");
+    assert.equal(node("0").querySelector(".glyph")?.textContent, "✓");
   });
 
   test("a new state is painted without a new drawing; the selection stays", () => {

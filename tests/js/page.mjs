@@ -27,7 +27,7 @@ export function drawn(labels) {
   const boxes = labels.map(
     (label, i) =>
       `<g id="t${i}" class="node"><title>t${i}</title><path d="M0,${i * 40}h80v30h-80z"/>` +
-      `<text x="9" y="${i * 40 + 20}">${label}</text></g>`,
+      `<text class="label">${label}</text><text class="glyph"></text><text class="word"></text></g>`,
   );
   const edges = labels.slice(1).map((_, i) => `<g id="e${i}-${i + 1}" class="edge"><path d="M0,0"/></g>`);
   return (
@@ -43,6 +43,7 @@ export function traits(changes = {}) {
     svg: drawn(labels),
     boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
     states: "dfp",
+    says: { 1: "failed: ValueError" },
     counts: { PENDING: 1, FAILED: 1, DONE: 1 },
     progress: { total: 3, done: 1, blocked: 1, causes: 1, running: false, held: false, left: null },
     details: {},
