@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import graphviz
 
@@ -26,6 +25,9 @@ from taskqueue_nb.drawing.picture import (
 from taskqueue_nb.drawing.words import attribute, clean, error_name, name_of, quoted, width, xml
 from taskqueue_nb.graph import closure
 from taskqueue_nb.palette import GROUND, Look, look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_NODES: Final = 200
 _LISTED: Final = 40  # rows of the list that stands where no engine is
@@ -135,7 +137,7 @@ def _state_node(dot: Any, i: int, fold: Any) -> None:
             more = f": {error_name(error)}"
     else:
         shown = look(most_urgent({attribute(task, "fsm_state") for task in fold.tasks}))
-        label, more = f"{fold.key} × {len(fold.tasks):,}", ""
+        label, more = fold.label, ""
     fill, line, ink = shown.light
     text = rf"{quoted(label)}\n{shown.glyph} {quoted(shown.word + more)}"
     dot.node(
@@ -178,9 +180,8 @@ def tasks_as_svg(
     try:
         return drawing_of(chosen, max_nodes).stamp(name)
     except NoEngine as problem:
-        rows = []
-        for task in _chosen(chosen, follow_blocking=False)[: _LISTED + 1]:
-            rows.append((look(attribute(task, "fsm_state")), name_of(task)))
+        some = _chosen(chosen, follow_blocking=False)[: _LISTED + 1]
+        rows = [(look(attribute(task, "fsm_state")), name_of(task)) for task in some]
         return _listed(rows, problem.sentence)
 
 
@@ -188,9 +189,7 @@ def _listed(rows: Sequence[tuple[Look, str]], sentence: str) -> str:
     """Return a list in the place of a picture."""
     more = len(rows) > _LISTED
     ink, soft = GROUND["light"].ink, GROUND["light"].soft
-    texts = [
-        (f"{shown.glyph} {shown.word}", name, ink, SIZE) for shown, name in rows[:_LISTED]
-    ]
+    texts = [(f"{shown.glyph} {shown.word}", name, ink, SIZE) for shown, name in rows[:_LISTED]]
     texts += [("", "and more", soft, SIZE)] if more else []
     texts += [("", part, soft, SMALL) for part in _sentences(sentence)]
     wide = max(width(text, size) + (100 if state else 0) for state, text, _, size in texts)
@@ -251,9 +250,7 @@ def machine_as_dot(fsm: Any) -> str:
             penwidth="3" if i == current else "1",
         )
     for (start, end), label in events.items():
-        dot.edge(
-            f"s{start}", f"s{end}", id=f"e{start}-{end}", label=graphviz.nohtml(quoted(label))
-        )
+        dot.edge(f"s{start}", f"s{end}", id=f"e{start}-{end}", label=graphviz.nohtml(quoted(label)))
     return str(dot.source)
 
 
@@ -297,8 +294,12 @@ def machine_as_svg(fsm: Any) -> str:
         x, y, w, h = layout.nodes[f"s{i}"]
         lit = i == current
         fill, line, text_colour = _machine_colours(state, lit=lit)
-        mark = f' data-state="{xml(look(state).state.casefold())}" fill="{text_colour}"' if lit else ""
-        shape = f'rx="{h / 2:.1f}" fill="{fill}" stroke="{line}" stroke-width="{2.6 if lit else 1.2}"'
+        mark = (
+            f' data-state="{xml(look(state).state.casefold())}" fill="{text_colour}"' if lit else ""
+        )
+        shape = (
+            f'rx="{h / 2:.1f}" fill="{fill}" stroke="{line}" stroke-width="{2.6 if lit else 1.2}"'
+        )
         kind = "box" if lit else "paper"
         tone = "label" if lit else "ink"
         parts.append(
@@ -320,6 +321,8 @@ def _listed_machine(
     rows = []
     for i, state in enumerate(states):
         moves = [f"{label} → {states[end]}" for (start, end), label in events.items() if start == i]
-        here = look("RUNNING")._replace(word="now" if i == current else "", glyph="►" if i == current else "")
+        here = look("RUNNING")._replace(
+            word="now" if i == current else "", glyph="►" if i == current else ""
+        )
         rows.append((here, f"{state}: {', '.join(moves) or 'the end'}"))
     return _listed(rows, sentence)

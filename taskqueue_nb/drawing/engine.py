@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from time import monotonic
 from typing import IO, Final
 
@@ -56,7 +57,7 @@ def engines() -> list[str]:
         return [named]
     found = [shutil.which("dot"), _program_of_wheel()]
     # a relative path would be a program in the current directory, which is anybody's
-    return [path for path in found if path is not None and os.path.isabs(path)]
+    return [path for path in found if path is not None and Path(path).is_absolute()]
 
 
 @functools.cache

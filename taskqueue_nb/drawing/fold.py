@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from taskqueue_nb.drawing.words import attribute, clean, name_of
-from taskqueue_nb.task import func_name
+from taskqueue_nb.repair import fell_with
+from taskqueue_nb.task import Task, func_name
 
+K = TypeVar("K", bound=Hashable)
 Tasks: TypeAlias = Sequence[Any]
 Edges: TypeAlias = list[tuple[int, int]]
 
 EDGES: Final = 2000  # more of them are a black picture, and minutes of layout
 _NEIGHBOURS: Final = 8  # that are unfolded with a failed or running task, on each side
 _BANDS: Final = 24  # boxes of a graph that has nothing to fold by but its depth
+_SMALL: Final = 12  # tasks of a group that is not worth folding
 _LONGEST: Final = 120  # characters of a name that are looked at for its stem
-_FELL: Final = frozenset({"FAILED", "CANCELLED", "ABORT"})
 
 
 class Fold(NamedTuple):
@@ -37,6 +39,16 @@ class Fold(NamedTuple):
     tasks: tuple[Any, ...]
     key: str | None
     group: str | None
+
+    @property
+    def label(self) -> str:
+        """What the box is called, on one clean line."""
+        return name_of(self.tasks[0]) if self.key is None else f"{self.key}{self.times}"
+
+    @property
+    def times(self) -> str:
+        """How many tasks a folded box holds, as its label says it."""
+        return f" \N{MULTIPLICATION SIGN} {len(self.tasks):,}"
 
 
 class Folding(NamedTuple):
@@ -135,7 +147,7 @@ def _fold(tasks: Tasks, budget: int, keep: Collection[Any]) -> tuple[list[Fold],
             show(task)
     # a quarter is kept for what fails or starts later, so that the picture need not change much
     for key, members in sorted(groups.items(), key=lambda item: len(item[1])):
-        if left[key] > 1 and room - left[key] < budget // 4:
+        if left[key] > _SMALL or (left[key] > 1 and room - left[key] < budget // 4):
             break
         for task in members:
             show(task)
@@ -161,7 +173,9 @@ def _boxes(
 
 def _urgent(tasks: Tasks) -> list[Any]:
     """Return what a user looks for: causes, running tasks, and what fell with the causes."""
-    causes, running, fallen = [], [], []
+    causes: list[Any] = []
+    running: list[Any] = []
+    fallen: list[Any] = []
     for task in tasks:
         state = task.fsm_state
         if state == "RUNNING":
@@ -175,8 +189,8 @@ def _urgent(tasks: Tasks) -> list[Any]:
 
 
 def is_victim(task: Any) -> bool:
-    """Say whether a failed task fell only because a prerequisite is not to be had."""
-    return any(prerequisite.fsm_state in _FELL for prerequisite in task.required)
+    """Say whether a task failed only because a prerequisite did: mending starts elsewhere."""
+    return isinstance(task, Task) and bool(fell_with(task))
 
 
 def _beside(urgent: Sequence[Any], known: Collection[Any]) -> Iterable[Any]:
@@ -191,17 +205,13 @@ def _beside(urgent: Sequence[Any], known: Collection[Any]) -> Iterable[Any]:
 def _groups(tasks: Tasks, at_most: int) -> dict[str, list[Any]]:
     """Sort tasks into at most so many groups, each under the text that names it."""
     groups = _by(tasks, _key)
-    if len(groups) < at_most and max(map(len, groups.values())) > len(tasks) // 2:
-        finer = _by(tasks, _fine_key)  # one function does most of it: the names tell more
-        if len(finer) <= at_most:
-            return finer
-    for coarser in (_coarse_key, _coarsest_key):
-        if len(groups) <= at_most:
-            return groups
-        groups = _by(tasks, coarser)
-    if len(groups) <= at_most:
-        return groups
-    return _bands(tasks, min(at_most, _BANDS))
+    by_name = [_fine_key, _coarse_key, _coarsest_key]
+    if len(groups) > at_most or max(map(len, groups.values())) > len(tasks) // 2:
+        for key in by_name:  # one function does most of it, or each its own: the names tell more
+            named = _by(tasks, key)
+            if 1 < len(named) <= at_most:
+                return named
+    return groups if len(groups) <= at_most else _bands(tasks, min(at_most, _BANDS))
 
 
 def _by(tasks: Tasks, key: Callable[[Any], str]) -> dict[str, list[Any]]:
@@ -241,11 +251,11 @@ def _stem(task: Any) -> str:
 
 
 def _coarse_key(task: Any) -> str:
-    return _DIGITS.sub("#", _stem(task))
+    return _group(task) or _DIGITS.sub("#", _stem(task))
 
 
 def _coarsest_key(task: Any) -> str:
-    return re.split(r"[\W_\d]+", _stem(task), maxsplit=1)[0] or "others"
+    return _group(task) or re.split(r"[\W_\d]+", _stem(task), maxsplit=1)[0] or "others"
 
 
 def _bands(tasks: Tasks, count: int) -> dict[str, list[Any]]:
@@ -270,13 +280,13 @@ def _bands(tasks: Tasks, count: int) -> dict[str, list[Any]]:
     return groups
 
 
-def levels(required: dict[Any, Collection[Any]]) -> dict[Any, int]:
+def levels(required: Mapping[K, Collection[K]]) -> dict[K, int]:
     """Count for each key the longest way of requirements that leads up to it.
 
     Members of circles, which folding can make, stand on the level where they were reached.
     """
-    missing = {key: 0 for key in required}
-    behind: dict[Any, list[Any]] = {key: [] for key in required}
+    missing = dict.fromkeys(required, 0)
+    behind: dict[K, list[K]] = {key: [] for key in required}
     for key, prerequisites in required.items():
         for prerequisite in prerequisites:
             if prerequisite in behind and prerequisite is not key:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from xml.etree import ElementTree as ET
 
 import graphviz
@@ -22,6 +21,9 @@ from taskqueue_nb.drawing.engine import ADVICE, EngineError, NoEngine
 from taskqueue_nb.drawing.fold import Edges, Fold, folded, is_victim, levels
 from taskqueue_nb.drawing.words import attribute, clean, error_name, lines, name_of, width, xml
 from taskqueue_nb.palette import GROUND, PALETTE, URGENCY, VICTIM, Look, look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
 FONT: Final = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
 SIZE: Final = 13.0  # px of a box's name
@@ -82,7 +84,7 @@ class _Place(NamedTuple):
     height: float
 
 
-class _Curve(NamedTuple):
+class Curve(NamedTuple):
     """A line that the engine drew, its arrowhead and where a text on it stands."""
 
     path: str
@@ -95,7 +97,7 @@ class Layout(NamedTuple):
 
     size: tuple[float, float]
     nodes: dict[str, _Place]
-    edges: dict[str, _Curve]
+    edges: dict[str, Curve]
     clusters: dict[str, _Place]
 
 
@@ -268,21 +270,15 @@ def draw(tasks: Iterable[Any], max_nodes: int = 200, keep: Collection[Any] = ())
     folding = folded(tasks, max_nodes, keep)
     folds, edges = folding.folds, folding.edges
     shapes = [_shape(fold) for fold in folds]
-    boxes = [
-        Box(f"t{i}", _label(fold), fold.tasks, fold.key) for i, fold in enumerate(folds)
-    ]
+    boxes = [Box(f"t{i}", fold.label, fold.tasks, fold.key) for i, fold in enumerate(folds)]
     if not boxes:
         return Drawing([], [], _Parts(Layout((160.0, 44.0), {}, {}, {}), [], {}), 0)
     clusters = _clusters(folds)
     source = _source(shapes, edges, clusters)
     layout = laid_out(source, [box.id for box in boxes])
-    return Drawing(boxes, edges, _Parts(layout, list(zip(boxes, shapes, strict=True)), clusters), folding.room)
-
-
-def _label(fold: Fold) -> str:
-    if fold.key is None:
-        return name_of(fold.tasks[0])
-    return f"{fold.key} × {len(fold.tasks):,}"
+    return Drawing(
+        boxes, edges, _Parts(layout, list(zip(boxes, shapes, strict=True)), clusters), folding.room
+    )
 
 
 def _shape(fold: Fold) -> _Shape:
@@ -290,7 +286,7 @@ def _shape(fold: Fold) -> _Shape:
         rows = lines(name_of(fold.tasks[0]), SIZE, _ROOM[1])
         room = max(_ROOM[0], *(width(row, SIZE) for row in rows))
         return _Shape(rows, _GLYPH + room + _PAD, 27.0 + _LINE * len(rows))
-    count = f" × {len(fold.tasks):,}"
+    count = fold.times
     rows = lines(fold.key, SIZE, _ROOM[1] - width(count, SIZE), at_most=1)
     return _Shape((rows[0] + count,), _GLYPH + _ROOM[1] + _PAD, 27.0 + _LINE)
 
@@ -342,21 +338,30 @@ def _source(
 
 def _add_node(dot: Any, i: int, shape: _Shape) -> None:
     dot.node(
-        f"t{i}", id=f"t{i}", width=f"{shape.width / _INCH:.3f}", height=f"{shape.height / _INCH:.3f}"
+        f"t{i}",
+        id=f"t{i}",
+        width=f"{shape.width / _INCH:.3f}",
+        height=f"{shape.height / _INCH:.3f}",
     )
 
 
 def _direction(shapes: Sequence[_Shape], edges: Edges) -> str:
-    """Choose the direction that leaves the picture larger on a page; from left to right if equal."""
+    """Choose the direction that leaves the picture larger on a page.
+
+    From left to right where that is nearly full size: a page has more width than height.
+    """
     required: dict[int, list[int]] = {i: [] for i in range(len(shapes))}
     for start, end in edges:
         required[end].append(start)
-    per_level = Counter(levels(required).values())
-    long, broad = len(per_level), max(per_level.values())
-    wide = max(shape.width for shape in shapes)
-    across = _PAGE / (long * (wide + 34))
-    down = _PAGE / (broad * (wide + 15))
-    return "LR" if min(across, 1.0) >= min(down, 1.0) else "TB"
+    rows: dict[int, list[float]] = {}
+    for i, level in levels(required).items():
+        rows.setdefault(level, []).append(shapes[i].width)
+    across = _PAGE / sum(max(widths) + 34 for widths in rows.values())
+    down = _PAGE / max(sum(widths) + 15 * len(widths) for widths in rows.values())
+    return "LR" if across >= min(down, _NEARLY) else "TB"
+
+
+_NEARLY: Final = 0.8
 
 
 # -- the engine's answer -----------------------------------------------------------------------
@@ -500,7 +505,7 @@ def _place(element: ET.Element, by: tuple[float, float]) -> _Place:
     raise ValueError(message)
 
 
-def _curve(element: ET.Element, by: tuple[float, float]) -> _Curve:
+def _curve(element: ET.Element, by: tuple[float, float]) -> Curve:
     path, heads, label = "", [], None
     for child in element.iter():
         if child.tag == f"{_SVG}path":
@@ -508,15 +513,13 @@ def _curve(element: ET.Element, by: tuple[float, float]) -> _Curve:
             if not _PATH.fullmatch(d):
                 message = "a curve of unknown kind"
                 raise ValueError(message)
-            path += _POINT.sub(
-                lambda m: f"{float(m[1]) + by[0]:.1f},{float(m[2]) + by[1]:.1f}", d
-            )
+            path += _POINT.sub(lambda m: f"{float(m[1]) + by[0]:.1f},{float(m[2]) + by[1]:.1f}", d)
         elif child.tag == f"{_SVG}polygon":
             points = _points(child.get("points", ""), by)
             heads.append(" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
         elif child.tag == f"{_SVG}text":
             label = (float(child.get("x", "nan")) + by[0], float(child.get("y", "nan")) + by[1])
-    return _Curve(path, tuple(heads), label)
+    return Curve(path, tuple(heads), label)
 
 
 # -- the safe picture --------------------------------------------------------------------------
@@ -537,11 +540,12 @@ class _Part:
             self._cards.insert(0, f'<rect class="box" {behind} {card}')
         left = x + _GLYPH
         self._rows = "".join(
-            f'<text class="label" x="{left:.1f}" y="{y + 19 + i * _LINE:.1f}">'
-            f"{xml(row)}</text>"
+            f'<text class="label" x="{left:.1f}" y="{y + 19 + i * _LINE:.1f}">{xml(row)}</text>'
             for i, row in enumerate(shape.rows)
         )
-        self._glyph = f'<text class="glyph" x="{x + _GLYPH / 2:.1f}" y="{y + h / 2 + 5.5:.1f}" {_GLYPH_FONT}'
+        self._glyph = (
+            f'<text class="glyph" x="{x + _GLYPH / 2:.1f}" y="{y + h / 2 + 5.5:.1f}" {_GLYPH_FONT}'
+        )
         self._word = f'<text class="word" x="{left:.1f}" y="{y + h - 9:.1f}" {_WORD_FONT}'
 
     def bare(self) -> str:
@@ -611,7 +615,9 @@ class _Parts:
             for name, curve in layout.edges.items()
             if _EDGE.fullmatch(name)
         ]
-        self._middle = f'<g class="frames">{"".join(frames)}</g><g class="edges">{"".join(edges)}</g>'
+        self._middle = (
+            f'<g class="frames">{"".join(frames)}</g><g class="edges">{"".join(edges)}</g>'
+        )
 
     def assembled(self, boxes: Sequence[str], *, paper: bool, said: str = "") -> str:
         inner = self._middle + "".join(boxes) if boxes else _NOTHING
@@ -633,7 +639,8 @@ def _frame(name: str, label: str, place: _Place) -> str:
     )
 
 
-def curve_svg(curve: _Curve) -> str:
+def curve_svg(curve: Curve) -> str:
+    """Return a line with its arrowhead as SVG, of nothing but numbers."""
     soft = GROUND["light"].soft
     heads = "".join(f'<polygon points="{points}" fill="{soft}"/>' for points in curve.heads)
     return f'<path d="{curve.path}" fill="none" stroke="{soft}" stroke-width="1.2"/>{heads}'

@@ -1,8 +1,8 @@
 """The one way by which a text gets into a picture, a table, a tree or DOT.
 
 Names, function names and the names of exceptions are other people's texts. Each goes through
-`clean`, which makes one printable line of it and cuts it, and then through the escaping of the place
-where it is put: `xml` or `quoted`.
+`clean`, which makes one printable line of it and cuts it, and then through the escaping of the
+place where it is put: `xml` or `quoted`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,11 @@ def width(text: str, size: float) -> float:
 
 
 def _foreign_em(character: str) -> float:
-    if unicodedata.combining(character) or character in _JOINERS or "\ufe00" <= character <= "\ufe0f":
+    if (
+        unicodedata.combining(character)
+        or character in _JOINERS
+        or "\ufe00" <= character <= "\ufe0f"
+    ):
         return 0.0
     if unicodedata.east_asian_width(character) in "WF":
         return 1.3 if character >= "\U0001f000" else 1.05  # emoji are the widest of all
@@ -147,24 +151,22 @@ def lines(text: str, size: float, room: float, at_most: int = 2) -> tuple[str, .
     at_most : int
         The number of lines.
     """
-    if width(text, size) <= room:
-        return (text,)
-    fitting = text
-    while (need := width(fitting, size)) > room * at_most * 0.92:  # a break wastes a little
-        limit = min(len(fitting) - 1, int(len(fitting) * room * at_most * 0.9 / need) + 1)
-        if limit < 1:
-            break
-        fitting = cut(text, limit)
-    rows: list[str] = []
-    rest = fitting
-    while rest and len(rows) < at_most - 1 and width(rest, size) > room:
-        at = _break_at(rest, size, room)
-        rows.append(rest[:at].rstrip())
-        rest = rest[at:].lstrip()
-    if width(rest, size) > room:
-        while len(rest) > 1 and width(rest, size) > room:
-            rest = cut(rest, len(rest) - 1)
-    return (*rows, rest) if rest else tuple(rows)
+    rows = _wrapped(text, size, room)
+    need = width(text, size)
+    limit = min(len(text), int(len(text) * room * at_most / need) + 2) if need else 0
+    while len(rows) > at_most and limit > 1:
+        limit -= 1
+        rows = _wrapped(cut(text, limit), size, room)
+    return tuple(rows)
+
+
+def _wrapped(text: str, size: float, room: float) -> list[str]:
+    rows = []
+    while width(text, size) > room and len(text) > 1:
+        at = _break_at(text, size, room)
+        rows.append(text[:at].rstrip())
+        text = text[at:].lstrip()
+    return [*rows, text]
 
 
 def _break_at(text: str, size: float, room: float) -> int:
