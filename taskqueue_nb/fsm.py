@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from time import time
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 State: TypeAlias = str
 Event: TypeAlias = str
@@ -108,6 +107,21 @@ def shorten(text: object) -> str:
     return f"a {type(text).__name__}"
 
 
+def _event(event: Event) -> Callable[..., State]:
+    def fire(fsm: FSM, **extra: Any) -> State:
+        return fsm.fsm_event(event, **extra)
+
+    fire.__name__ = event
+    fire.__doc__ = f"Fire the event {event!r}."
+    return fire
+
+
+def _class_for(base: type[Any], table: Table) -> type[Any]:
+    """Return a class of the same name with another table."""
+    namespace = {"__slots__": (), "__module__": base.__module__, "FSM_TRANSITIONS": table}
+    return type(base.__name__, (base,), namespace)
+
+
 def _question(state: State) -> property:
     return property(lambda fsm: bool(fsm.fsm_state == state), doc=f"Whether the state is {state}.")
 
@@ -175,13 +189,24 @@ class FSM:
     FSM_TRANSITIONS: Table = MappingProxyType({})
     fsm_state: State
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Stand for what the table gives; at run time those are attributes of the class.
+
+            A real `__getattr__` would make every look-up on every machine ten times dearer.
+            """
+
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give a class with a table of its own its states and questions as real attributes."""
+        """Give a class with a table its states, questions and events as attributes."""
         super().__init_subclass__(**options)
-        for state in cls.__dict__.get("FSM_TRANSITIONS", ()):
-            for name, value in ((state, state), (f"is_{state.lower()}", _question(state))):
-                if name.isidentifier() and not hasattr(cls, name):
-                    setattr(cls, name, value)
+        table = cls.__dict__.get("FSM_TRANSITIONS", {})
+        names: dict[str, Any] = {event: _event(event) for row in table.values() for event in row}
+        for state in table:
+            names |= {state: state, f"is_{state.lower()}": _question(state)}
+        for name, value in names.items():
+            if not hasattr(cls, name):
+                setattr(cls, name, value)
 
     def __init__(
         self,
@@ -192,7 +217,7 @@ class FSM:
         transitions: Table | None = None,
     ) -> None:
         if transitions is not None:
-            self.FSM_TRANSITIONS = transitions
+            self.__class__ = _class_for(type(self), transitions)
         if state is None:
             state = self._fsm_default_state()
         if state is not None:
@@ -218,21 +243,6 @@ class FSM:
 
     def __str__(self) -> str:
         return f"{type(self).__name__}:{getattr(self, 'fsm_state', None)}"
-
-    def __getattr__(self, name: str) -> Any:
-        """Look up a state, the question `is_<state>`, or an event of the table."""
-        if not name.startswith("_"):
-            table = self.FSM_TRANSITIONS
-            if name in table:
-                return name
-            if name.startswith("is_"):
-                wanted = name[3:].casefold()
-                if any(state.casefold() == wanted for state in table):
-                    return self.fsm_state.casefold() == wanted
-            elif any(name in events for events in table.values()):
-                return partial(self.fsm_event, name)
-        message = f"{type(self).__name__!r} object has no attribute {name!r}"
-        raise AttributeError(message, name=name, obj=self)
 
     # -- reading ---------------------------------------------------------------------------------
 

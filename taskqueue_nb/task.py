@@ -136,7 +136,7 @@ class _Options(NamedTuple):
     executor: Any = None
 
 
-_PLAIN: Final = _Options()
+PLAIN: Final = _Options()
 
 
 class _Option:
@@ -183,46 +183,28 @@ class Attempt:
         The answer that came after the attempt was given up, in words. It was dropped.
     """
 
-    __slots__ = (
-        "_at",
-        "_error",
-        "_error_text",
-        "_output",
-        "_previous",
-        "_runstate",
-        "args",
-        "automatic",
-        "echo",
-        "func",
-        "kwargs",
-        "late",
-        "number",
-        "progressed",
-        "retried",
-        "run",
-        "task",
-        "worker_of",
-    )
+    # What few attempts set stands here; an instance has an attribute of its own once it differs.
+    number = 1
+    echo = True
+    automatic = 0  # of the task's own retries, how many led here
+    retried = False  # whether its failure was followed by such a one
+    run: Any = None  # the run of a queue that started it
+    here: Any = None  # the queue whose loop makes it
+    crowded = False  # whether other threads make attempts at the same time
+    progressed: tuple[float, float] | None = None
+    late: str | None = None
+    _runstate: RunState | None = None
+    _output: Output | None = None
+    _error: BaseException | str | None = None
+    _error_text: str | None = None
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
         self.task = task
-        self.number = 1
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
-        self.echo = True
-        self.automatic = 0  # of the task's own retries, how many led here
-        self.retried = False  # whether its failure was followed by such a one
-        self.run: Any = None  # the run of a queue that started it
-        self.worker_of: Any = None  # the queue, if one of its worker threads makes it
-        self.progressed: tuple[float, float] | None = None
-        self.late: str | None = None
         self._at = len(task._log)
         self._previous = previous
-        self._runstate: RunState | None = None
-        self._output: Output | None = None
-        self._error: BaseException | str | None = None
-        self._error_text: str | None = None
         if previous is not None:
             self.number = previous.number + 1
             if previous.retried:
@@ -521,7 +503,7 @@ class Task(BaseTask):
         self._value: Any = None
         self._error: BaseException | None = None
         self._result: Result | None = None
-        self._options = _PLAIN
+        self._options = PLAIN
         self._inputs: dict[Task, bool] | None = None  # tasks among the arguments; also required?
         self._args: tuple[Any, ...] = ()
         self._kwargs: dict[str, Any] | None = None
@@ -586,10 +568,13 @@ class Task(BaseTask):
             old = new
         return steps
 
-    def _fsm_move(self, event: Event, extra: dict[str, Any] | None = None) -> State:  # noqa: C901, PLR0912 - one call per step, and every further one would be paid
+    def _fsm_move(  # noqa: C901, PLR0912 - one call per step, and every further one would be paid
+        self, event: Event, extra: dict[str, Any] | None = None, here: Any = None
+    ) -> State:
         """Make one step, tell the dependents and the queues; the lock of the graph is held.
 
-        What a transition costs is decided here: no object but the time is made.
+        What a transition costs is decided here: no object but the time is made. `here` is the
+        queue whose own loop moves the task; most tasks are in that one alone.
         """
         old = self.fsm_state
         try:
@@ -603,8 +588,10 @@ class Task(BaseTask):
             for dependent in self._blocking:
                 dependent._missing -= 1
                 if not dependent._missing and dependent.fsm_state == "PENDING":
-                    for reference in dependent._queues:
-                        if (queue := reference()) is not None:
+                    if here is not None and dependent._queues is here._mine:
+                        here._ready.append(dependent)
+                    else:
+                        for queue in dependent._told_queues():
                             queue._is_ready(dependent)
         elif new == "PENDING":
             if old == "DONE":
@@ -616,8 +603,12 @@ class Task(BaseTask):
         if self._fsm_listeners is not None:
             step = FSMTransitionEvent(old, new, event, now, extra or {})
             self._fsm_listeners.pending.append(step)
-        for reference in self._queues:
-            if (queue := reference()) is not None:
+        if here is not None and self._queues is here._mine:
+            here._active += 1 if new == "RUNNING" else -1
+            if here._watchers or here.run_dependent_tasks:
+                here._has_moved_here(self, new)
+        else:
+            for queue in self._told_queues():
                 queue._has_moved(self, old, new)
         return new
 
@@ -841,18 +832,29 @@ class Task(BaseTask):
             value = func(*args)
         else:
             value = func()
-        refuses = self._options.cancel_on_result
-        if refuses is not None and refuses(value):
+        options = self._options
+        if (
+            options is not PLAIN
+            and options.cancel_on_result is not None
+            and options.cancel_on_result(value)
+        ):
             message = f"{self._fsm_called()}: its result asks for cancellation"
             raise CancellationError(message, self)
         return value
 
     # -- running -----------------------------------------------------------------------------
 
-    def _begin(self) -> Attempt:
-        """Start an attempt; the lock of the graph is held."""
+    def _begin(self, here: Any = None, run: Any = None) -> Attempt:
+        """Start an attempt, in a run of a queue if one is given; the lock of the graph is held."""
         self._attempt = attempt = Attempt(self, self._attempt)
-        self._fsm_move("dispatch")
+        if run is not None:
+            attempt.here = here
+            attempt.run = run
+            if run.background:
+                attempt.echo = False
+            if run.threads:
+                attempt.crowded = True
+        self._fsm_move("dispatch", None, here)
         return attempt
 
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
@@ -860,19 +862,20 @@ class Task(BaseTask):
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
             attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
             return False
+        here, attempt.here, attempt.run = attempt.here, None, None  # no queue lives by its attempts
         if attempt._runstate is not None and attempt._runstate.cancelled:
-            self._fsm_move("cancel", {"because": "asked to stop"})
+            self._fsm_move("cancel", {"because": "asked to stop"}, here)
         elif error is None:
             self._value = value
-            self._fsm_move("done")
+            self._fsm_move("done", None, here)
         elif isinstance(error, KeyboardInterrupt):
-            self._fsm_move("cancel", {"because": "interrupted"})
+            self._fsm_move("cancel", {"because": "interrupted"}, here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
-                self._fsm_move("cancel", {"because": _said(error)})
+                self._fsm_move("cancel", {"because": _said(error)}, here)
             else:
-                self._fsm_move("except")
+                self._fsm_move("except", None, here)
         return True
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
@@ -1337,13 +1340,16 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     value = error = None
     try:
         CURRENT.set(attempt)
-        timeout = task._options.timeout
-        value = task._invoke() if timeout is None else _invoke_within(attempt, timeout)
+        options = task._options
+        if options is PLAIN or options.timeout is None:
+            value = task._invoke()
+        else:
+            value = _invoke_within(attempt, options.timeout)
     except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
         error = without_our_frames(raised)
     finally:
         CURRENT.set(outer)
-    if attempt.worker_of is not None:
+    if attempt.crowded:
         let_holder_finish()
     with GRAPH_LOCK:
         task._settle(attempt, value, error)

@@ -21,6 +21,7 @@ from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
     GRAPH_LOCK,
+    PLAIN,
     SETTLED,
     Attempt,
     Task,
@@ -119,7 +120,7 @@ class TaskQueue:
         self._active = 0  # of ours and of `_outside`, how many are queued or running
         self._changed = threading.Condition(GRAPH_LOCK)
         self._idle = 0  # workers that wait for it
-        self._self = (weakref.ref(self),)  # shared by all tasks that are in no other queue
+        self._mine = (weakref.ref(self),)  # shared by all tasks that are in no other queue
         self._watchers: tuple[Callable[[], object], ...] = ()
         self._structure = 0
         self._held = False
@@ -172,19 +173,25 @@ class TaskQueue:
         self._structure += 1
         if task in self._outside:
             self._outside.discard(task)
+            known = tuple(queue for queue in task._queues if queue() is not self)
+            task._queues = (*known, *self._mine) if known else self._mine
         else:
-            self._hear(task)
+            self._hear(task, self._mine)
         for prerequisite in task._required:
             if prerequisite not in self._tasks and prerequisite not in self._outside:
-                self._outside.add(prerequisite)
-                self._hear(prerequisite)
+                self._add_outside(prerequisite)
         if not task._missing and task.fsm_state == "PENDING":
             self._ready.append(task)
 
-    def _hear(self, task: Task) -> None:
+    def _add_outside(self, prerequisite: Task) -> None:
+        """Hear of a prerequisite of ours that is not ours: it may be running elsewhere."""
+        self._outside.add(prerequisite)
+        self._hear(prerequisite, (weakref.ref(self),))  # a tuple of its own: it is not ours
+
+    def _hear(self, task: Task, us: tuple[weakref.ref[TaskQueue]]) -> None:
         """Have a task tell this queue of its steps."""
         others = tuple(known for known in task._queues if known() is not None)
-        task._queues = (*others, *self._self) if others else self._self
+        task._queues = (*others, *us) if others else us
         if task.fsm_state in ACTIVE:
             self._active += 1
 
@@ -259,10 +266,15 @@ class TaskQueue:
                     self._ready.append(task)
             elif new == "DONE" and self.run_dependent_tasks and task in self._tasks:
                 self.add(*task._blocking)
-            if self._idle and not (
-                old in ACTIVE and task._attempt and task._attempt.worker_of is self
-            ):
-                self._changed.notify_all()  # our own workers look for themselves, before they wait
+            if self._idle:
+                self._changed.notify_all()
+        for watcher in self._watchers:
+            watcher()
+
+    def _has_moved_here(self, task: Task, new: str) -> None:
+        """Hear of a step that our own loop made; what is ready and active is counted already."""
+        if new == "DONE" and self.run_dependent_tasks:
+            self.add(*task._blocking)
         for watcher in self._watchers:
             watcher()
 
@@ -276,8 +288,7 @@ class TaskQueue:
             if prerequisite is not None and not (
                 prerequisite in self._tasks or prerequisite in self._outside
             ):
-                self._outside.add(prerequisite)
-                self._hear(prerequisite)
+                self._add_outside(prerequisite)
             self._is_changed()
 
     def _is_changed(self) -> None:
@@ -540,12 +551,13 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Iterator[Task]:  # noqa: C901 - the loop is read in one piece
+    def _work(self, run: _Run) -> Iterator[Task]:  # noqa: C901, PLR0912 - read in one piece
         """Take, call, settle: the loop of one worker."""
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
+        take = self._take
         try:
-            while interruption is None and (found := self._take(run)) is not None:
+            while interruption is None and (found := take(run)) is not None:
                 if isinstance(found, Attempt):
                     task = found.task
                     if task._fsm_listeners is not None or task._result is not None:
@@ -557,6 +569,9 @@ class TaskQueue:
                         task._fsm_after()
                     if is_worker:
                         interruption = None  # settled; a thread has no caller to tell
+                    elif self._idle:  # the consumer may take its time: let others go on
+                        with GRAPH_LOCK:
+                            self._wake()
                     if interruption is None and task.fsm_state in SETTLED:
                         yield task
                 elif found.fsm_state == "QUEUED":
@@ -610,21 +625,19 @@ class TaskQueue:
         ready = self._ready
         while ready:
             task = ready.popleft()
-            if task.fsm_state != "PENDING" or task._missing or task in self._delays:
+            if task.fsm_state != "PENDING" or task._missing:
                 continue  # it has moved on since it was ready
-            executor = task._options.executor
+            if self._delays and task in self._delays:
+                continue
+            options = task._options
+            executor = None if options is PLAIN else options.executor
             if executor is None:
                 executor = run.executor
             if executor is None:
-                run.left -= 1
-                attempt = task._begin()
-                attempt.echo = not run.background
-                if run.threads or run.background:
-                    attempt.worker_of = self
-                attempt.run = run
-                if ready and self._idle:
+                if self._idle and ready:
                     self._changed.notify()
-                return attempt
+                run.left -= 1
+                return task._begin(self, run)
             if (place := run.places.of(executor)).is_full:
                 place.parked.append(task)
                 continue
