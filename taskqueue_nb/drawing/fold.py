@@ -20,6 +20,7 @@ EDGES: Final = 2000  # more of them are a black picture, and minutes of layout
 _NEIGHBOURS: Final = 8  # that are unfolded with a failed or running task, on each side
 _BANDS: Final = 24  # boxes of a graph that has nothing to fold by but its depth
 _SMALL: Final = 12  # tasks of a group that is not worth folding
+_URGENT: Final = frozenset({"FAILED", "RUNNING", "CANCELLED"})
 _LONGEST: Final = 120  # characters of a name that are looked at for its stem
 
 
@@ -106,26 +107,28 @@ def folded(tasks: Iterable[Any], max_nodes: int, keep: Collection[Any] = ()) -> 
 
 def _edges(folds: list[Fold]) -> Edges:
     """Find the requirements between boxes, each pair once, in the order of the boxes."""
-    at = {task: i for i, fold in enumerate(folds) for task in fold.tasks}
-    pairs = {
-        (at[prerequisite], i): None
-        for i, fold in enumerate(folds)
-        for task in fold.tasks
-        for prerequisite in task.required
-        if prerequisite in at
-    }
-    return [pair for pair in pairs if pair[0] != pair[1]]
+    at: dict[Any, int] = {}
+    for i, fold in enumerate(folds):
+        at.update(dict.fromkeys(fold.tasks, i))
+    edges = []
+    for i, fold in enumerate(folds):
+        found = {at.get(required, i) for task in fold.tasks for required in task.required}
+        edges += [(start, i) for start in sorted(found) if start != i]
+    return edges
 
 
 # -- folding -----------------------------------------------------------------------------------
 
 
 def _fold(tasks: Tasks, budget: int, keep: Collection[Any]) -> tuple[list[Fold], int]:
+    """Fold into groups, then give tasks boxes of their own while there is room."""
     groups = _groups(tasks, max(1, budget // 2))
+    key_of: dict[Any, _Key] = {}
+    for key, members in groups.items():
+        key_of.update(dict.fromkeys(members, key))
+    left = {key: len(members) for key, members in groups.items()}
     room = budget - len(groups)
     own: set[Any] = set()
-    key_of = {task: key for key, members in groups.items() for task in members}
-    left = {key: len(members) for key, members in groups.items()}
 
     def show(task: Any) -> None:
         """Give a task its own box, if there is room; the last of a group leaves no box behind."""
@@ -137,55 +140,42 @@ def _fold(tasks: Tasks, budget: int, keep: Collection[Any]) -> tuple[list[Fold],
             left[key] -= 1
             room -= cost
 
-    urgent = _urgent(tasks)
-    for task in urgent:
-        show(task)
-        if not room:
-            break
-    if room:
-        for task in chain(_beside(urgent, key_of), (task for task in keep if task in key_of)):
+    urgent = _urgent(tasks)[:budget]
+    for task in chain(urgent, _beside(urgent, key_of), keep):
+        if task in key_of:
             show(task)
     # a quarter is kept for what fails or starts later, so that the picture need not change much
-    for key, members in sorted(groups.items(), key=lambda item: len(item[1])):
+    for key in sorted(groups, key=left.__getitem__):
         if left[key] > _SMALL or (left[key] > 1 and room - left[key] < budget // 4):
             break
-        for task in members:
+        for task in groups[key]:
             show(task)
-    return _boxes(tasks, groups, key_of, own), room
+    return _boxes(tasks, groups, own), room
 
 
-def _boxes(
-    tasks: Tasks, groups: dict[str, list[Any]], key_of: dict[Any, str], own: set[Any]
-) -> list[Fold]:
-    folds: dict[Any, Fold] = {}
-    for task in tasks:
-        key = key_of[task]
-        if task in own:
-            folds[task] = Fold((task,), None, _group(task))
-        elif key not in folds:
-            members = tuple(member for member in groups[key] if member not in own)
-            if len(members) == 1:
-                folds[key] = Fold(members, None, _group(task))
-            else:
-                folds[key] = Fold(members, key, _group(task))
-    return list(folds.values())
+def _boxes(tasks: Tasks, groups: Mapping[_Key, list[Any]], own: Collection[Any]) -> list[Fold]:
+    """Put the boxes in the order of the first task in each."""
+    folds: dict[Any, Fold] = {}  # by that first task
+    for (_, text), members in groups.items():
+        rest = tuple(task for task in members if task not in own) if own else tuple(members)
+        if rest:
+            folds[rest[0]] = Fold(rest, text if len(rest) > 1 else None, _group(rest[0]))
+    for task in own:
+        folds[task] = Fold((task,), None, _group(task))
+    return [folds[task] for task in tasks if task in folds]
 
 
 def _urgent(tasks: Tasks) -> list[Any]:
     """Return what a user looks for: causes, running tasks, and what fell with the causes."""
-    causes: list[Any] = []
-    running: list[Any] = []
-    fallen: list[Any] = []
-    for task in tasks:
-        state = task.fsm_state
-        if state == "RUNNING":
-            running.append(task)
-        elif state == "FAILED":
-            victim = is_victim(task)
-            (fallen if victim else causes).append(task)
-        elif state == "CANCELLED":
-            fallen.append(task)
-    return [*causes, *running, *fallen]
+    states = [task.fsm_state for task in tasks]
+    if not _URGENT & set(states):
+        return []
+    running = [task for task, state in zip(tasks, states, strict=True) if state == "RUNNING"]
+    failed = [task for task, state in zip(tasks, states, strict=True) if state == "FAILED"]
+    cancelled = [task for task, state in zip(tasks, states, strict=True) if state == "CANCELLED"]
+    victims = {task for task in failed if is_victim(task)}
+    causes = [task for task in failed if task not in victims]
+    return [*causes, *running, *(task for task in failed if task in victims), *cancelled]
 
 
 def is_victim(task: Any) -> bool:
@@ -202,23 +192,73 @@ def _beside(urgent: Sequence[Any], known: Collection[Any]) -> Iterable[Any]:
 # -- what to fold by ---------------------------------------------------------------------------
 
 
-def _groups(tasks: Tasks, at_most: int) -> dict[str, list[Any]]:
-    """Sort tasks into at most so many groups, each under the text that names it."""
-    groups = _by(tasks, _key)
-    by_name = [_fine_key, _coarse_key, _coarsest_key]
-    if len(groups) > at_most or max(map(len, groups.values())) > len(tasks) // 2:
-        for key in by_name:  # one function does most of it, or each its own: the names tell more
-            named = _by(tasks, key)
-            if 1 < len(named) <= at_most:
-                return named
+class _Key(NamedTuple):
+    """What tasks are folded by: a group that the user named, their function or their names."""
+
+    kind: str
+    text: str
+
+
+def _groups(tasks: Tasks, at_most: int) -> dict[_Key, list[Any]]:
+    """Sort tasks into at most so many groups, in the order of the first task in each."""
+    groups = _by_function(tasks)
+    if len(groups) <= at_most and max(map(len, groups.values())) <= len(tasks) // 2:
+        return groups
+    # one function does most of it, or each has its own: the names tell more
+    named = _by_name(tasks)
+    for coarser in (None, _without_numbers, _first_word):
+        if coarser is not None:
+            named = _merged(named, coarser)
+        if len(named) == 1:
+            break
+        if len(named) <= at_most:
+            return named
     return groups if len(groups) <= at_most else _bands(tasks, min(at_most, _BANDS))
 
 
-def _by(tasks: Tasks, key: Callable[[Any], str]) -> dict[str, list[Any]]:
-    groups: dict[str, list[Any]] = {}
+def _by_function(tasks: Tasks) -> dict[_Key, list[Any]]:
+    raw: dict[tuple[Any, int], list[Any]] = {}
     for task in tasks:
-        groups.setdefault(key(task), []).append(task)
+        raw.setdefault((attribute(task, "group"), id(task.func)), []).append(task)
+    groups: dict[_Key, list[Any]] = {}
+    for members in raw.values():
+        groups.setdefault(_function_key(members[0]), []).extend(members)
     return groups
+
+
+def _function_key(task: Any) -> _Key:
+    group = _group(task)
+    if group is not None:
+        return _Key("group", group)
+    name = None if task.func is None else func_name(task.func)
+    if name is None or name == "<lambda>":
+        return _Key("name", clean(_stem(name_of(task))))
+    return _Key("function", clean(name))
+
+
+def _by_name(tasks: Tasks) -> dict[_Key, list[Any]]:
+    raw: dict[tuple[Any, str], list[Any]] = {}
+    for task in tasks:
+        name = task.name
+        if type(name) is not str or len(name) > _LONGEST:
+            name = name_of(task)[:_LONGEST]
+        raw.setdefault((attribute(task, "group"), _stem(name)), []).append(task)
+    groups: dict[_Key, list[Any]] = {}
+    for (_, stem), members in raw.items():
+        group = _group(members[0])
+        key = _Key("name", clean(stem)) if group is None else _Key("group", group)
+        groups.setdefault(key, []).extend(members)
+    return groups
+
+
+def _merged(
+    groups: Mapping[_Key, list[Any]], coarser: Callable[[str], str]
+) -> dict[_Key, list[Any]]:
+    merged: dict[_Key, list[Any]] = {}
+    for key, members in groups.items():
+        kind, text = key
+        merged.setdefault(_Key(kind, coarser(text)) if kind == "name" else key, []).extend(members)
+    return merged
 
 
 def _group(task: Any) -> str | None:
@@ -226,57 +266,53 @@ def _group(task: Any) -> str | None:
     return clean(group) if isinstance(group, str) else None
 
 
-def _key(task: Any) -> str:
-    group = attribute(task, "group")
-    if isinstance(group, str):
-        return clean(group)
-    func = attribute(task, "func")
-    name = None if func is None else func_name(func)
-    return clean(name) if name and name != "<lambda>" else _stem(task)
+_OPENING: Final = {"]": "[", ")": "("}
+_SEPARATORS: Final = " _-.:#/"
 
 
-def _fine_key(task: Any) -> str:
-    return _group(task) or _stem(task)
+def _stem(name: str) -> str:
+    """Return a name without the item or the number at its end.
+
+    >>> _stem("fit[Adelie]"), _stem("part-0001"), _stem("mAdd_ID0000102"), _stem("2026")
+    ('fit', 'part', 'mAdd', '2026')
+    """
+    opening = _OPENING.get(name[-1:])
+    if opening is not None:
+        return name.partition(opening)[0].rstrip(_SEPARATORS) or name
+    stem = name.rstrip("0123456789")
+    if stem != name:
+        stem = stem.removesuffix("ID").rstrip(_SEPARATORS)
+    return stem or name
 
 
-_ITEM = re.compile(r"[\[(].*[\])]$", re.DOTALL)
-_NUMBER = re.compile(r"[\W_]*(?:ID)?\d+[\W_]*$")
+def _without_numbers(text: str) -> str:
+    return _DIGITS.sub("#", text)
+
+
+def _first_word(text: str) -> str:
+    return next(filter(None, _NO_LETTERS.split(text)), "others")
+
+
 _DIGITS = re.compile(r"\d+")
+_NO_LETTERS = re.compile(r"[\W_\d]+")
 
 
-def _stem(task: Any) -> str:
-    """Return a name without the item or the number at its end."""
-    name = name_of(task)[:_LONGEST]
-    return _NUMBER.sub("", _ITEM.sub("", name)) or name
-
-
-def _coarse_key(task: Any) -> str:
-    return _group(task) or _DIGITS.sub("#", _stem(task))
-
-
-def _coarsest_key(task: Any) -> str:
-    return _group(task) or re.split(r"[\W_\d]+", _stem(task), maxsplit=1)[0] or "others"
-
-
-def _bands(tasks: Tasks, count: int) -> dict[str, list[Any]]:
+def _bands(tasks: Tasks, count: int) -> dict[_Key, list[Any]]:
     """Sort tasks by how many requirements lead up to them, into bands of levels."""
-    level = levels(
-        {task: [other for other in task.required] for task in tasks}  # noqa: C416 - a copy each
-    )
+    level = levels({task: task.required for task in tasks})
     deepest = max(level.values())
+    groups: dict[_Key, list[Any]] = {}
     if deepest < count:  # flat: cut by position instead
         size = -(-len(tasks) // count)
-        return {
-            f"tasks {start + 1} to {min(start + size, len(tasks))}": list(
-                tasks[start : start + size]
-            )
-            for start in range(0, len(tasks), size)
-        }
-    groups: dict[str, list[Any]] = {}
+        for start in range(0, len(tasks), size):
+            part = tasks[start : start + size]
+            groups[_Key("band", f"tasks {start + 1} to {start + len(part)}")] = list(part)
+        return groups
     high = -(-(deepest + 1) // count)
     for task in tasks:
         start = level[task] // high * high
-        groups.setdefault(f"levels {start + 1} to {start + high}", []).append(task)
+        key = _Key("band", f"levels {start + 1} to {start + high}")
+        groups.setdefault(key, []).append(task)
     return groups
 
 
