@@ -224,7 +224,7 @@ class FSM:
             self._fsm_check_state(state)
             self.fsm_state = state
         self._fsm_history = history
-        self._fsm_lock: _Lock = threading.RLock() if lock is None else lock
+        self._fsm_lock: Any = threading.RLock() if lock is None else lock
         self._fsm_listeners: _Listeners | None = None
 
     def _fsm_default_state(self) -> State | None:

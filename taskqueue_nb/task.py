@@ -16,6 +16,7 @@ from typing import (
     NamedTuple,
     ParamSpec,
     TypeVar,
+    cast,
     overload,
 )
 
@@ -149,7 +150,8 @@ class _Option:
         return self if task is None else getattr(task._options, self._name)
 
     def __set__(self, task: Task, value: object) -> None:
-        task._options = _checked(task._options._replace(**{self._name: value}))
+        changed: dict[str, Any] = {self._name: value}
+        task._options = _checked(task._options._replace(**changed))
 
 
 def _checked(options: _Options) -> _Options:
@@ -265,6 +267,13 @@ class Attempt:
             self._error = _said(self._error)
 
     @property
+    def fingerprint(self) -> str | None:
+        """The same text for the same code and arguments; None if they cannot be looked at."""
+        from taskqueue_nb.fingerprint import fingerprint  # noqa: PLC0415 - brings hashlib along
+
+        return fingerprint(self.func, self.args, self.kwargs or {})
+
+    @property
     def output(self) -> str:
         """What the function printed; of a lot, the beginning and the end."""
         return "" if self._output is None else str(self._output)
@@ -324,17 +333,23 @@ class BaseTask(FSM):
 
     __slots__ = ()
 
-    FSM_TRANSITIONS: ClassVar[Table] = FSM_TRANSITIONS
+    FSM_TRANSITIONS = FSM_TRANSITIONS
 
     def __init__(
         self, state: State | None = None, *, runstate: RunState | None = None, lock: Any = None
     ) -> None:
         super().__init__(state, lock=lock)
-        if runstate is not None:
-            self.runstate = runstate
+        self._runstate = runstate
 
     def _fsm_default_state(self) -> State | None:
         return getattr(type(self), "FSM_DEFAULT_STATE", None)
+
+    @property
+    def runstate(self) -> RunState:
+        """The request to stop that concerns this task."""
+        if self._runstate is None:
+            self._runstate = RunState(type(self).__name__)
+        return self._runstate
 
     @staticmethod
     def tasks_as_dot(tasks: Iterable[Task], name: str | None = None, **options: Any) -> str:
@@ -487,12 +502,12 @@ class Task(BaseTask):
             state = self.FSM_DEFAULT_STATE
         else:
             self._fsm_check_state(state)
-        self.name: str = name  # type: ignore[assignment]  # _named leaves nothing but texts
+        self.name = name  # _named leaves nothing but texts
         self.func = func
         self.fsm_state = self._first_state = state
         self._fsm_history = None
         self._fsm_listeners = None
-        self._fsm_lock = GRAPH_LOCK if lock is None else _Locks(lock)
+        self._fsm_lock = cast("Any", GRAPH_LOCK if lock is None else _Locks(lock))
         self._log: list[Any] = []  # event, new state, when, extra; and so on for each step
         self._required: list[Task] | tuple[()] = ()
         self._blocking: list[Task] | tuple[()] = ()
@@ -675,11 +690,11 @@ class Task(BaseTask):
         if self._rank <= task._rank or self is task:
             self._rank_after(task)
         if required:
-            required.append(task)  # type: ignore[union-attr]  # only an empty one is a tuple
+            required.append(task)  # only an empty one is a tuple
         else:
             self._required = [task]
         if blocking:
-            blocking.append(self)  # type: ignore[union-attr]  # as above
+            blocking.append(self)
         else:
             task._blocking = [self]
         if task.fsm_state != "DONE":
@@ -1411,8 +1426,8 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
         else:
             outcome.settle(value)
         if attempt.asked_to_stop:
-            error = outcome.exception()
-            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+            raised = outcome.exception()
+            attempt.late = "it returned" if raised is None else f"it raised {_said(raised)}"
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):
