@@ -926,6 +926,7 @@ function panel({ select, leave, act, busy }) {
       const link = typed(make("button", "tq-link", badge(lookOf(of), label)));
       link.type = "button";
       link.title = lookOf(of)?.word ?? "";
+      if (to) link.setAttribute("aria-label", `Go to ${label}: ${link.title}`);
       link.disabled = !to; // a task of another queue
       link.addEventListener("click", () => select(to));
       list.append(link);

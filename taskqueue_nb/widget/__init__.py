@@ -397,7 +397,9 @@ class TaskGraph(anywidget.AnyWidget):
         if command.verb in QUEUE_VERBS:
             return self._do_to_queue(command.verb)
         task = self._queue.tasks[command.task]
-        moved = self._do_to_task(command, task)
+        # a run of the notebook's own takes up what is pending by itself
+        run = command.run and not (self._queue.running and self._queue.wait(0))
+        moved = self._do_to_task(command, task, run=run)
         if command.verb == "cancel":
             if task.fsm_state == "RUNNING":
                 return f"{one_line(task.name)} was asked to stop."
@@ -405,27 +407,24 @@ class TaskGraph(anywidget.AnyWidget):
         if command.verb == "repair" and not moved:
             return "The arguments are changed."
         if command.run:
-            self._go_on()
-            return ""
+            return ""  # the picture says the rest
         again = sum(each.fsm_state == "PENDING" for each in moved)
         return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
 
-    def _do_to_task(self, command: Command, task: Task) -> tuple[Task, ...]:
+    def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:
         queue = self._queue
         if command.verb == "cancel":
             return queue.cancel(task)
         if command.verb == "rerun":
-            return queue.invalidate(task)
+            return queue.invalidate(task, then_run=run)
         if command.verb == "supply":
-            return queue.supply(task, parse(command.value))
-        if command.edits:
-            if command.verb == "retry" and task.fsm_state not in ("FAILED", "CANCELLED"):
-                return queue.retry(task)  # refuses, in its own words
-            args, kwargs = edited_arguments(task, command.edits)
-            return queue.repair(task, args=args, kwargs=kwargs)
-        if command.verb == "repair":
+            return queue.supply(task, parse(command.value), then_run=run)
+        if command.verb == "retry" and not (command.edits and task.fsm_event_is_allowed("retry")):
+            return queue.retry(task, then_run=run)
+        if not command.edits:
             raise RefusedError("No argument was changed.")
-        return queue.retry(task)
+        args, kwargs = edited_arguments(task, command.edits)
+        return queue.repair(task, args=args, kwargs=kwargs, then_run=run)
 
     def _do_to_queue(self, verb: str) -> str:
         queue = self._queue
@@ -470,15 +469,6 @@ class TaskGraph(anywidget.AnyWidget):
         except Exception as error:  # noqa: BLE001 - whoever clicked is told
             _LOG.exception("a step failed")
             self._answer("", f"The step failed: {said(error)}", done=False)
-
-    def _go_on(self) -> None:
-        """Run in the background in the way of the last start, after a run that is being stopped.
-
-        A run of the notebook's own takes up what is pending by itself.
-        """
-        if self._queue.running and self._queue.wait(0):
-            return
-        self._runner.do(partial(self._queue.invalidate, then_run=True))
 
 
 # -- parts ----------------------------------------------------------------------------------------

@@ -1,0 +1,417 @@
+"""The live view in a real browser: what a user sees, clicks and types."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser.conftest import MakeNotebook, Traffic
+from browser.graphs_live import REPAIRABLE, View
+
+
+def shown(notebook: MakeNotebook, *more: str, kernel: str = "python3") -> View:
+    """Show the repairable queue in cell 1, with further cells behind it."""
+    opened = notebook([REPAIRABLE, "queue", *more], kernel=kernel)
+    opened.run_cell(0)
+    opened.run_cell(1)
+    view = View(opened, 1)
+    expect(view.box("report")).to_be_visible()
+    return view
+
+
+def failed(notebook: MakeNotebook, *more: str, kernel: str = "python3") -> View:
+    """Show it, run it, and wait until it has failed."""
+    view = shown(notebook, *more, kernel=kernel)
+    view.button("Run").click()
+    view.expect_states(load="done", clean="done", fit="failed", report="pending")
+    return view
+
+
+def test_a_task_is_repaired_by_mouse(notebook: MakeNotebook) -> None:
+    """An edited argument and one click finish the run; what was done is not run again."""
+    view = failed(notebook, "print(calls, final.result())")
+
+    view.box("fit").click()
+    expect(view.side).to_contain_text("ValueError: degree 9 is too high for 9 rows")
+    field = view.side.get_by_label("Argument degree")
+    expect(field).to_have_value("9")
+    field.fill("2")
+    view.button("Retry and continue").click()
+
+    view.expect_states(fit="done", report="done")
+    view.notebook.run_cell(2)
+    assert view.notebook.text(2) == "['load', 'clean', 'fit', 'fit', 'report'] degree 2"
+
+
+def test_a_task_is_repaired_by_keyboard(notebook: MakeNotebook, page: Page) -> None:
+    """The same without a mouse: Tab, arrows, Enter, typing; the notebook hears none of it."""
+    view = shown(notebook, "print(calls, final.result())")
+    press = page.keyboard.press
+
+    view.button("Run").focus()
+    press("Enter")
+    view.expect_states(fit="failed")
+    for _ in range(40):
+        if page.evaluate("() => document.activeElement.classList.contains('node')"):
+            break
+        press("Tab")
+    press("Home")
+    for _ in range(2):
+        press("ArrowRight")
+    expect(view.box("fit")).to_be_focused()
+    press("Enter")
+    field = view.side.get_by_label("Argument degree")
+    expect(field).to_have_value("9")
+    for _ in range(20):
+        if field.evaluate("(e) => e === document.activeElement"):
+            break
+        press("Tab")
+    press("Control+a")
+    page.keyboard.type("2")
+    press("Enter")
+
+    view.expect_states(fit="done", report="done")
+    press("Escape")
+    expect(view.side).to_be_hidden()
+    expect(view.box("fit")).to_be_focused()
+    assert view.notebook.js("return panel.content.widgets.length") == 3
+    view.notebook.run_cell(2)
+    assert view.notebook.text(2) == "['load', 'clean', 'fit', 'fit', 'report'] degree 2"
+
+
+def test_a_double_click_retries_once(notebook: MakeNotebook) -> None:
+    """Two clicks on Retry are one retry, and Retry alone starts nothing."""
+    view = failed(notebook, "print(calls.count('fit'), len(queue.tasks[2].fsm_history))")
+    view.box("fit").click()
+
+    view.button("Retry").dblclick()
+
+    view.expect_states(fit="pending")
+    expect(view.button("Retry")).to_have_count(0)
+    view.notebook.run_cell(2)
+    assert view.notebook.text(2) == "1 3"  # dispatch, except, one retry
+
+
+def test_a_refusal_is_a_sentence(notebook: MakeNotebook) -> None:
+    """What is no literal is refused where the user looks, and nothing changes."""
+    view = failed(notebook)
+    view.box("fit").click()
+
+    view.side.get_by_label("Argument degree").fill("two")
+    view.button("Retry and continue").click()
+
+    expect(view.side.get_by_role("alert")).to_contain_text("degree: two is no Python literal")
+    expect(view.side.get_by_label("Argument degree")).to_have_value("two")
+    view.expect_states(fit="failed")
+
+
+def test_run_says_what_blocks(notebook: MakeNotebook) -> None:
+    """Run on a queue in which nothing can run names the cause."""
+    view = failed(notebook)
+
+    view.button("Run").click()
+
+    expect(view.root.locator(".tq-top-message")).to_contain_text("Nothing can run: fit is failed")
+
+
+def test_pan_zoom_and_selection_survive(notebook: MakeNotebook, page: Page) -> None:
+    """Neither a run nor a new task moves what the user looks at."""
+    more = (
+        "queue.retry(); queue.wait(); queue.start().wait()",
+        "@task\ndef more(x):\n    return x\nqueue.add(more(final))",
+    )
+    view = failed(notebook, *more)
+    view.box("clean").click()
+    pane = view.root.locator(".tq-pane > svg").bounding_box()
+    assert pane is not None
+    x, y = pane["x"] + 40, pane["y"] + pane["height"] - 30
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y - 25, steps=4)
+    page.mouse.up()
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -120)
+    page.keyboard.up("Control")
+    before, place = view.transform(), view.box("clean").bounding_box()
+
+    view.notebook.run_cell(2)
+    view.expect_states(fit="failed")
+    assert view.transform() == before
+
+    view.notebook.run_cell(3)
+    expect(view.box("more")).to_have_count(1)
+    after = view.box("clean").bounding_box()
+    assert place is not None
+    assert after is not None
+    assert abs(after["x"] - place["x"]) < 2
+    assert abs(after["y"] - place["y"]) < 2
+    expect(view.box("clean")).to_have_class(re.compile("tq-on"))
+    expect(view.side.locator(".tq-title")).to_have_text("clean")
+
+
+def test_a_plain_wheel_scrolls_the_page(notebook: MakeNotebook, page: Page) -> None:
+    """Only with Ctrl does the wheel zoom."""
+    view = shown(notebook)
+    before = view.transform()
+    view.box("fit").hover()
+
+    page.mouse.wheel(0, 100)
+    view.button("Fit").hover()
+
+    assert view.transform() == before
+
+
+MANY = """
+from taskqueue_nb import Task, TaskQueue
+tasks = [Task(f"t{i}", len, func_args=([],)) for i in range(100)]
+for before, after in zip(tasks, tasks[10:]):
+    after.require(before)
+queue = TaskQueue(*tasks, name="many")
+"""
+
+FULL_SPEED = """
+for _ in range(50):            # 100 tasks, 50 times: dispatch and done are 10,000 transitions
+    for task in queue.run():
+        pass
+    if _ < 49:
+        queue.invalidate(*[task for task in tasks[:10]])
+transitions = sum(1 for t in tasks for step in t.fsm_history if step.event in ("dispatch", "done"))
+print(transitions)
+"""
+
+
+def test_ten_thousand_transitions_end_right(notebook: MakeNotebook, page: Page) -> None:
+    """At full speed no message is lost: every box is right and the cell is idle at the end."""
+    traffic = Traffic(page)
+    opened = notebook([MANY, "queue", FULL_SPEED, "print('next')"])
+    opened.run_cell(0)
+    opened.run_cell(1)
+    view = View(opened, 1)
+    expect(view.root.locator(".node")).to_have_count(100)
+    traffic.received.clear()
+
+    opened.run_cell(2)
+
+    expect(view.root.locator('.node[data-state="done"]')).to_have_count(100)
+    assert int(opened.text(2)) == 10_000
+    assert len(traffic.updates()) < 100
+    opened.run_cell(3)
+    assert opened.text(3) == "next"
+
+
+COUNTING = """
+import subprocess
+calls_of_engine = []
+real = subprocess.Popen.__init__
+def counting(self, args, *rest, **more):
+    if "dot" in str(args) or "graphviz" in str(args):
+        calls_of_engine.append(args)
+    return real(self, args, *rest, **more)
+subprocess.Popen.__init__ = counting
+"""
+
+
+def test_each_structure_is_laid_out_once(notebook: MakeNotebook) -> None:
+    """Two views, a still picture and a run: one call of the engine; one more for a new task."""
+    opened = notebook(
+        [
+            COUNTING + REPAIRABLE,
+            "queue",
+            "queue",
+            "queue.start().wait(); print(len(calls_of_engine))",
+            "@task\ndef more(x):\n    return x\nqueue.add(more(final))",
+            "print(len(calls_of_engine))",
+        ]
+    )
+    for number in range(4):
+        opened.run_cell(number)
+    View(opened, 2).expect_states(fit="failed")
+    assert opened.text(3) == "1"
+
+    opened.run_cell(4)
+    expect(View(opened, 1).box("more")).to_have_count(1)
+    opened.run_cell(5)
+    assert opened.text(5) == "2"
+
+
+def test_a_closed_view_is_freed(notebook: MakeNotebook) -> None:
+    """After close() the page is cleared, and the kernel holds nothing of the widget."""
+    free = (
+        "import gc, weakref\nwidget = weakref.ref(queue.widget())\nqueue.widget().close()",
+        "gc.collect(); print(widget())",
+    )
+    view = shown(notebook, *free)
+
+    view.notebook.run_cell(2)
+    expect(view.root).to_have_count(0)
+    expect(view.still).to_be_visible()
+    view.notebook.run_cell(3)
+
+    assert view.notebook.text(3) == "None"
+
+
+BUSY = """
+import time
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    sum(range(1000))
+    time.sleep(0.01)
+print("over")
+"""
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["newest", "6.31"])
+def test_a_click_while_a_cell_runs_acts_once(
+    notebook: MakeNotebook, request: pytest.FixtureRequest, *, old: bool
+) -> None:
+    """It is neither lost nor done twice, and the view says so when it has to wait."""
+    kernel = request.getfixturevalue("old_kernel") if old else "python3"
+    history = "print(calls.count('fit'), [s.event for s in queue.tasks[2].fsm_history])"
+    view = failed(notebook, BUSY, history, kernel=kernel)
+    if old:
+        assert view.notebook.evaluate("import ipykernel; print(ipykernel.__version__)") == "6.31.0"
+    view.box("fit").click()
+    expect(view.side.get_by_label("Argument degree")).to_have_value("9")
+
+    view.notebook.start_cell(2)
+    expect(view.notebook.cell(2).locator(".jp-InputPrompt")).to_contain_text("*")
+    view.button("Retry").dblclick()
+    if old:
+        expect(view.side.get_by_role("status")).to_contain_text("Waiting for the running cell")
+        assert view.notebook.running(2)
+    else:
+        view.expect_states(fit="pending")
+        assert view.notebook.running(2)
+    view.notebook.wait_cell(2)
+
+    view.expect_states(fit="pending")
+    expect(view.side.get_by_role("status")).not_to_contain_text("Waiting")
+    view.notebook.run_cell(3)
+    assert view.notebook.text(3) == "1 ['dispatch', 'except', 'retry']"
+
+
+def test_what_the_page_sends_is_not_believed(notebook: MakeNotebook) -> None:
+    """Messages that no button sends change neither the code nor the drawing nor a task."""
+    attack = """
+    const id = arg;
+    const kernel = panel.sessionContext.session.kernel;
+    const send = (data) => kernel.sendShellMessage({
+      header: {msg_id: Math.random().toString(36), msg_type: "comm_msg", session: kernel.clientId,
+               username: "", version: "5.3", date: new Date().toISOString()},
+      parent_header: {}, metadata: {}, buffers: [], channel: "shell",
+      content: {comm_id: id, data},
+    }, false, false);
+    send({method: "update", state: {_esm: "alert(1)", _css: "*{}", svg: "<svg/>", states: "dddd"}});
+    send({method: "custom", content: {id: "x", verb: "retry", task: "2"}});
+    send({method: "custom", content: {id: "y", verb: "__class__"}});
+    send({method: "custom", content: null});
+    send({});
+    """
+    state = "print(queue.widget().svg.count('class=\"node\"'), queue.widget().states)"
+    view = failed(notebook)
+    model = view.notebook.evaluate("print(queue.widget().model_id)")
+
+    view.notebook.js(attack, model)
+
+    expect(view.root.get_by_role("alert").first).not_to_be_empty()
+    assert view.notebook.evaluate(state) == "4 ddfp"
+    assert "alert(1)" not in view.notebook.evaluate("print(queue.widget()._esm)")
+
+
+def test_two_views_are_of_one_mind(notebook: MakeNotebook) -> None:
+    """A second view shows the truth from the start, and each has a selection of its own."""
+    view = failed(notebook, "queue")
+    view.box("fit").click()
+    view.notebook.run_cell(2)
+    second = View(view.notebook, 2)
+
+    second.expect_states(load="done", fit="failed")
+    second.button("Retry all failed").click()
+
+    view.expect_states(fit="pending")
+    second.expect_states(fit="pending")
+
+
+def test_hold_resume_and_stop(notebook: MakeNotebook) -> None:
+    """A held run starts nothing until it is resumed; a stopped one ends."""
+    slow = """
+import threading
+from taskqueue_nb import Task, TaskQueue
+gates = [threading.Event() for _ in range(4)]
+tasks = [Task(f"step{i}", gate.wait, func_args=(20,)) for i, gate in enumerate(gates)]
+for before, after in zip(tasks, tasks[1:]):
+    after.require(before)
+queue = TaskQueue(*tasks, name="slow")
+"""
+    opened = notebook([slow, "queue", *(f"gates[{i}].set()" for i in range(4))])
+    opened.run_cell(0)
+    opened.run_cell(1)
+    view = View(opened, 1)
+
+    view.button("Run").click()
+    view.expect_states(step0="running")
+    view.button("Hold").click()
+    expect(view.button("Resume")).to_be_enabled()
+    opened.run_cell(2)
+    view.expect_states(step0="done", step1="pending")
+    expect(view.root.locator(".tq-standing")).to_contain_text("held")
+    view.button("Resume").click()
+    view.expect_states(step1="running")
+    view.button("Stop").click()
+    opened.run_cell(3)
+    view.expect_states(step1="done", step2="pending")
+    expect(view.button("Run")).to_be_enabled()
+    opened.run_cell(4)
+    view.button("Step").click()
+    view.expect_states(step2="done", step3="pending")
+
+
+def test_a_restarted_kernel_is_told(notebook: MakeNotebook) -> None:
+    """The view says that its kernel is gone, keeps its last picture, and offers nothing."""
+    view = failed(notebook)
+    view.box("fit").click()
+
+    view.notebook.restart()
+
+    expect(view.root.locator(".tq-top-message")).to_contain_text("The kernel is gone")
+    view.expect_states(load="done", fit="failed")
+    for name in ("Run", "Step", "Retry all failed", "Retry and continue"):
+        expect(view.button(name)).to_be_disabled()
+
+
+def test_it_sits_in_a_box_of_widgets(notebook: MakeNotebook) -> None:
+    """It is an ipywidget among others."""
+    opened = notebook([REPAIRABLE, "import ipywidgets\nipywidgets.VBox([queue.widget()])"])
+    opened.run_cell(0)
+    opened.run_cell(1)
+
+    View(opened, 1).expect_states(load="pending", report="pending")
+
+
+def test_hostile_texts_run_nothing(notebook: MakeNotebook) -> None:
+    """Names, errors, outputs and results of others are text, wherever they are shown."""
+    evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    cell = f"""
+from taskqueue_nb import Task, TaskQueue
+evil = {json.dumps(evil)}
+class Evil(Exception):
+    pass
+def fail(x=evil):
+    print(evil)
+    raise Evil(evil)
+queue = TaskQueue(Task(evil, fail), Task("fine", str, func_args=(evil,)), name=evil)
+"""
+    opened = notebook([cell, "queue", "queue.start().wait()"])
+    for number in range(3):
+        opened.run_cell(number)
+    view = View(opened, 1)
+    expect(view.root.locator(".node")).to_have_count(2)
+    for number in range(2):
+        view.root.locator(f'.node[data-at="{number}"]').click()
+        expect(view.side.locator(".tq-pre").first).to_contain_text("onerror")
+
+    assert opened.js("return window.hacked ?? 0") == 0
+    expect(view.root.locator("img, script")).to_have_count(0)
