@@ -149,26 +149,6 @@ def _walk(starts: Iterable[K], neighbours: Neighbours[K]) -> Iterator[K]:
             due.extend(neighbours(node))
 
 
-def smaller_closure(
-    one: K, one_neighbours: Neighbours[K], other: K, other_neighbours: Neighbours[K]
-) -> tuple[bool, list[K]]:
-    """Find the smaller of two closures, in time proportional to that one.
-
-    Returns
-    -------
-    bool, list
-        Whether it is the closure of `one`, and the closure.
-    """
-    walks = _walk([one], one_neighbours), _walk([other], other_neighbours)
-    found: tuple[list[K], list[K]] = ([], [])
-    while True:
-        for side, walk in enumerate(walks):
-            try:
-                found[side].append(next(walk))
-            except StopIteration:
-                return side == 0, found[side]
-
-
 def path(start: K, goal: K, neighbours: Neighbours[K]) -> list[K] | None:
     """Find a shortest way from node to node, both ends included; None if there is none.
 
