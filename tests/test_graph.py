@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import random
 import subprocess
 import sys
 import threading
@@ -196,6 +197,57 @@ def test_two_threads_cannot_close_a_circle_from_both_ends(size: int) -> None:
             check_links(task)
         make_now(*left, *right)
         assert all(task.is_done for task in [*left, *right])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=60),
+    st.sampled_from(["tasks first", "as they come"]),
+)
+def test_any_sequence_of_links_is_accepted_or_refused_rightly(
+    links: list[tuple[int, int]], how: str
+) -> None:
+    """In whatever order links come: refused are those that close a circle, and no others."""
+    tasks: dict[int, Task] = {}
+    if how == "tasks first":
+        tasks = {number: Task(f"t{number}", list) for number in range(12)}
+    model: dict[int, set[int]] = {number: set() for number in range(12)}
+
+    for later, earlier in links:
+        for number in (later, earlier):
+            tasks.setdefault(number, Task(f"t{number}", list))
+        if later in reached(earlier, model):
+            with pytest.raises(CycleError) as caught:
+                tasks[later].require(tasks[earlier])
+            path = [int(name[1:]) for name in caught.value.path]
+            named = zip(path, path[1:], strict=False)
+            assert path[0] == path[-1]
+            assert all(b in model[a] or (a, b) == (later, earlier) for a, b in named)
+        else:
+            tasks[later].require(tasks[earlier])
+            model[later].add(earlier)
+
+    for number, task in tasks.items():
+        assert {int(other.name[1:]) for other in task.required} == model[number]
+        check_links(task)
+    queue = TaskQueue(*tasks.values())
+    assert len(run(queue)) == len(tasks)
+    check_settled(queue)
+
+
+def test_20_000_tasks_linked_in_any_order_are_built_quickly() -> None:
+    """A chain whose tasks and links come in drawn orders: seconds, and closing it is refused."""
+    draw = random.Random(5)
+    tasks = [Task(f"t{i}", int) for i in draw.sample(range(20_000), 20_000)]
+    places = draw.sample(range(1, 20_000), 19_999)
+    began = time.process_time()
+
+    for place in places:
+        tasks[place].require(tasks[place - 1])
+
+    assert time.process_time() - began < 10
+    with pytest.raises(CycleError):
+        tasks[0].require(tasks[-1])
+    assert [task.name for task in make_now(tasks[-1])] == [tasks[-1].name]
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "name", ["list"], {}, list], ids=repr)
