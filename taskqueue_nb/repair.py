@@ -192,6 +192,13 @@ def fell_with(task: Task) -> tuple[Task, ...]:
     return (*extra.get("failed", ()), *extra.get("cancelled", ()))
 
 
+def has_failed(task: Task) -> bool:
+    """Say whether a task failed, or was cut off by an interrupt that nobody meant for it."""
+    if task.fsm_state != "CANCELLED" or not task._log:
+        return task.fsm_state == "FAILED"
+    return (task._log[-1] or {}).get("because") == "interrupted"
+
+
 def check_tasks(tasks: Iterable[Any]) -> None:
     """Refuse what is no task.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import itertools
 import os
+import sys
 import threading
 from time import sleep, time
 from typing import (
@@ -14,6 +15,7 @@ from typing import (
     Final,
     Generic,
     NamedTuple,
+    NoReturn,
     ParamSpec,
     TypeVar,
     cast,
@@ -67,9 +69,18 @@ ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
 #: Held for every step of every task and every change of a graph; never while a user's code runs.
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
 GRAPH_LOCK: Final = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a forked child has no thread that could free the lock
-    os.register_at_fork(after_in_child=GRAPH_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
+_forks = [0]  # how many forks lie between the first process and this one
 
+
+def _after_fork() -> None:
+    GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+_NO_STEPS: Final[list[Any]] = []  # never filled: what all tasks share before their first step
 _PATIENCE: Final = 100  # looks at the lock before a worker queues up for it after all
 
 
@@ -510,7 +521,7 @@ class Task(BaseTask):
         self._fsm_history = None
         self._fsm_listeners = None
         self._fsm_lock = cast("Any", GRAPH_LOCK if lock is None else _Locks(lock))
-        self._log: list[Any] = []  # event, new state, when, extra; and so on for each step
+        self._log: list[Any] = _NO_STEPS  # event, new state, when, extra; and so on for each step
         self._required: list[Task] | tuple[()] = ()
         self._blocking: list[Task] | tuple[()] = ()
         self._missing = 0  # of `required`, how many are not DONE
@@ -601,7 +612,10 @@ class Task(BaseTask):
             new = self._fsm_target(event)  # raises, and says what would be accepted
         now = time()
         self.fsm_state = new
-        self._log += event, new, now, extra
+        if self._log is _NO_STEPS:
+            self._log = [event, new, now, extra]
+        else:
+            self._log += event, new, now, extra
         if new == "DONE":
             for dependent in self._blocking:
                 dependent._missing -= 1
@@ -702,8 +716,9 @@ class Task(BaseTask):
             task._blocking = [self]
         if task.fsm_state != "DONE":
             self._missing += 1
-        for queue in self._told_queues():
-            queue._is_linked(self, task)
+        if self._queues:
+            for queue in self._told_queues():
+                queue._is_linked(self, task)
 
     def _rank_after(self, task: Task) -> None:
         """Renumber so that `task` comes before this one, or refuse the circle.
@@ -915,7 +930,7 @@ class Task(BaseTask):
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
             attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
             return False
-        here, attempt.here, attempt.run = attempt.here, None, None  # no queue lives by its attempts
+        here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
             self._fsm_move("cancel", {"because": "asked to stop"}, here)
         elif error is None:
@@ -929,6 +944,7 @@ class Task(BaseTask):
                 self._fsm_move("cancel", {"because": _said(error)}, here)
             else:
                 self._fsm_move("except", None, here)
+        attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
@@ -985,7 +1001,7 @@ class Task(BaseTask):
             self._perform(attempt)
         except KeyboardInterrupt:
             if self._attempt is not before:
-                uninterrupted(self._abandon)
+                uninterrupted(self._abandon, is_on_its_way=True)
             raise
 
     def _abandon(self) -> None:
@@ -1389,7 +1405,7 @@ def _blocked(task: Task, blocker: Task) -> BlockedError:
 def attempt_here(attempt: Attempt) -> BaseException | None:
     """Make an attempt in this thread and settle it; return an interruption that must go on."""
     task = attempt.task
-    outer = CURRENT.get()
+    outer, forks = CURRENT.get(), _forks[0]
     value = error = None
     try:
         CURRENT.set(attempt)
@@ -1402,6 +1418,8 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
         error = without_our_frames(raised)
     finally:
         CURRENT.set(outer)
+    if forks != _forks[0]:
+        _end_child(error)
     if attempt.crowded:
         let_holder_finish()
     with GRAPH_LOCK:
@@ -1411,9 +1429,30 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
 
 
-def uninterrupted(work: Callable[[], object]) -> None:
-    """Do something that a keyboard interrupt must not cut in two: only main threads get those."""
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End a process that a task's function forked: the run goes on in its parent alone."""
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.stderr.write(_traceback_text(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def uninterrupted(work: Callable[[], object], *, is_on_its_way: bool) -> None:
+    """Do something that a keyboard interrupt must not cut in two: only main threads get those.
+
+    Parameters
+    ----------
+    work : callable
+        What to do; what it raises is raised here.
+    is_on_its_way : bool
+        Whether the user hears of an interrupt anyway, so that a further one need not be raised.
+    """
     done = Result()
+    interrupted = False
 
     def whole() -> None:
         try:
@@ -1430,9 +1469,11 @@ def uninterrupted(work: Callable[[], object]) -> None:
     while not done.done():
         try:
             done.join()
-        except KeyboardInterrupt:  # the first one is on its way to the user
-            continue
+        except KeyboardInterrupt:
+            interrupted = not is_on_its_way
     done.result()
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def without_our_frames(error: BaseException) -> BaseException:
@@ -1454,7 +1495,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
     from contextvars import copy_context  # noqa: PLC0415 - only limited tasks need it
 
     outcome = Result(attempt.task.name)
-    context = copy_context()
+    context, forks = copy_context(), _forks[0]
 
     def work() -> None:
         try:
@@ -1463,6 +1504,8 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
             outcome.settle(error=error)
         else:
             outcome.settle(value)
+        if forks != _forks[0]:
+            _end_child(outcome.exception())
         if attempt.asked_to_stop:
             raised = outcome.exception()
             attempt.late = "it returned" if raised is None else f"it raised {_said(raised)}"

@@ -394,7 +394,7 @@ class TaskQueue:
             self._background = run
             self._last_options = {**options, "runstate": None, "once": False}
         try:
-            uninterrupted(lambda: self._start_workers(run, lambda _: None))
+            uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
         except BaseException:
             with GRAPH_LOCK:
                 self._background = None
@@ -482,7 +482,7 @@ class TaskQueue:
         """Yield what a number of threads complete."""
         completed: SimpleQueue[Task | None] = SimpleQueue()
         try:
-            uninterrupted(lambda: self._start_workers(run, completed.put))
+            uninterrupted(lambda: self._start_workers(run, completed.put), is_on_its_way=False)
             while (task := completed.get()) is not None:
                 yield task
         except GeneratorExit:
@@ -490,7 +490,7 @@ class TaskQueue:
             run.ended.wait()
             raise
         except BaseException:
-            uninterrupted(lambda: self._interrupt(run))
+            uninterrupted(lambda: self._interrupt(run), is_on_its_way=True)
             raise
         if run.failure is not None:
             raise run.failure
@@ -583,7 +583,7 @@ class TaskQueue:
             self._await_return(run)
             raise
         except BaseException:
-            uninterrupted(lambda: self._interrupt(run))
+            uninterrupted(lambda: self._interrupt(run), is_on_its_way=True)
             raise
         if interruption is not None:
             self._end(run)
@@ -759,7 +759,7 @@ class TaskQueue:
         Parameters
         ----------
         *tasks : Task
-            By default all that failed.
+            By default all that failed, or were interrupted in the middle.
         then_run : bool
             Whether to go on in the background.
 
@@ -775,7 +775,7 @@ class TaskQueue:
         """
         with GRAPH_LOCK:
             repair.check_member(tasks, self._tasks)
-            chosen = tasks or tuple(task for task in self._tasks if task.fsm_state == "FAILED")
+            chosen = tasks or tuple(filter(repair.has_failed, self._tasks))
             moved = repair.retry(*chosen)
         return self._then(moved, then_run=then_run)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import taskqueue_nb.task as task_module
 from taskqueue_nb import CycleError, Task
 from taskqueue_nb.graph import closure
 
+TASK_MODULE = import_module("taskqueue_nb.task")  # the package's `task` is the decorator
 EDGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=60)
 
 
@@ -20,7 +22,7 @@ EDGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=60)
 def test_exactly_the_circles_are_refused(limit: int, edges: list[tuple[int, int]]) -> None:
     """A requirement is refused if and only if its prerequisite stands behind the task already."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task_module, "_LEVEL_SEARCH", limit)
+        patch.setattr(TASK_MODULE, "_LEVEL_SEARCH", limit)
         tasks = [Task(str(number), list) for number in range(15)]
 
         for later, earlier in edges:
@@ -40,16 +42,16 @@ def test_exactly_the_circles_are_refused(limit: int, edges: list[tuple[int, int]
 
 
 def check_path(path: tuple[str, ...], task: Task, prerequisite: Task, tasks: list[Task]) -> None:
-    """A circle's path leads from the task by its new prerequisite along requirements to itself."""
+    """Check that a path leads by the new prerequisite along requirements back to the task."""
     assert path[0] == path[-1] == task.name
     assert path[1] == prerequisite.name
     by_name = {one.name: one for one in tasks}
-    for name, following in zip(path[1:], path[2:], strict=False):
+    for name, following in pairwise(path[1:]):
         assert by_name[following] in by_name[name].required
 
 
 def check_order(tasks: list[Task]) -> None:
-    """Every prerequisite comes before its dependents."""
+    """Check that every prerequisite comes before its dependents."""
     for task in tasks:
         for prerequisite in task.required:
             assert (prerequisite._level, prerequisite._rank) < (task._level, task._rank)
