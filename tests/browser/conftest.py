@@ -274,7 +274,7 @@ class Notebook:
 
     def text(self, number: int) -> str:
         """Return what a cell's outputs say."""
-        return "\n".join(self.outputs(number).all_inner_texts())
+        return "\n".join(self.outputs(number).all_inner_texts()).strip()
 
     def model_outputs(self, number: int) -> list[dict[str, Any]]:
         """Return the outputs as they would be saved."""
@@ -329,7 +329,7 @@ class Traffic:
 
     def _on(self, socket: WebSocket) -> None:
         if "/channels" in socket.url:
-            socket.on("framereceived", self.received.append)
+            socket.on("framereceived", lambda frame: self.received.append(frame))
 
     def updates(self) -> list[int]:
         """Return the size of each message that changed the traits of a widget."""

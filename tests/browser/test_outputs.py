@@ -87,7 +87,7 @@ def test_an_export_has_the_picture(
     """`nbconvert --to html` of the saved notebook shows it, without a network."""
     view = ran(notebook)
     view.notebook.save()
-    page.context.set_offline(True)  # noqa: FBT003 - Playwright takes it by position
+    page.context.set_offline(True)
 
     subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to", "html", view.notebook.name],
@@ -110,7 +110,7 @@ def test_an_executed_export_has_the_picture(page: Page, jupyter_server: Server) 
         [sys.executable, "-m", "nbconvert", "--execute", "--to", "html", "executed.ipynb"],
         cwd=jupyter_server.root, env=jupyter_server.env, check=True, capture_output=True,
     )  # fmt: skip
-    page.context.set_offline(True)  # noqa: FBT003 - as above
+    page.context.set_offline(True)
     page.goto((jupyter_server.root / "executed.html").as_uri())
 
     expect(page.locator('img[alt^="Task graph 1"]')).to_be_visible()
