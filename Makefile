@@ -2,11 +2,12 @@
 # make test    everything that CI runs
 # make check   the quick part of it, without the browser
 # make format  let ruff put the source in order
+# make outputs run the notebooks and store what they show
 # make clean   take away what these made
 #
 # Each does the set-up it needs, once; see tools/setup. PYTHON=… and CHROMIUM=… name others than those found.
 
-.PHONY: help demo test check format clean python-ready lint js-checks
+.PHONY: help demo test check format outputs clean python-ready lint js-checks
 .DEFAULT_GOAL := help
 
 # Everything is addressed from here, so that a checkout may stand in a folder with spaces.
@@ -41,6 +42,9 @@ js-checks: python-ready
 format: python-ready
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
+
+outputs: python-ready
+	@$(PY) tools/store_outputs.py
 
 clean:
 	rm -rf .venv node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

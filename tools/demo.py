@@ -46,7 +46,10 @@ def write_page(folder: Path) -> Path:
     environment = {**os.environ, "TASKQUEUE_NB_STATIC": "1"}
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=CELL_SECONDS,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # on this machine alone, TCP is fine
     )
     client.execute(env=environment)
     nbformat.write(notebook, path)
