@@ -22,7 +22,7 @@ python-ready:
 	@tools/setup python
 
 demo: python-ready
-	@$(PY) tools/demo.py
+	@$(PY) tools/notebooks.py $(if $(filter-out 0,$(HEADLESS)),page,open)
 
 test: lint js-checks
 	@tools/run-pytest
@@ -44,7 +44,7 @@ format: python-ready
 	.venv/bin/ruff check --fix
 
 outputs: python-ready
-	@$(PY) tools/store_outputs.py
+	@$(PY) tools/notebooks.py store
 
 clean:
 	rm -rf .venv node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
