@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,22 @@ def test_the_code_of_readme_says_what_readme_says(tmp_path: Path) -> None:
 
     assert run.returncode == 0, run.stderr
     assert run.stdout == promised
+
+
+def test_the_tree_of_readme_is_what_ipython_shows(tmp_path: Path) -> None:
+    """Shown before the repair, the queue of README is the tree that stands there."""
+    program = blocks("python")[0].split("queue.repair")[0] + "\nqueue\n"
+    promised = blocks("console")[0].splitlines()
+
+    run = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=nocolor", "-c", program],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path), "PYTHONUTF8": "1"},
+    )  # fmt: skip
+
+    shown = run.stdout.partition("Out[0]: ")[2].splitlines()
+    assert shown[:1] == promised[:1], run.stderr
+    assert sorted(shown) == sorted(promised)  # islands may stand in either order
 
 
 def test_the_first_lines_are_the_two_commands() -> None:
