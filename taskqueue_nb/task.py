@@ -1444,6 +1444,8 @@ def _end_child(error: BaseException | None) -> NoReturn:
 def uninterrupted(work: Callable[[], object], *, is_on_its_way: bool) -> None:
     """Do something that a keyboard interrupt must not cut in two: only main threads get those.
 
+    The work is done in another thread, so the lock of the graph must be free.
+
     Parameters
     ----------
     work : callable
@@ -1451,6 +1453,9 @@ def uninterrupted(work: Callable[[], object], *, is_on_its_way: bool) -> None:
     is_on_its_way : bool
         Whether the user hears of an interrupt anyway, so that a further one need not be raised.
     """
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
     done = Result()
     interrupted = False
 

@@ -7,7 +7,7 @@ import itertools
 import threading
 import weakref
 from collections import Counter, deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -878,7 +878,10 @@ class TaskQueue:
         """Go on in the background, in the way of the last start, unless that is still going on."""
         with GRAPH_LOCK:
             self._wake()
-            if then_run and (self._background is None or self._background.stopped):
+            run = self._background
+            is_going_on = run is not None and not run.stopped
+        if then_run and not is_going_on:
+            with suppress(TaskError):  # somebody else started it meanwhile, which is as good
                 self.start(**self._last_options)
         return moved
 
