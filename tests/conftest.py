@@ -26,10 +26,11 @@ BROWSER_TESTS = Path(__file__).parent / "browser"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives a browser, so that `make check` can leave it out."""
+    """Mark what drives a browser, so that `make check` can leave it out, and run it last."""
     for item in items:
         if BROWSER_TESTS in item.path.parents:
             item.add_marker("browser")
+    items.sort(key=lambda item: BROWSER_TESTS in item.path.parents)
 
 
 class MakeQueue(Protocol):
