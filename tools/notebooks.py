@@ -101,7 +101,14 @@ def open_lab(folder: Path) -> int:
     path = copied(folder)
     displays = (os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
     has_display = sys.platform != "linux" or any(displays)
-    command = [sys.executable, "-m", "jupyterlab", path.name, "--ip=127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ip=127.0.0.1",
+        f"--LabApp.default_url=/lab/tree/{path.name}",
+        "--log-level=WARN",  # the address is said in any case
+    ]
     if not has_display:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
