@@ -58,6 +58,11 @@ class Look(NamedTuple):
     dark: Shade
     dash: str = ""
 
+    @property
+    def mark(self) -> str:
+        """The state in an attribute: one of ours, or `unknown`, never a foreign text."""
+        return self.state.casefold() if self.state in PALETTE else "unknown"
+
     def shade(self, theme: Theme) -> Shade:
         """Return the colours of a theme."""
         return self.light if theme == "light" else self.dark

@@ -294,9 +294,7 @@ def machine_as_svg(fsm: Any) -> str:
         x, y, w, h = layout.nodes[f"s{i}"]
         lit = i == current
         fill, line, text_colour = _machine_colours(state, lit=lit)
-        mark = (
-            f' data-state="{xml(look(state).state.casefold())}" fill="{text_colour}"' if lit else ""
-        )
+        mark = f' data-state="{look(state).mark}" fill="{text_colour}"' if lit else ""
         shape = (
             f'rx="{h / 2:.1f}" fill="{fill}" stroke="{line}" stroke-width="{2.6 if lit else 1.2}"'
         )

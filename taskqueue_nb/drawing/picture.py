@@ -575,7 +575,7 @@ class _Part:
         shape = f' fill="{fill}" stroke="{line}" stroke-width="{thick}"{dash}/>'
         victim_mark = ' data-victim="true"' if shown is VICTIM else ""
         return (
-            f'<g id="{self._id}" class="node" data-state="{xml(shown.state.casefold())}"'
+            f'<g id="{self._id}" class="node" data-state="{shown.mark}"'
             f'{victim_mark} fill="{ink}"><title>{self._label}: {xml(long)}</title>'
             f"{''.join(card + shape for card in self._cards)}{self._rows}"
             f"{self._glyph}>{shown.glyph}</text>{self._word}>{xml(said)}</text></g>"

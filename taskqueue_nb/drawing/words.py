@@ -73,7 +73,8 @@ def cut(text: str, limit: int) -> str:
 
 def quoted(text: str) -> str:
     """Escape a clean text for a label of DOT, which would decode entities and expand `\\N`."""  # noqa: D301 - one backslash is meant, and written
-    return str(graphviz.escape(text.replace("&", "&amp;")))
+    escaped: str = graphviz.escape(text.replace("&", "&amp;"))
+    return escaped  # of the library's own kind: a plain text in <> would be taken for HTML
 
 
 def attribute(thing: object, name: str, default: Any = None) -> Any:
@@ -179,4 +180,4 @@ def _break_at(text: str, size: float, room: float) -> int:
         fits = at
         if character in " _-./,:;)]([" and at >= 3:  # noqa: PLR2004 - no line of one letter
             good = at - 1 if character in "([" else at
-    return good if good >= fits // 2 else fits
+    return max(good, 1) if good > fits // 2 else fits
