@@ -159,7 +159,7 @@ def prepare_graphlib_pool(graph: Graph) -> Prepared:
 
 def prepare_dask(graph: Graph, *, threads: bool) -> Prepared:
     """Give dask the graph in its own form, and ask for what nobody requires."""
-    import dask
+    import dask.local
     import dask.threaded
 
     tasks = {f"t{i}": (nothing, *(f"t{r}" for r in required)) for i, required in enumerate(graph)}
@@ -170,7 +170,7 @@ def prepare_dask(graph: Graph, *, threads: bool) -> Prepared:
         if threads:
             dask.threaded.get(tasks, wanted, num_workers=2)
         else:
-            dask.get(tasks, wanted)
+            dask.local.get_sync(tasks, wanted)
         return len(tasks)
 
     return run
@@ -206,7 +206,7 @@ PEERS: Final = {
     "bare": Peer("bare loop", prepare_bare),
     "graphlib": Peer("graphlib loop", prepare_graphlib),
     "graphlib 2": Peer("graphlib, 2 threads", prepare_graphlib_pool),
-    "dask": Peer("dask.get", lambda g: prepare_dask(g, threads=False), "dask"),
+    "dask": Peer("dask.get_sync", lambda g: prepare_dask(g, threads=False), "dask"),
     "dask 2": Peer("dask.threaded, 2", lambda g: prepare_dask(g, threads=True), "dask"),
     "seed": Peer("cs.taskqueue", prepare_seed, "cs.taskqueue"),
 }
@@ -216,7 +216,8 @@ PEERS: Final = {
 def measure_run(peer: str, shape: str, size: int) -> dict[str, float]:
     """Return the least CPU and wall seconds of some repetitions, each on a newly built graph."""
     graph = SHAPES[shape](size)
-    cpu, wall = [], []
+    cpu: list[float] = []
+    wall: list[float] = []
     begun = time.monotonic()
     while len(cpu) < REPEATS and (not cpu or time.monotonic() - begun < SECONDS):
         run = PEERS[peer].prepare(graph)
@@ -233,7 +234,7 @@ def measure_run(peer: str, shape: str, size: int) -> dict[str, float]:
 def measure_build(_peer: str, shape: str, size: int) -> dict[str, float]:
     """Return the least CPU seconds of building tasks and their requirements."""
     graph = SHAPES[shape](size)
-    cpu = []
+    cpu: list[float] = []
     begun = time.monotonic()
     while len(cpu) < REPEATS and (not cpu or time.monotonic() - begun < SECONDS):
         gc.collect()
@@ -299,39 +300,29 @@ def measure_mending(_peer: str, shape: str, size: int) -> dict[str, float]:
     return {"full": full, "retry": mending, "rest": rest, "again": again}
 
 
-def measure_import(_peer: str, _shape: str, _size: int) -> dict[str, float]:
-    """Return the seconds that importing the core takes in this fresh process."""
-    before = set(sys.modules)
-    at, at_cpu = time.perf_counter(), time.process_time()
-    import taskqueue_nb
-
-    wall, cpu = time.perf_counter() - at, time.process_time() - at_cpu
-    assert taskqueue_nb.Task
-    return {"wall": wall, "cpu": cpu, "modules": len(set(sys.modules) - before)}
-
-
 MEASURES: Final = {
     "run": measure_run,
     "build": measure_build,
     "memory": measure_memory,
     "large": measure_large,
     "mending": measure_mending,
-    "import": measure_import,
 }
+
+
+#: Without argparse, asyncio and whatever else this script brings.
+IMPORT: Final = """
+import sys, time
+modules, at = len(sys.modules), time.perf_counter()
+import taskqueue_nb
+print('{"wall": %r, "modules": %r}' % (time.perf_counter() - at, len(sys.modules) - modules))
+"""
 
 
 def in_child(measure: str, peer: str = "-", shape: str = "-", size: int = 0) -> dict[str, float]:
     """Measure in a fresh process; an empty answer means that it took too long."""
-    if measure == "import":  # without argparse, asyncio and whatever else this script brings
-        code = (
-            "import sys, time; n = len(sys.modules); a = time.perf_counter();"
-            " c = time.process_time(); import taskqueue_nb; b = time.perf_counter();"
-            ' print(\'{"wall": %r, "cpu": %r, "modules": %r}\''
-            " % (b - a, time.process_time() - c, len(sys.modules) - n))"
-        )
-        command = [sys.executable, "-c", code]
-    else:
-        command = [sys.executable, __file__, "--child", measure, peer, shape, str(size)]
+    command = [sys.executable, __file__, "--child", measure, peer, shape, str(size)]
+    if measure == "import":
+        command = [sys.executable, "-c", IMPORT]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False
@@ -400,7 +391,7 @@ def bars_of_runs(found: dict[tuple[str, int, str], float]) -> Iterator[Bar]:
             return found.get((*key, peer), 0) / found[*key, ours] or None
 
         if (ratio := against("dask", "ours")) is not None:
-            yield Bar(f"run, {at}: dask.get / ours", ratio, at_least=5, aim=15)
+            yield Bar(f"run, {at}: dask.get_sync / ours", ratio, at_least=5, aim=15)
         if (ratio := against("seed", "ours")) is not None:
             yield Bar(f"run, {at}: cs.taskqueue / ours", ratio, at_least=20, aim=60)
         if (ratio := against("graphlib", "ours")) is not None and size >= 10_000:

@@ -70,7 +70,7 @@ def run(queue: TaskQueue, **options: Any) -> list[str]:
     return [task.name for task in queue.run(**options)]
 
 
-def at_once(count: int, work: Callable[[int], Any], limit: float = LIMIT) -> list[Any]:
+def at_once(count: int, work: Callable[..., Any], limit: float = LIMIT) -> list[Any]:
     """Call `work(i)` in `count` threads that start together; return what each returned or raised.
 
     A thread that does not end within `limit` seconds fails the test.

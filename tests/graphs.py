@@ -121,7 +121,7 @@ def victims(graph: Graph, failing: Iterable[str]) -> set[str]:
 
 
 def apart(graph: Graph, *names: str) -> set[str]:
-    """Return tasks that can all fail in one run: each name, or a neighbour that none of them blocks."""
+    """Return tasks that can all fail in one run: each name, or the next that none blocks."""
     chosen: set[str] = set()
     order = list(graph)
     for name in names:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+
 from checks import LIMIT, Calls, build, run, wait_for
 from taskqueue_nb import Task, TaskQueue, make_now
 
@@ -46,7 +47,7 @@ def test_output_is_kept_and_shown(
 def test_output_of_a_background_run_is_kept_and_not_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`start` leaves the cell alone: which cell would it be?"""
+    """`start` leaves the cells alone: by then another one may be running."""
     tasks = [Task(f"t{i}", say, func_args=(str(i),)) for i in range(20)]
     queue = TaskQueue(*tasks)
 

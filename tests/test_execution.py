@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
+
 from checks import LIMIT, Background, Calls, at_once, build, check_settled, run, states, wait_for
 from graphs import GRAPHS, Graph, layered
 from taskqueue_nb import Task, TaskQueue, make_now
@@ -20,7 +21,7 @@ from taskqueue_nb import Task, TaskQueue, make_now
 #: The ways to run tasks in the caller's own thread.
 HERE: Final[dict[str, Callable[..., object]]] = {
     "dispatch": lambda *tasks: [task.dispatch() for task in tasks if not task.iscompleted()],
-    "make": lambda *tasks: make_now(*tasks),
+    "make": make_now,
     "run": lambda *tasks: run(TaskQueue(*tasks)),
     "step": lambda *tasks: list(iter(TaskQueue(*tasks).step, None)),
 }
@@ -493,7 +494,7 @@ def test_function_that_recurses_without_end_fails_its_task_only() -> None:
     assert len(queue.tasks[0].attempts[-1].error_text or "") < 100_000
 
 
-class Rude(Exception):
+class RudeError(Exception):
     """An exception that cannot be shown."""
 
     def __str__(self) -> str:
@@ -507,7 +508,7 @@ def test_exception_that_cannot_be_shown_fails_its_task_all_the_same(executor: in
     """A broken `__str__` harms neither the task nor the run."""
 
     def bad() -> None:
-        raise Rude
+        raise RudeError
 
     queue = TaskQueue(Task("bad", bad), Task("other", list))
 
@@ -515,8 +516,8 @@ def test_exception_that_cannot_be_shown_fails_its_task_all_the_same(executor: in
 
     assert states(queue) == {"bad": "FAILED", "other": "DONE"}
     attempt = queue.tasks[0].attempts[-1]
-    assert isinstance(attempt.error, Rude)
-    assert "Rude" in (attempt.error_text or "")
+    assert isinstance(attempt.error, RudeError)
+    assert "RudeError" in (attempt.error_text or "")
 
 
 class Hashless:

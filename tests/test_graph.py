@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import graphlib
+import itertools
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 import pytest
-from checks import LIMIT, Calls, at_once, build, check_links, check_settled, run, states, wait_for
-from graphs import GRAPHS, Graph, chain, fan_in, fan_out, ladder, shuffled
 from hypothesis import given
 from hypothesis import strategies as st
+
+from checks import LIMIT, Calls, at_once, build, check_links, check_settled, run, states, wait_for
+from graphs import GRAPHS, Graph, chain, fan_in, fan_out, ladder, shuffled
 from taskqueue_nb import CycleError, FSMError, Task, TaskQueue, graph, make_now
 from taskqueue_nb.task import FSM_TRANSITIONS
+
+K = TypeVar("K")
 
 SEVERAL: Final = [2, 3, 1_000]
 
@@ -34,7 +38,7 @@ def drawn_graphs(draw: st.DrawFn, circles: bool = False) -> Graph:
     return {name: found[name] for name in listed}
 
 
-def reached(start: str, neighbours: Mapping[str, Any]) -> set[str]:
+def reached(start: K, neighbours: Mapping[K, Iterable[K]]) -> set[K]:
     """Return what can be reached, by the simplest way to say so."""
     found = {start}
     while more := {near for name in found for near in neighbours[name]} - found:
@@ -75,7 +79,7 @@ def test_circle_is_named_exactly_when_there_is_one(drawn: Graph) -> None:
         path = caught.value.path
         assert path[0] == path[-1]
         assert len(set(path)) == len(path) - 1
-        assert all(later in drawn[name] for name, later in zip(path, path[1:], strict=False))
+        assert all(later in drawn[name] for name, later in itertools.pairwise(path))
     else:
         assert sorted(graph.order(drawn)) == sorted(drawn)
 
@@ -118,7 +122,7 @@ def test_path_leads_from_start_to_goal_and_is_shortest(drawn: Graph, data: st.Da
         assert goal not in reached(start, drawn)
     else:
         assert (way[0], way[-1]) == (start, goal)
-        assert all(after in drawn[before] for before, after in zip(way, way[1:], strict=False))
+        assert all(after in drawn[before] for before, after in itertools.pairwise(way))
         assert len(set(way)) == len(way)
 
 
@@ -219,7 +223,7 @@ def test_any_sequence_of_links_is_accepted_or_refused_rightly(
             with pytest.raises(CycleError) as caught:
                 tasks[later].require(tasks[earlier])
             path = [int(name[1:]) for name in caught.value.path]
-            named = zip(path, path[1:], strict=False)
+            named = itertools.pairwise(path)
             assert path[0] == path[-1]
             assert all(b in model[a] or (a, b) == (later, earlier) for a, b in named)
         else:
@@ -302,7 +306,7 @@ def test_four_tasks_of_one_name_are_four_tasks() -> None:
     """Names need not differ: four runs, four members."""
     calls = Calls()
     tasks = [Task("same", calls["same"]) for _ in range(4)]
-    for one, other in zip(tasks, tasks[1:], strict=False):
+    for one, other in itertools.pairwise(tasks):
         other.require(one)
     queue = TaskQueue(*tasks)
 
@@ -497,7 +501,12 @@ def test_prerequisite_running_elsewhere_is_waited_for() -> None:
     """What another thread is just running becomes done by itself: the run goes on then."""
     began, go = threading.Event(), threading.Event()
     calls = Calls()
-    outside = Task("outside", lambda: (began.set(), wait_for(go)))
+
+    def work() -> None:
+        began.set()
+        wait_for(go)
+
+    outside = Task("outside", work)
     queue = TaskQueue(outside.then("inside", calls["inside"]))
     thread = outside.bg()
     wait_for(began)

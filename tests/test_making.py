@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from checks import LIMIT, Background, Calls, at_once, build, check_settled, states, wait_for
 from graphs import GRAPHS, Graph, layered, victims
 from taskqueue_nb import CancellationError, FSMError, Task, make, make_later, make_now
@@ -88,7 +89,7 @@ def test_task_being_prepared_is_an_error() -> None:
     """If a task is being prepared, raise an FSMError."""
     one = Task("one", list, state="PREPARE")
 
-    with pytest.raises(FSMError, match="one.*prepared"):
+    with pytest.raises(FSMError, match=r"one.*prepared"):
         make_now(one)
 
     assert one.is_prepare
@@ -150,7 +151,7 @@ def test_failed_prerequisite_fails_the_task() -> None:
     assert step.event == "error"
     assert "bad" in str(after.exception) or "bad" in str(step.extra)
     assert calls.names == []
-    with pytest.raises(FSMError, match="bad|after"):
+    with pytest.raises(FSMError, match=r"bad|after"):
         last.result(0)
     check_settled([bad, after, last])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
-from checks import check_history, check_links, check_settled
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,6 +21,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+
+from checks import check_history, check_links, check_settled
 from taskqueue_nb import CancellationError, CycleError, FSMError, Task, TaskQueue, make_now
 
 FELL: Final = {"FAILED", "CANCELLED"}
@@ -212,7 +213,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def start(self) -> None:
-        """The same in the background."""
+        """Do the same in the background."""
         assert self.queue.start(executor=2).wait(20)
         self.model.run()
 
@@ -354,7 +355,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def causes_agree(self) -> None:
-        """The causes are what fell by itself and everything pending or fallen behind it."""
+        """Each cause has fallen, and what it blocks requires it and is not done."""
         for cause, blocked in self.queue.causes().items():
             assert self.model.records[cause.name].state in {*FELL, "ABORT"}
             for task in blocked:
@@ -380,5 +381,5 @@ class Life(RuleBasedStateMachine):
 Life.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 
 
-class TestLife(Life.TestCase):  # type: ignore[misc]  # the class is made when hypothesis runs
-    """Whatever happens in whatever order, the queue and the model agree."""
+#: Whatever happens in whatever order, the queue and the model agree.
+TestLife = Life.TestCase

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from checks import LIMIT, Background, Calls, at_once, build, check_settled, run, states, wait_for
-from graphs import GRAPHS, apart, chain, layered, victims
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from checks import LIMIT, Background, Calls, at_once, build, check_settled, run, states, wait_for
+from graphs import GRAPHS, apart, chain, layered, victims
 from taskqueue_nb import CancellationError, FSMError, Task, TaskQueue, make_now
 from taskqueue_nb.task import FSM_TRANSITIONS
 
@@ -47,7 +48,7 @@ def scale(a: float, b: float = 2.0, *, shift: float = 0.0) -> float:
     return a / 1 * b + shift
 
 
-# --------------------------------------------------------------------------- where verbs are allowed
+# -------------------------------------------------------------------------- where verbs are allowed
 @pytest.mark.parametrize("state", FSM_TRANSITIONS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_verb_is_allowed_where_the_table_says(state: str, verb: str) -> None:
@@ -303,11 +304,11 @@ def test_500_retries_keep_text_and_no_frames() -> None:
     """The counts are exact; earlier attempts keep text alone, so their exceptions are freed."""
     alive: list[weakref.ref[BaseException]] = []
 
-    class Heavy(Exception):
+    class HeavyError(Exception):
         """An exception that can be watched."""
 
     def work() -> None:
-        error = Heavy(f"failure {len(alive) + 1}")
+        error = HeavyError(f"failure {len(alive) + 1}")
         alive.append(weakref.ref(error))
         raise error
 
@@ -755,7 +756,7 @@ def test_then_run_during_a_run_joins_it() -> None:
     check_settled(queue)
 
 
-# ------------------------------------------------------------------------------------------- at once
+# ------------------------------------------------------------------------------------------ at once
 def test_16_threads_retry_one_task() -> None:
     """One of them retries it, the others are refused."""
     for _ in range(10):

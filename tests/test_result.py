@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from checks import LIMIT, at_once
 from taskqueue_nb import CancellationError, Result
 

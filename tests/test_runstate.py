@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from checks import LIMIT, Background, at_once
 from taskqueue_nb import CancellationError, RunState
 

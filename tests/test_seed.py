@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Final
 
 import pytest
+
 from checks import LIMIT, states, wait_for
 from taskqueue_nb import (
     BlockedError,
@@ -94,7 +95,7 @@ t1.notify(t2.call, sleep, 5)
 
 @pytest.mark.parametrize("example", DOCTESTS.values(), ids=DOCTESTS)
 def test_example_prints_what_it_says(example: str) -> None:
-    """Each example, run as a doctest with the names that it uses, gives its output to the letter."""
+    """Each example, run as a doctest with the names that it uses, gives its output."""
     names = {"Task": Task, "TaskQueue": TaskQueue, "make": make}
     test = doctest.DocTestParser().get_doctest(example, names, "seed", None, None)
     assert len(test.examples) >= 3
@@ -143,7 +144,7 @@ def test_errors_are_one_family() -> None:
 
 
 def test_a_failed_task_still_blocks_and_a_good_one_does_not() -> None:
-    """Tasks that can be repaired and rerun: an exception blocks the dependents, a return does not."""
+    """An exception blocks the dependents, so that it can be repaired; a return does not."""
     bad = Task("bad", lambda: 1 / 0)
     good = Task("good", list)
     after_bad, after_good = bad.then("after bad", list), good.then("after good", list)
@@ -162,8 +163,7 @@ def test_names_of_the_seed_are_there() -> None:
     one, two = Task("one", list), Task("two", list)
 
     assert make_now(one, fail_fast=False, queue=None) == [one]
-    deferred: list[object] = []
-    make_later(SimpleNamespace(defer=lambda f, *a: (deferred.append(f), f(*a))), two)
+    make_later(SimpleNamespace(defer=lambda function, *args: function(*args)), two)
     assert two.result(LIMIT) == []
     assert Task(name="x", func=list, func_args=(), func_kwargs={}, lock=threading.RLock(),
                 state="PENDING", track=False, cancel_on_exception=False,

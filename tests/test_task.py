@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+
 from checks import (
     LIMIT,
     Background,
@@ -257,16 +258,16 @@ def test_base_exception_fails_the_task_and_blocks_its_dependents(
 def test_system_exit_in_the_callers_thread_fails_the_task_and_goes_on(how: str) -> None:
     """`sys.exit()` in a task in the caller's own thread is the caller's wish to leave."""
     bad = Task("bad", raising(SystemExit))
-    act = {
+    acts: dict[str, Callable[[], object]] = {
         "dispatch": bad.dispatch,
         "make": lambda: make_now(bad),
         "make method": bad.make,
         "run": lambda: list(TaskQueue(bad).run()),
         "call": lambda: bad.call(raising(SystemExit)),
-    }[how]
+    }
 
     with pytest.raises(SystemExit):
-        act()
+        acts[how]()
 
     assert bad.is_failed
     assert isinstance(bad.exception, SystemExit)
@@ -570,16 +571,16 @@ def test_blocked_task_is_not_run(how: str, state: str) -> None:
     first = Task("first", calls["first"], state=state)
     second = Task("second", calls["second"])
     second.require(first)
-    act: Callable[[], object] = {
+    acts: dict[str, Callable[[], object]] = {
         "dispatch": second.dispatch,
         "bg": second.bg,
         "call": lambda: second.call(calls["second"]),
-    }[how]
+    }
 
     assert second.isblocked()
     assert list(second.blockers()) == [first]
     with pytest.raises(BlockedError, match="first") as caught:
-        act()
+        acts[how]()
 
     assert caught.value.blocking_task is first
     assert isinstance(caught.value, (TaskError, FSMError))
@@ -958,7 +959,7 @@ def test_attempt_tells_what_happened() -> None:
     assert attempt.error_text is None
     assert attempt.output == "working\n" == one.output
     assert tuple(attempt.args) == (1,)
-    assert dict(attempt.kwargs) == {"b": 2}
+    assert attempt.kwargs == {"b": 2}
     assert attempt.ready is not None
     assert attempt.started is not None
     assert attempt.ended is not None
@@ -1007,7 +1008,8 @@ def test_fingerprint_changes_with_code_and_arguments() -> None:
     def tried(func: Callable[..., Any], *args: Any) -> str:
         one = Task("one", func, func_args=args)
         one.dispatch()
-        fingerprint: str = one.attempts[-1].fingerprint
+        fingerprint = one.attempts[-1].fingerprint
+        assert fingerprint is not None
         return fingerprint
 
     assert tried(add, 1) == tried(add, 1)
@@ -1162,7 +1164,7 @@ def test_late_answer_does_not_reach_the_next_attempt() -> None:
     """A retried task takes the answer of its newest attempt only."""
     first, second = Stubborn("late"), Stubborn("right")
     functions = iter([first, second])
-    one = Task("one", lambda: next(functions)(), timeout=None)
+    one = Task("one", next(functions), timeout=None)
     one.timeout = 0.05
     thread = one.bg()
     wait_for(first.began)
@@ -1184,7 +1186,7 @@ def test_late_answer_does_not_reach_the_next_attempt() -> None:
 
 
 def test_timeout_in_the_callers_thread_fails_the_attempt() -> None:
-    """Where nobody can interrupt the function, an attempt that took longer is FAILED all the same."""
+    """Where nobody interrupts the function, an attempt that took longer is FAILED as well."""
     one = Task("one", lambda: threading.Event().wait(0.1), timeout=0.02)
 
     one.dispatch()

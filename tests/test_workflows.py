@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from checks import Calls, build, check_settled, run
 from graphs import Graph, victims
 from taskqueue_nb import TaskQueue, make_now
