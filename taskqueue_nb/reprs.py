@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.drawing import (
     MAX_NODES,
+    Box,
     Drawing,
     NoEngine,
     clean,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 LINES: Final = 60  # of a tree
-ROWS: Final = 100  # of a table
+ROWS: Final = 100  # of a table without a picture; else it has a row per box
 _LARGEST: Final = 300_000  # characters of a picture before more of it is folded
 _BESIDE: Final = 12  # tasks on either side that are shown with a task
 _NAMED: Final = 3  # prerequisites that a line of a tree names
@@ -134,8 +135,10 @@ def _word(task: Any) -> str:
 
 def _causes(members: Sequence[Any]) -> dict[Any, Any]:
     """Return each task that waits in vain, with the task that it waits for; nearest cause first."""
-    known = set(members)
     blocked: dict[Any, Any] = {}
+    if not _FELL & set(map(_state, members)):
+        return blocked
+    known = set(members)
     due = deque((task, task) for task in members if _state(task) in _FELL and not is_victim(task))
     while due:
         task, cause = due.popleft()
@@ -254,11 +257,10 @@ def _branches(shown: Sequence[tuple[int, int]]) -> list[tuple[int, str]]:
 
 
 class _Picture(NamedTuple):
-    """A still picture and its size in px."""
+    """A still picture, and the drawing that it was stamped on."""
 
     svg: str
-    width: float
-    height: float
+    drawing: Drawing
 
 
 def _picture(shown: Any) -> tuple[_Picture | None, str]:
@@ -275,7 +277,7 @@ def _picture(shown: Any) -> tuple[_Picture | None, str]:
             return None, problem.sentence
         svg = drawing.stamp(name if isinstance(name, str) else None)
         if len(svg) <= _LARGEST or max_nodes == 1:
-            return _Picture(svg, drawing.width, drawing.height), ""
+            return _Picture(svg, drawing), ""
         max_nodes //= 2
 
 
@@ -289,7 +291,8 @@ def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = Non
     else:
         parts.append(f"<p>{xml(clean(note, 600))}</p>")
     parts.append(_told(members, blocked))
-    table = _table(members, blocked)
+    rows = picture.drawing.boxes if picture is not None else folded(members, ROWS).folds
+    table = _table(rows, blocked)
     opened = "" if picture is not None else " open"
     parts.append(f"<details{opened}><summary>{xml(title)}</summary>{table}</details>")
     return f'<div class="taskqueue-nb">{"".join(parts)}</div>'
@@ -297,10 +300,10 @@ def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = Non
 
 def _image(picture: _Picture, alt: str) -> str:
     data = b64encode(picture.svg.encode()).decode("ascii")
-    least = round(picture.width * _SMALLEST) if picture.width > _PAGE else 0
+    least = round(picture.drawing.width * _SMALLEST) if picture.drawing.width > _PAGE else 0
     return (
         f'<div style="overflow: auto; max-height: {_HIGH}px">'
-        f'<img alt="{xml(alt)}" width="{picture.width:.0f}" '
+        f'<img alt="{xml(alt)}" width="{picture.drawing.width:.0f}" '
         f'style="max-width: 100%; min-width: {least}px; height: auto" '
         f'src="data:image/svg+xml;base64,{data}"></div>'
     )
@@ -331,20 +334,19 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _table(members: Sequence[Any], blocked: Mapping[Any, Any]) -> str:
+def _table(folds: Sequence[Box | Fold], blocked: Mapping[Any, Any]) -> str:
     heads = "".join(
         f'<th scope="col" style="text-align: left">{head}</th>'
         for head in ("Task", "State", "Time", "Attempts", "Why")
     )
-    folding = folded(members, ROWS)
-    rows = "".join(_row(fold, blocked) for fold in folding.folds)
+    rows = "".join(_row(fold, blocked) for fold in folds)
     return (
         f"<table><caption>Tasks</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
-def _row(fold: Fold, blocked: Mapping[Any, Any]) -> str:
+def _row(fold: Box | Fold, blocked: Mapping[Any, Any]) -> str:
     if fold.key is not None:
         counts = Counter(map(_state, fold.tasks))
         glyph, word = look(most_urgent(counts)).glyph, summary(counts)

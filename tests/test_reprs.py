@@ -200,7 +200,7 @@ def test_a_tree_can_be_printed_anywhere() -> None:
 
 
 def test_the_table_tells_state_time_attempts_and_why() -> None:
-    """A row per task; a failure by word, exception and message; what waits, by what it waits for."""
+    """A row per task: a failure with its exception and message, what waits with its cause."""
     queue = penguins("fit gentoo")
 
     rows = {row[0]: row[1:] for row in rows_of(mimebundle(queue)["text/html"])}

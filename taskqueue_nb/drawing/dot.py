@@ -200,7 +200,7 @@ def _listed(rows: Sequence[tuple[Look, str]], sentence: str) -> str:
         for i, (state, text, colour, size) in enumerate(texts)
     )
     size = (wide + 2 * MARGIN, 19.0 * len(texts) + 2 * MARGIN)
-    return picture(size, body, paper=True, said="Tasks, without a picture of their graph")
+    return picture(size, [body], paper=True, said="Tasks, without a picture of their graph")
 
 
 def _sentences(text: str, longest: int = 110) -> list[str]:
@@ -307,7 +307,7 @@ def machine_as_svg(fsm: Any) -> str:
             f"{xml(state)}</text></g>"
         )
     size = (layout.size[0] + 2 * MARGIN, layout.size[1] + 2 * MARGIN)
-    return picture(size, "".join(parts), paper=True, said=said)
+    return picture(size, parts, paper=True, said=said)
 
 
 def _listed_machine(

@@ -620,7 +620,7 @@ class _Parts:
         )
 
     def assembled(self, boxes: Sequence[str], *, paper: bool, said: str = "") -> str:
-        inner = self._middle + "".join(boxes) if boxes else _NOTHING
+        inner = (self._middle, *boxes) if boxes else (_NOTHING,)
         return picture(self.size, inner, paper=paper, said=said)
 
 
@@ -676,14 +676,14 @@ _NOTHING: Final = (
 )
 
 
-def picture(size: tuple[float, float], inner: str, *, paper: bool, said: str = "") -> str:
+def picture(size: tuple[float, float], inner: Iterable[str], *, paper: bool, said: str = "") -> str:
     """Put a root around the pieces of a picture.
 
     Parameters
     ----------
     size : tuple of float
         Width and height, in px.
-    inner : str
+    inner : iterable of str
         The pieces, all of our own making.
     paper : bool
         Whether it stands alone: with a background, and dark where the page is.
@@ -693,10 +693,10 @@ def picture(size: tuple[float, float], inner: str, *, paper: bool, said: str = "
     wide, high = size
     ground = GROUND["light"]
     back = f'<rect class="paper" width="100%" height="100%" fill="{ground.paper}"/>'
-    return (
+    head = (
         '<svg xmlns="http://www.w3.org/2000/svg" class="tq-picture" role="img" '
         f'aria-label="{xml(said or "Task graph")}" width="{wide:.0f}" height="{high:.0f}" '
         f'viewBox="0 0 {wide:.0f} {high:.0f}">'
         f'<g class="graph" font-family="{FONT}" font-size="{SIZE:g}" fill="{ground.ink}">'
-        f"{_DARK + back if paper else ''}{inner}</g></svg>"
     )
+    return "".join((head, _DARK + back if paper else "", *inner, "</g></svg>"))
