@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from taskqueue_nb import Task, TaskQueue
@@ -73,6 +74,11 @@ def moved(tasks: list[Task], work: Callable[[], object]) -> Callable[[], object]
     return after
 
 
+def restamp(queue: TaskQueue) -> str:
+    """Return a queue's picture as it is shown again."""
+    return stamp(drawing_of(queue))
+
+
 def first_stamp(tasks: list[Task], count: int) -> float:
     """Return the seconds of the first stamp of a drawing, which keeps nothing yet."""
     times = []
@@ -93,7 +99,7 @@ def main() -> None:
         first = first_stamp(tasks, count)
         drawing = draw(tasks, count)
         assert not drawing.is_folded
-        changing = least(moved(tasks, lambda drawing=drawing: stamp(drawing)), 20)  # type: ignore[misc]  # bound now
+        changing = least(moved(tasks, drawing.stamp), 20)
         print(
             f"{count:>8,} tasks {len(drawing.boxes):>6} boxes {layout * 1e3:>8.1f} "
             f"{first * 1e3:>13.2f} {changing * 1e3:>7.2f} {layout / changing:>16.0f}"
@@ -105,9 +111,9 @@ def main() -> None:
         queue = TaskQueue(*layered(count))
         first = least(fresh(list(queue.tasks), 200), 3)
         drawing = drawing_of(queue)
-        again = least(lambda queue=queue: stamp(drawing_of(queue)))  # type: ignore[misc]  # as above
-        bundle = least(lambda queue=queue: mimebundle(queue), 2)  # type: ignore[misc]  # likewise
-        each = least(lambda drawing=drawing: letters(drawing))  # type: ignore[misc]  # likewise
+        again = least(partial(restamp, queue))
+        bundle = least(partial(mimebundle, queue), 2)
+        each = least(partial(letters, drawing))
         print(
             f"{count:>8,} tasks {len(drawing.boxes):>6} boxes "
             f"{first * 1e3:>7.0f} {again * 1e3:>7.1f} {bundle * 1e3:>8.0f} {each * 1e3:>9.2f} {first / base:>22.1f}"
