@@ -116,7 +116,8 @@ def main() -> None:
         each = least(partial(letters, drawing))
         print(
             f"{count:>8,} tasks {len(drawing.boxes):>6} boxes "
-            f"{first * 1e3:>7.0f} {again * 1e3:>7.1f} {bundle * 1e3:>8.0f} {each * 1e3:>9.2f} {first / base:>22.1f}"
+            f"{first * 1e3:>7.0f} {again * 1e3:>7.1f} {bundle * 1e3:>8.0f} "
+            f"{each * 1e3:>9.2f} {first / base:>22.1f}"
         )
 
 
