@@ -87,7 +87,7 @@ class Place:
         """Whether a further task has to wait."""
         return self.limit is not None and self.in_flight >= self.limit
 
-    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], *, echo: bool) -> None:
+    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
         """Have a queued task run, and `done(task, attempt)` called when it is settled.
 
         Parameters
@@ -96,10 +96,10 @@ class Place:
             In the state QUEUED.
         done : callable
             Called in any thread, exactly once, without the lock.
-        echo : bool
-            Whether what it prints is shown besides being kept.
+        run : object
+            The run of a queue that it belongs to.
         """
-        trip = _Trip(task, done, echo=echo)
+        trip = _Trip(task, done, run)
         if not self._is_here and not trip.begin():
             return
         key = next(_KEYS)
@@ -121,10 +121,8 @@ class Place:
 class _Trip:
     """One task's way to an executor and back."""
 
-    def __init__(
-        self, task: Task, done: Callable[[Task, Attempt | None], None], *, echo: bool
-    ) -> None:
-        self.task, self._echo, self._done = task, echo, done
+    def __init__(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+        self.task, self._done, self._run = task, done, run
         self.attempt: Attempt | None = None
         self._ended = False
         self._clock: threading.Timer | None = None
@@ -132,9 +130,8 @@ class _Trip:
     def begin(self) -> bool:
         """Start the attempt, unless the task was cancelled on the way."""
         with GRAPH_LOCK:
-            if self.task.fsm_state == "QUEUED":
-                self.attempt = self.task._begin()
-                self.attempt.echo = self._echo
+            if self.task._may_begin():
+                self.attempt = self.task._begin(None, self._run)
         if self.attempt is None:
             self._close()
             return False

@@ -131,6 +131,8 @@ def supply(task: Task, value: Any) -> tuple[Task, ...]:
 def invalidate(*tasks: Task) -> tuple[Task, ...]:
     """Have DONE tasks, and every DONE dependent of theirs, run again.
 
+    A dependent that runs meanwhile finishes, and is then invalidated in its turn.
+
     Returns
     -------
     tuple of Task
@@ -147,6 +149,9 @@ def invalidate(*tasks: Task) -> tuple[Task, ...]:
         moved = closure(tasks, lambda t: [d for d in t._blocking if d.fsm_state == "DONE"])
         for task in reversed(moved):
             task._fsm_move("invalidate")
+            for dependent in task._blocking:
+                if dependent.fsm_state == "RUNNING" and dependent._attempt is not None:
+                    dependent._attempt.outdated = True
     return _told(moved)
 
 

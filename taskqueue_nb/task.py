@@ -81,6 +81,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 _NO_STEPS: Final[list[Any]] = []  # never filled: what all tasks share before their first step
+_NAME_SHOWN: Final = 500  # characters of a name that a repr repeats
+_LOOK_AGAIN: Final = 0.05  # seconds, should an interrupt come between a lock and who takes it
 _PATIENCE: Final = 100  # looks at the lock before a worker queues up for it after all
 
 
@@ -207,6 +209,7 @@ class Attempt:
     crowded = False  # whether other threads make attempts at the same time
     progressed: tuple[float, float] | None = None
     late: str | None = None
+    outdated = False  # whether a prerequisite was invalidated while it ran
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -564,12 +567,15 @@ class Task(BaseTask):
     # -- identity ----------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}:{self.name}:{self.fsm_state}"
+        name = _cut(self.name)
+        shown = name if name.isprintable() else repr(name)
+        return f"{type(self).__name__}:{shown}:{self.fsm_state}"
 
     def __repr__(self) -> str:
         func = self.func
         shown = repr(func) if _plain_repr(func) else f"<{type(func).__name__}>"
-        return f"{type(self).__name__}({self.name!r},{shown},state={self.fsm_state!r})"
+        name = repr(_cut(self.name))
+        return f"{type(self).__name__}({name},{_cut(shown)},state={self.fsm_state!r})"
 
     def _fsm_called(self) -> str:
         return f"task {shorten(self.name)}"
@@ -925,6 +931,16 @@ class Task(BaseTask):
         self._fsm_move("dispatch", None, here)
         return attempt
 
+    def _may_begin(self) -> bool:
+        """Say whether a queued task is still to run; the lock is held.
+
+        One that has become blocked while it was queued is pending again.
+        """
+        if self.fsm_state == "QUEUED" and self._missing:
+            self._fsm_move("cancel", {"because": "a prerequisite was invalidated"})
+            self._fsm_move("retry")
+        return self.fsm_state == "QUEUED"
+
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
@@ -936,6 +952,8 @@ class Task(BaseTask):
         elif error is None:
             self._value = value
             self._fsm_move("done", None, here)
+            if attempt.outdated:
+                self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
             self._fsm_move("cancel", {"because": "interrupted"}, here)
         else:
@@ -1102,7 +1120,7 @@ class Task(BaseTask):
     def _run_queued(self) -> None:
         """Run a task that was queued for this thread, unless it was cancelled meanwhile."""
         with GRAPH_LOCK:
-            if self.fsm_state != "QUEUED":
+            if not self._may_begin():
                 return
             attempt = self._begin()
         try:
@@ -1382,6 +1400,11 @@ def func_name(func: Any) -> str:
     return name if isinstance(name, str) else type(func).__name__
 
 
+def _cut(text: str) -> str:
+    """Return a text, or of a very long one the beginning."""
+    return text if len(text) <= _NAME_SHOWN else f"{text[:_NAME_SHOWN]}…"
+
+
 def _plain_repr(func: object) -> bool:
     """Say whether a repr is Python's own, so that it neither raises nor fills the page."""
     return func is None or type(func).__repr__ in _PLAIN_REPRS
@@ -1393,7 +1416,8 @@ _PLAIN_REPRS: Final = frozenset(
 
 
 def _print_step(task: Task, step: FSMTransitionEvent) -> None:
-    name = task.name if task.name.isprintable() else repr(task.name)
+    name = _cut(task.name)
+    name = name if name.isprintable() else repr(name)
     print(f"{name} {step.old_state}->{step.event}->{step.new_state}")  # noqa: T201 - asked for
 
 
@@ -1456,27 +1480,31 @@ def uninterrupted(work: Callable[[], object], *, is_on_its_way: bool) -> None:
     if threading.current_thread() is not threading.main_thread():
         work()
         return
-    done = Result()
+    ended: list[BaseException | None] = []
+    at_work = _thread.allocate_lock()  # the classes of `threading` can be cut in two themselves
+    at_work.acquire()
     interrupted = False
 
     def whole() -> None:
+        error: BaseException | None = None
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            done.settle(error=error)
-        else:
-            done.settle()
+        except BaseException as raised:  # noqa: BLE001 - handed to the thread that waits
+            error = raised
+        ended.append(error)
+        at_work.release()
 
     try:
         _thread.start_new_thread(whole, ())  # `Thread.start` waits, and could be interrupted
     except RuntimeError:  # no threads here, so no better way
         whole()
-    while not done.done():
+    while not ended:
         try:
-            done.join()
+            at_work.acquire(timeout=_LOOK_AGAIN)
         except KeyboardInterrupt:
             interrupted = not is_on_its_way
-    done.result()
+    if ended[0] is not None:
+        raise ended[0]
     if interrupted:
         raise KeyboardInterrupt
 
@@ -1484,9 +1512,10 @@ def uninterrupted(work: Callable[[], object], *, is_on_its_way: bool) -> None:
 def without_our_frames(error: BaseException) -> BaseException:
     """Let a traceback begin where the user's code does."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        __package__
-    ):
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] != __package__:
+            break
         trace = trace.tb_next
     return error.with_traceback(trace)
 

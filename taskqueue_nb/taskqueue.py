@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
-from taskqueue_nb.graph import closure, order
+from taskqueue_nb.graph import closure
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
@@ -62,6 +62,7 @@ class _Run:
         self.stepping = stepping
         self.stopped = False
         self.in_flight = 0  # tasks that are at an executor
+        self.sent: set[Task] = set()  # the same; as a set, without what is being settled
         self.finished: deque[Task] = deque()  # those that came back, not yet yielded
         self.places = Places()
         self.ended = threading.Event()
@@ -131,7 +132,7 @@ class TaskQueue:
 
     @classmethod
     def of(cls, *targets: Task, **options: Any) -> TaskQueue:
-        """Make a queue of tasks and of all that they require, those first.
+        """Make a queue of tasks and of all that they require, those first, older ones before newer.
 
         Parameters
         ----------
@@ -143,7 +144,7 @@ class TaskQueue:
         repair.check_tasks(targets)
         with GRAPH_LOCK:
             needed = closure(targets, lambda task: task._required)
-            ordered = order({task: task._required for task in reversed(needed)})
+            ordered = sorted(needed, key=lambda task: (task._level, task._rank))
         return cls(*ordered, **options)
 
     # -- what is in it -----------------------------------------------------------------------
@@ -471,12 +472,16 @@ class TaskQueue:
         if run.threads:
             yield from self._with_workers(run)
             return
-        self._enter(run)
         try:
+            self._enter(run)
             with capturing():
                 yield from self._work(run)
         finally:
-            self._leave(run)
+            try:
+                self._leave(run)
+            except KeyboardInterrupt:
+                uninterrupted(lambda: self._leave(run), is_on_its_way=True)
+                raise
 
     def _with_workers(self, run: _Run) -> Iterator[Task]:
         """Yield what a number of threads complete."""
@@ -513,6 +518,7 @@ class TaskQueue:
             if next(left) == 0:
                 stack.close()
                 self._leave(run)
+                run.ended.set()
                 tell(None)
 
         started = 0
@@ -525,6 +531,7 @@ class TaskQueue:
             if not started:
                 stack.close()
                 self._leave(run)
+                run.ended.set()
                 raise
             for _ in range(count - started):
                 next(left)
@@ -536,7 +543,8 @@ class TaskQueue:
 
     def _leave(self, run: _Run) -> None:
         with GRAPH_LOCK:
-            self._runs.remove(run)
+            if run in self._runs:
+                self._runs.remove(run)
             if self._background is run:
                 self._background = None
             for place in run.places:
@@ -544,7 +552,6 @@ class TaskQueue:
             self._wake()
             self._is_changed()
         run.places.close()
-        run.ended.set()
 
     def _end(self, run: _Run) -> None:
         with GRAPH_LOCK:
@@ -643,6 +650,7 @@ class TaskQueue:
                 continue
             run.left -= 1
             run.in_flight += 1
+            run.sent.add(task)
             place.in_flight += 1
             task._fsm_move("queue")
             return task
@@ -698,6 +706,8 @@ class TaskQueue:
         place = run.places.of(run.executor if executor is None else executor)
 
         def returned(task: Task, attempt: Attempt | None) -> None:
+            with GRAPH_LOCK:
+                run.sent.discard(task)
             if attempt is not None:
                 self._look_after(run, attempt)
             task._fsm_after()
@@ -710,7 +720,7 @@ class TaskQueue:
                     run.finished.append(task)
                 self._wake()
 
-        place.send(task, returned, echo=not run.background)
+        place.send(task, returned, run)
 
     def _await_return(self, run: _Run) -> None:
         """Wait for what is at an executor."""
@@ -735,6 +745,8 @@ class TaskQueue:
                 if task.fsm_state == "RUNNING" and mine:
                     if attempt is not None:
                         attempt.runstate.cancel()
+                    task._fsm_move("cancel", {"because": "interrupted"})
+                elif task.fsm_state == "QUEUED" and task in run.sent:
                     task._fsm_move("cancel", {"because": "interrupted"})
                 task._drop_unborn()
             self._recount()
