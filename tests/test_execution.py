@@ -172,9 +172,9 @@ for round in range(200):
         tasks.append(task)
     queue = TaskQueue(*tasks)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.00002, 0.0008))
     try:
         try:
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.00002, 0.0008))
             for _ in queue.run():
                 pass
         finally:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
+import random
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -631,6 +636,45 @@ def test_invalidate_passes_over_a_dependent_that_failed(calls: Calls) -> None:
     assert states(tasks)["c"] == "FAILED"
 
 
+@pytest.mark.parametrize("how", ["queue", "bg"])
+def test_dependent_that_runs_on_a_stale_value_is_not_left_done_with_it(how: str) -> None:
+    """Invalidated while a dependent runs: refused, or the dependent must run again as well."""
+    began, go = threading.Event(), threading.Event()
+    numbers = itertools.count(1)
+
+    def work(number: int) -> int:
+        began.set()
+        wait_for(go)
+        return number * 10
+
+    source = Task("source", lambda: next(numbers))
+    after = Task("after", work, func_args=(source,))
+    queue = TaskQueue(source, after)
+    thread = None
+    if how == "queue":
+        queue.start(executor=1)
+    else:
+        source.dispatch()
+        thread = after.bg()
+    wait_for(began)
+
+    try:
+        queue.invalidate(source)
+    except FSMError:
+        assert source.is_done
+    go.set()
+    assert queue.wait(LIMIT)
+    if thread is not None:
+        thread.join(LIMIT)
+    run(queue)
+    if after.is_cancelled:
+        queue.retry(after)
+        run(queue)
+
+    assert after.result(0) == source.result(0) * 10
+    check_settled(queue)
+
+
 def test_done_tasks_never_run_again_unless_invalidated(queue: MakeQueue, calls: Calls) -> None:
     """Any number of runs by any means: one call each."""
     q = queue(layered(4, 4))
@@ -770,6 +814,84 @@ def test_16_threads_retry_one_task() -> None:
         assert outcomes.count((one, after)) == 1
         assert sum(isinstance(outcome, FSMError) for outcome in outcomes) == 15
         check_settled(queue)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_verbs_from_many_threads_during_a_run_leave_a_sound_graph(seed: int) -> None:
+    """Retry, cancel, invalidate, supply, add, require, hold: drawn, from four threads, at once."""
+    graph = layered(8, 8, seed)
+    lock = threading.Lock()
+    draw = random.Random(seed)
+    rest: list[Task] = []
+
+    def work() -> None:
+        with lock:
+            outcome = draw.random()
+        if outcome < 0.2:
+            raise ValueError("drawn")
+        if outcome < 0.25:
+            raise CancellationError("drawn")
+
+    tasks = {name: Task(name, work) for name in graph}
+    for name, required in graph.items():
+        for other in required:
+            tasks[name].require(tasks[other])
+    queue = TaskQueue(*tasks.values())
+    members = list(tasks.values())
+
+    def act(place: int) -> list[BaseException]:
+        own = random.Random(seed * 10 + place)
+        wrong: list[BaseException] = []
+        for count in range(150):
+            task = own.choice(members)
+            verbs: list[Callable[[], object]] = [
+                partial(queue.retry, task),
+                queue.retry,
+                partial(queue.cancel, task),
+                partial(queue.invalidate, task),
+                partial(queue.supply, task, "given"),
+                partial(queue.repair, task, func=work, then_run=True),
+                partial(task.require, own.choice(members)),
+                partial(add, f"new {place} {count}", task),
+                queue.causes,
+                queue.counts,
+                queue.hold,
+                queue.resume,
+                partial(run, queue, once=True),
+                partial(queue.start, executor=2),
+            ]
+            try:
+                own.choice(verbs)()
+            except FSMError:
+                continue
+            except BaseException as error:
+                wrong.append(error)
+            finally:
+                queue.resume()
+        return wrong
+
+    def add(name: str, after: Task) -> None:
+        task = Task(name, work)
+        task.require(after)
+        queue.add(task)
+        rest.append(task)
+
+    outcomes = at_once(4, act, limit=60)
+
+    assert outcomes == [[]] * 4
+    queue.resume()
+    assert queue.wait(LIMIT)
+    check_settled(queue)
+    assert set(queue) == {*members, *rest}
+    assert queue.counts() == Counter(task.fsm_state for task in queue)
+    for task in queue:
+        task.func = list
+        if task.is_failed or task.is_cancelled:
+            with contextlib.suppress(FSMError):  # it came back with an earlier one
+                queue.retry(task)
+    assert queue.start(executor=2).wait(LIMIT)
+    assert queue.counts() == {"DONE": len(queue)}
+    check_settled(queue)
 
 
 def test_mending_one_of_many_is_quick(calls: Calls) -> None:

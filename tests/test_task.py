@@ -1164,8 +1164,11 @@ def test_late_answer_does_not_reach_the_next_attempt() -> None:
     """A retried task takes the answer of its newest attempt only."""
     first, second = Stubborn("late"), Stubborn("right")
     functions = iter([first, second])
-    one = Task("one", next(functions), timeout=None)
-    one.timeout = 0.05
+
+    def work() -> object:
+        return next(functions)()
+
+    one = Task("one", work, timeout=0.05)
     thread = one.bg()
     wait_for(first.began)
     await_state(one, "FAILED", limit=5)
