@@ -16,7 +16,6 @@ from typing import (
     Generic,
     NamedTuple,
     NoReturn,
-    ParamSpec,
     TypeVar,
     cast,
     overload,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 #: State → event → state, in the order in which a task lives through them.
@@ -1626,7 +1624,7 @@ def _rebuilt(container: Any, ready: dict[int, Any]) -> Any:
 # -- functions that build tasks ----------------------------------------------------------------
 
 
-class TaskFunction(Generic[P, R]):
+class TaskFunction(Generic[R]):
     """A function that, when called, gives a task that will call the plain one.
 
     Attributes
@@ -1635,7 +1633,9 @@ class TaskFunction(Generic[P, R]):
         The plain function.
     """
 
-    def __init__(self, func: Callable[P, R], options: Mapping[str, Any]) -> None:
+    __name__: str
+
+    def __init__(self, func: Callable[..., R], options: Mapping[str, Any]) -> None:
         from functools import update_wrapper  # noqa: PLC0415 - kept beside its one use
 
         update_wrapper(self, func)
@@ -1647,7 +1647,7 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task function {func_name(self.func)}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def __call__(self, *args: Any, **kwargs: Any) -> Task:
         """Make a task; arguments that do not fit the function raise TypeError here already."""
         return self._make(self._name, args, kwargs, {})
 
@@ -1664,7 +1664,7 @@ class TaskFunction(Generic[P, R]):
         if self._signature:
             check_call(self.func, args, kwargs, self._signature)
 
-    def options(self, **options: Any) -> TaskFunction[P, R]:
+    def options(self, **options: Any) -> TaskFunction[R]:
         """Return a variant whose tasks have other options: `name`, `group`, `retries`, ...
 
         Raises
@@ -1727,11 +1727,11 @@ _TASK_OPTIONS: Final = frozenset({"name", "state", "track", "lock", *_Options._f
 
 
 @overload
-def task(func: Callable[P, R]) -> TaskFunction[P, R]: ...
+def task(func: Callable[..., R]) -> TaskFunction[R]: ...
 
 
 @overload
-def task(**options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+def task(**options: Any) -> Callable[[Callable[..., R]], TaskFunction[R]]: ...
 
 
 def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -32,7 +32,7 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from taskqueue_nb.widget import TaskGraph
 
@@ -331,7 +331,7 @@ class TaskQueue:
         once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
-    ) -> Iterator[Task]:
+    ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
         Parameters
@@ -468,7 +468,7 @@ class TaskQueue:
         """Whether a run is under way."""
         return bool(self._runs)
 
-    def _foreground(self, run: _Run) -> Iterator[Task]:
+    def _foreground(self, run: _Run) -> Generator[Task, None, None]:
         if run.threads:
             yield from self._with_workers(run)
             return
@@ -483,7 +483,7 @@ class TaskQueue:
                 uninterrupted(lambda: self._leave(run), is_on_its_way=True)
                 raise
 
-    def _with_workers(self, run: _Run) -> Iterator[Task]:
+    def _with_workers(self, run: _Run) -> Generator[Task, None, None]:
         """Yield what a number of threads complete."""
         completed: SimpleQueue[Task | None] = SimpleQueue()
         try:
@@ -558,7 +558,7 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Iterator[Task]:  # noqa: C901, PLR0912 - read in one piece
+    def _work(self, run: _Run) -> Generator[Task, None, None]:  # noqa: C901, PLR0912 - read in one piece
         """Take, call, settle: the loop of one worker."""
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
