@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-WIDTH: Final = 100
+LAYERS: Final = 10
 REPEATS: Final = 5
 SECONDS: Final = 20.0  # a repetition is only begun before this much has been spent
 PATIENCE: Final = 240.0  # after which a child is ended and its cell says so
@@ -51,13 +51,18 @@ def fan_out(size: int) -> Graph:
 
 
 def layered(size: int) -> Graph:
-    """Return layers of 100 tasks, each requiring 1 to 3 of the layer before."""
+    """Return ten layers, each task requiring 1 to 3 drawn ones of the layer before.
+
+    Few wide layers are what dask likes best: 100,000 tasks in layers of 100 take it some ten
+    times as long.
+    """
     draw = random.Random(7)
+    width = size // LAYERS
     graph: Graph = []
     for i in range(size):
-        start = (i // WIDTH - 1) * WIDTH
+        start = (i // width - 1) * width
         many = draw.randint(1, 3) if start >= 0 else 0
-        graph.append([start + place for place in draw.sample(range(WIDTH), many)])
+        graph.append([start + place for place in draw.sample(range(width), many)])
     return graph
 
 
@@ -277,7 +282,7 @@ def measure_mending(_peer: str, shape: str, size: int) -> dict[str, float]:
 
     tasks = build_ours(SHAPES[shape](size))
     called: list[int] = []
-    cause = tasks[size - size // 20]
+    cause = tasks[size // 2]
 
     def fails_once() -> None:
         called.append(1)
