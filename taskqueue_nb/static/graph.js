@@ -1404,20 +1404,17 @@ export function render({ model, el }) {
     });
   }
 
+  /** Said once, when the kernel restarts or its page loses it: this model never lives again. */
   function connection() {
-    queueMicrotask(() => {
-      lost = el.closest(".jupyter-widgets-disconnected") !== null;
-      root.classList.toggle("tq-lost", lost);
-      if (lost) {
-        sent.forget();
-        top.say(
-          "alert",
-          "The kernel is gone, and with it the tasks. This is the last picture; run the cell again to go on.",
-        );
-      } else top.say("status", "");
-      refresh();
-      details();
-    });
+    lost = true;
+    root.classList.add("tq-lost");
+    sent.forget();
+    top.say(
+      "alert",
+      "The kernel is gone, and with it the tasks. This is the last picture; run the cell again to go on.",
+    );
+    refresh();
+    details();
   }
 
   const answers = () => sent.hear(model.get("answers"));
