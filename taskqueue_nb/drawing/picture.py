@@ -308,10 +308,13 @@ def _source(
     shapes: Sequence[_Shape], edges: Edges, clusters: Mapping[str, tuple[str, list[int]]]
 ) -> str:
     """Write the DOT that the engine gets: sizes and names of ours, no texts."""
+    direction = _direction(shapes, edges)
+    # from left to right the engine piles up what it is given from below, and readers begin above
+    turn = reversed if direction == "LR" else iter
     dot = graphviz.Digraph(
         "tasks",
         graph_attr={
-            "rankdir": _direction(shapes, edges),
+            "rankdir": direction,
             "nodesep": "0.2",
             "ranksep": "0.45",
             "pad": "0",
@@ -322,16 +325,16 @@ def _source(
     framed = {}
     for name, (_, members) in clusters.items():
         framed.update(dict.fromkeys(members, name))
-    for i, shape in enumerate(shapes):
+    for i in turn(range(len(shapes))):
         if i not in framed:
-            _add_node(dot, i, shape)
-    for name, (label, members) in clusters.items():
+            _add_node(dot, i, shapes[i])
+    for name, (label, members) in turn(list(clusters.items())):
         with dot.subgraph(name=f"cluster_{name}") as frame:
             filler = "x" * min(24, max(1, round(width(label, SMALL) / 6)))
             frame.attr(id=name, label=filler, fontname="Arial", fontsize="11", margin="9")
-            for i in members:
+            for i in turn(members):
                 _add_node(frame, i, shapes[i])
-    for start, end in edges:
+    for start, end in turn(edges):
         dot.edge(f"t{start}", f"t{end}", id=f"e{start}-{end}")
     return str(dot.source)
 

@@ -329,7 +329,10 @@ class Traffic:
 
     def _on(self, socket: WebSocket) -> None:
         if "/channels" in socket.url:
-            socket.on("framereceived", lambda frame: self.received.append(frame))
+            socket.on("framereceived", self._receive)
+
+    def _receive(self, frame: str | bytes) -> None:
+        self.received.append(frame)
 
     def updates(self) -> list[int]:
         """Return the size of each message that changed the traits of a widget."""
