@@ -121,10 +121,10 @@ class TaskGraph(anywidget.AnyWidget):
     selected = t.Unicode().tag(sync=True)
 
     _numbers: Final = itertools.count(1)
+    _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
         self._queue = _queue_of(queue_or_tasks)
-        self._closed = False
         self._mark = Mark(PUMP.wake)
         self._closing = threading.Lock()
         self._laid: _Laid | None = None
@@ -161,6 +161,7 @@ class TaskGraph(anywidget.AnyWidget):
             **self._news(),
             **options,
         )
+        self._closed = False
         _let_clicks_through(self.comm)
         if PUMP.add(self, self._mark):
             self._stop_listening = self._queue.on_change(self._mark)

@@ -72,6 +72,8 @@ def test_the_saved_file_holds_the_last_picture(notebook: MakeNotebook) -> None:
     view = ran(
         notebook, "queue.repair(queue.tasks[2], kwargs={'degree': 1}, then_run=True); queue.wait()"
     )
+
+    view.notebook.run_cell(3)
     view.expect_states(report="done")
     expect(view.still).to_have_attribute("alt", "Task graph 1 TaskQueue 'fits': 4 done")
 
@@ -132,5 +134,7 @@ def test_the_live_part_can_be_left_out(notebook: MakeNotebook) -> None:
 def test_closing_brings_the_still_picture_back(notebook: MakeNotebook) -> None:
     """A closed view leaves the picture as it was at the end."""
     view = ran(notebook, "queue.widget().close()")
+
+    view.notebook.run_cell(3)
 
     expect_picture(view)
