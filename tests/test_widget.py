@@ -565,7 +565,7 @@ def test_the_toolbar_runs_holds_steps_and_stops() -> None:
     page.widget.close()
 
 
-# -- messages that no view sends --------------------------------------------------------------------
+# -- messages that no view sends -------------------------------------------------------------------
 
 JSON: Final = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -579,7 +579,8 @@ VERBS: Final = [
     "RUN", "retry ", "dispatch", "undo", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
-    None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {}, {"a": 1},
+    None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},
+    {"a": 1},
 ]  # fmt: skip
 
 
@@ -915,13 +916,14 @@ def test_edits_leave_the_other_arguments_alone() -> None:
     assert kwargs == {"z": [3], "c": 7}
 
 
-# -- outside a notebook -----------------------------------------------------------------------------
+# -- outside a notebook ----------------------------------------------------------------------------
 
 
 def run_python(code: str, **env: str) -> str:
     """Run code in a Python of its own and return what it printed."""
     made = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT,
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env}, check=True,
     )  # fmt: skip
     return made.stdout

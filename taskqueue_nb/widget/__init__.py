@@ -185,7 +185,9 @@ class TaskGraph(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the view: it stops listening, its pages are cleared, and nothing is done any more."""
-        with self._closing:
+        if self._closed:
+            return
+        with self._closing:  # only one thread does it
             if self._closed:
                 return
             self._closed = True
