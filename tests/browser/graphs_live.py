@@ -40,6 +40,30 @@ final = report(fit(clean(load(10)), degree=9))
 queue = TaskQueue.of(final, name="fits")
 """
 
+#: What is wrong with a drawing: boxes outside its pane or on one another, texts wider than theirs.
+FAULTS: Final = """root => {
+  const pane = root.querySelector('.tq-pane').getBoundingClientRect();
+  const inside = (a, b) =>
+    a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+  const meet = (a, b) =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const found = [];
+  const boxes = [...root.querySelectorAll('.node')].map((node) => ({
+    name: node.getAttribute('aria-label'),
+    area: node.querySelector('rect, path, polygon').getBoundingClientRect(),
+    texts: [...node.querySelectorAll('text')]
+      .map((text) => text.getBoundingClientRect())
+      .filter((area) => area.width > 0), // from afar no texts are shown
+  }));
+  for (const [i, { name, area, texts }] of boxes.entries()) {
+    if (!inside(area, pane)) found.push(`${name} is cut`);
+    if (!texts.every((text) => inside(text, area))) found.push(`a text of ${name} is too large`);
+    for (const other of boxes.slice(i + 1))
+      if (meet(area, other.area)) found.push(`${name} stands on ${other.name}`);
+  }
+  return found.length || boxes.length ? found : ['there are no boxes'];
+}"""
+
 
 class View:
     """The live view in a cell of a notebook."""
@@ -67,4 +91,9 @@ class View:
         """Return where the drawing stands in its pane."""
         found = self.root.locator(".tq-pane > svg > g").get_attribute("transform")
         assert found is not None
+        return found
+
+    def faults(self) -> list[str]:
+        """Return what is cut or overlaps in the drawing, in words."""
+        found: list[str] = self.root.evaluate(FAULTS)
         return found

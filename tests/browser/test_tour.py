@@ -152,28 +152,5 @@ def test_the_picture_of_the_readme(page: Page, jupyter_server: Server, shots: Pa
         page.mouse.move(2, 2)
         view.root.screenshot(path=shots / f"tour-{name}.png")
         page.screenshot(path=shots / f"tour-{name}-page.png")
-        assert view.root.evaluate(FAULTS) == [], f"cut or overlapping in {theme}"
+        assert view.faults() == [], f"cut or overlapping in {theme}"
     jupyter_server.shutdown_sessions()
-
-
-#: What is wrong with a drawing: boxes outside its pane or on one another, texts wider than theirs.
-FAULTS: Final = """root => {
-  const pane = root.querySelector('.tq-pane').getBoundingClientRect();
-  const inside = (a, b) =>
-    a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
-  const meet = (a, b) =>
-    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-  const found = [];
-  const boxes = [...root.querySelectorAll('.node')].map((node) => ({
-    name: node.getAttribute('aria-label'),
-    area: node.querySelector('rect, path, polygon').getBoundingClientRect(),
-    texts: [...node.querySelectorAll('text')].map((text) => text.getBoundingClientRect()),
-  }));
-  for (const [i, { name, area, texts }] of boxes.entries()) {
-    if (!inside(area, pane)) found.push(`${name} is cut`);
-    if (!texts.every((text) => inside(text, area))) found.push(`a text of ${name} is too large`);
-    for (const other of boxes.slice(i + 1))
-      if (meet(area, other.area)) found.push(`${name} stands on ${other.name}`);
-  }
-  return found.length || boxes.length ? found : ['there are no boxes'];
-}"""

@@ -1,0 +1,100 @@
+"""Screenshots of the live view: 5, 50 and 300 tasks, light and dark, narrow and wide.
+
+They are files to be looked at; what a machine can tell is checked here: nothing is cut or overlaps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser.conftest import MakeNotebook
+from browser.graphs_live import REPAIRABLE, View
+
+LAYERS: Final = """
+import random
+from taskqueue_nb import Task, TaskQueue
+
+def work(*parts):
+    return len(parts)
+
+def fail(*parts):
+    raise RuntimeError("disk full: /scratch has 0 bytes left of 2,000,000,000")
+
+def layered(count, width):
+    drawn, tasks = random.Random(1), []
+    for i in range(count):
+        layer = i // width
+        before = tasks[(layer - 1) * width : layer * width] if layer else []
+        chosen = drawn.sample(before, k=min(2, len(before)))
+        group = ["load", "align", "call variants", "annotate", "merge"][layer * 5 // (count // width + 1)]
+        tasks.append(Task(
+            f"{group} {i}", fail if i in (count // 2, count // 3) else work,
+            func_args=tuple(chosen), group=group if count > 200 else None,
+        ))
+    return TaskQueue(*tasks, name=f"{count} tasks")
+"""
+QUEUES: Final = {
+    5: REPAIRABLE + "@task\ndef send(text):\n    return text\nqueue.add(send(final))",
+    50: LAYERS + "queue = layered(50, 8)",
+    300: LAYERS + "queue = layered(300, 20)",
+}
+
+# What sticks out of its parent, or lies over its neighbour, among the parts of the view.
+FAULTS: Final = """(root) => {
+  const faults = [];
+  const seen = (e) => e.getClientRects().length > 0;
+  for (const e of root.querySelectorAll(".tq-button, .tq-chip, .tq-standing, .tq-title, .tq-input")) {
+    if (seen(e) && e.scrollWidth > e.clientWidth + 1 && !e.matches("input, textarea"))
+      faults.push(`cut: ${e.textContent}`);
+    const inner = e.getBoundingClientRect(), outer = root.getBoundingClientRect();
+    if (seen(e) && (inner.left < outer.left - 1 || inner.right > outer.right + 1))
+      faults.push(`outside: ${e.textContent}`);
+  }
+  for (const row of root.querySelectorAll(".tq-bar, .tq-chips, .tq-actions, .tq-tools")) {
+    const boxes = [...row.children].filter(seen).map((e) => [e, e.getBoundingClientRect()]);
+    for (const [a, p] of boxes) for (const [b, q] of boxes)
+      if (a !== b && p.left < q.right - 1 && q.left < p.right - 1
+          && p.top < q.bottom - 1 && q.top < p.bottom - 1)
+        faults.push(`overlap: ${a.textContent} and ${b.textContent}`);
+  }
+  for (const node of root.querySelectorAll(".node")) {
+    const box = node.querySelector("rect").getBBox();
+    for (const text of node.querySelectorAll("text")) {
+      const inner = text.getBBox();
+      if (inner.width && (inner.x < box.x - 1 || inner.x + inner.width > box.x + box.width + 1))
+        faults.push(`cut in its box: ${text.textContent}`);
+    }
+  }
+  return faults;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 500], ids=["wide", "narrow"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("count", QUEUES)
+def test_nothing_is_cut_or_overlaps(
+    notebook: MakeNotebook, page: Page, shots: Path, count: int, theme: str, width: int
+) -> None:
+    """Closed, and with a failed task's details open."""
+    page.set_viewport_size({"width": width + 60, "height": 1000})
+    opened = notebook([QUEUES[count], "queue", "queue.start().wait()"])
+    opened.js("if (arg) app.commands.execute('application:toggle-left-area');", width < 600)  # noqa: PLR2004 - narrow
+    opened.theme(f"JupyterLab {theme.title()}")
+    for number in range(3):
+        opened.run_cell(number)
+    view = View(opened, 1)
+    opened.js("await panel.content.scrollToItem(1, 'start')")
+    expect(view.root.locator('.node[data-state="failed"]').first).to_be_visible()
+    name = f"{count}-{theme}-{'narrow' if width < 600 else 'wide'}"  # noqa: PLR2004 - as above
+
+    view.root.screenshot(path=shots / f"{name}.png")
+    assert view.root.evaluate(FAULTS) == []
+
+    view.root.locator('.node[data-state="failed"]').first.click()
+    expect(view.button("Retry and continue")).to_be_visible()
+    view.root.screenshot(path=shots / f"{name}-details.png")
+    assert view.root.evaluate(FAULTS) == []
