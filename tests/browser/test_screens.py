@@ -18,6 +18,8 @@ LAYERS: Final = """
 import random
 from taskqueue_nb import Task, TaskQueue
 
+GROUPS = ["load", "align", "call variants", "annotate", "merge"]
+
 def work(*parts):
     return len(parts)
 
@@ -30,7 +32,7 @@ def layered(count, width):
         layer = i // width
         before = tasks[(layer - 1) * width : layer * width] if layer else []
         chosen = drawn.sample(before, k=min(2, len(before)))
-        group = ["load", "align", "call variants", "annotate", "merge"][layer * 5 // (count // width + 1)]
+        group = GROUPS[layer * len(GROUPS) // (count // width + 1)]
         tasks.append(Task(
             f"{group} {i}", fail if i in (count // 2, count // 3) else work,
             func_args=tuple(chosen), group=group if count > 200 else None,
@@ -47,7 +49,8 @@ QUEUES: Final = {
 FAULTS: Final = """(root) => {
   const faults = [];
   const seen = (e) => e.getClientRects().length > 0;
-  for (const e of root.querySelectorAll(".tq-button, .tq-chip, .tq-standing, .tq-title, .tq-input")) {
+  const parts = ".tq-button, .tq-chip, .tq-standing, .tq-title, .tq-input";
+  for (const e of root.querySelectorAll(parts)) {
     if (seen(e) && e.scrollWidth > e.clientWidth + 1 && !e.matches("input, textarea"))
       faults.push(`cut: ${e.textContent}`);
     const inner = e.getBoundingClientRect(), outer = root.getBoundingClientRect();
@@ -73,28 +76,37 @@ FAULTS: Final = """(root) => {
 }"""
 
 
-@pytest.mark.parametrize("width", [1280, 500], ids=["wide", "narrow"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("count", QUEUES)
+LOOKS: Final = [
+    (count, theme, width)
+    for count in QUEUES
+    for theme in ("light", "dark")
+    for width in (1280, 500)
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: f"{look[0]}-{look[1]}-{look[2]}")
 def test_nothing_is_cut_or_overlaps(
-    notebook: MakeNotebook, page: Page, shots: Path, count: int, theme: str, width: int
+    notebook: MakeNotebook, page: Page, shots: Path, look: tuple[int, str, int]
 ) -> None:
     """Closed, and with a failed task's details open."""
+    count, theme, width = look
+    narrow = width == 500
     page.set_viewport_size({"width": width + 60, "height": 1000})
     opened = notebook([QUEUES[count], "queue", "queue.start().wait()"])
-    opened.js("if (arg) app.commands.execute('application:toggle-left-area');", width < 600)  # noqa: PLR2004 - narrow
+    opened.js("if (arg) app.commands.execute('application:toggle-left-area');", narrow)
     opened.theme(f"JupyterLab {theme.title()}")
     for number in range(3):
         opened.run_cell(number)
     view = View(opened, 1)
     opened.js("await panel.content.scrollToItem(1, 'start')")
-    expect(view.root.locator('.node[data-state="failed"]').first).to_be_visible()
-    name = f"{count}-{theme}-{'narrow' if width < 600 else 'wide'}"  # noqa: PLR2004 - as above
+    failed = view.root.locator('.node[aria-label*="failed: "]').first  # unfolded, if it was not
+    expect(failed).to_be_visible()
+    name = f"{count}-{theme}-{'narrow' if narrow else 'wide'}"
 
     view.root.screenshot(path=shots / f"{name}.png")
     assert view.root.evaluate(FAULTS) == []
 
-    view.root.locator('.node[data-state="failed"]').first.click()
+    failed.click()
     expect(view.button("Retry and continue")).to_be_visible()
     view.root.screenshot(path=shots / f"{name}-details.png")
     assert view.root.evaluate(FAULTS) == []
