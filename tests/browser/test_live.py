@@ -378,6 +378,7 @@ def test_a_restarted_kernel_is_told(notebook: MakeNotebook) -> None:
     """The view says that its kernel is gone, keeps its last picture, and offers nothing."""
     view = failed(notebook)
     view.box("fit").click()
+    expect(view.button("Retry and continue")).to_be_enabled()
 
     view.notebook.restart()
 
