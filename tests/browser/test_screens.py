@@ -91,9 +91,9 @@ def test_nothing_is_cut_or_overlaps(
     """Closed, and with a failed task's details open."""
     count, theme, width = look
     narrow = width == 500
-    page.set_viewport_size({"width": width + 60, "height": 1000})
+    page.set_viewport_size({"width": width + 140, "height": 1300})
     opened = notebook([QUEUES[count], "queue", "queue.start().wait()"])
-    opened.js("if (arg) app.commands.execute('application:toggle-left-area');", narrow)
+    opened.js("app.shell.collapseLeft();")
     opened.theme(f"JupyterLab {theme.title()}")
     for number in range(3):
         opened.run_cell(number)
