@@ -365,6 +365,28 @@ def test_without_threads_the_callbacks_flush() -> None:
     page.widget.close()
 
 
+def test_the_still_picture_follows_at_its_own_pace(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent when it has changed: once a second in a run, and when the view is closed."""
+    shown: list[dict[str, str]] = []
+    for name in ("display", "update_display"):
+        monkeypatch.setattr(
+            f"taskqueue_nb.widget.still.{name}", lambda bundle, **_: shown.append(bundle)
+        )
+    page.widget._still.show()
+    assert "1 pending, 1 failed, 1 done" in shown[0]["text/html"]
+
+    page.click("retry", task=1)
+    until(lambda: len(shown) == 2, "a new picture")
+    assert page.widget._still.see(running=True) != []  # not yet
+    page.widget.close()
+
+    assert "2 pending, 1 done" in shown[-1]["text/html"]
+    assert {bundle["text/plain"] for bundle in shown} == {"TaskQueue 'fits': 3 tasks"}
+    assert len(shown) == 2  # nothing has changed since
+
+
 # -- the end --------------------------------------------------------------------------------------
 
 

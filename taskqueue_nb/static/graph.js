@@ -37,6 +37,7 @@ const PRAISE_FOR = 6000; // ms that a message about something done stays
 const LARGEST = 1.25; // px per point at most when fitting: small graphs do not blow up
 const SHORTEST = 280; // px of the pane
 const TALLEST = 480;
+const UNDER = 30; // px at the bottom of the pane that the zoom buttons stand in
 const ZOOM = { least: 0.05, most: 8 };
 const STEP = 1.25;
 
@@ -577,7 +578,8 @@ function drawing(root, { select, leave }) {
 
   function fit() {
     free = false;
-    show(fitted(world, pane()));
+    const { width, height } = pane();
+    show(fitted(world, { width, height: height - UNDER }));
   }
 
   /** @param {number} factor @param {{x: number, y: number}} [at] */

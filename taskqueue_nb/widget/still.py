@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from taskqueue_nb.taskqueue import TaskQueue
 
-_GAP: Final = 1.0  # seconds between two pictures at least
+_GAP: Final = 1.0  # seconds between two pictures at least while a run goes on
+_SETTLED: Final = 0.2  # the same between runs, so that the end of a run is seen soon
 _RATE: Final = 100_000  # bytes of pictures a second, at most
 
 
@@ -29,8 +30,8 @@ class Still:
         self._queue = queue
         self._shown = False
         self._sent = ""
-        self._ran = False
-        self._next = 0.0
+        self._last = 0.0  # when it was drawn last; of the monotonic clock, as the next
+        self._next = 0.0  # when it may be drawn again while a run goes on
         self._lock = threading.Lock()
         self._painter = Worker("taskqueue_nb still")
 
@@ -45,11 +46,12 @@ class Still:
         """Have it drawn again if it may be out of date; return when to look again."""
         if not self._shown:
             return []
-        ended, self._ran = self._ran and not running, running
-        wait = self._next - monotonic()
-        if wait > 0 and not ended:
+        # between runs nothing is in a hurry, and what the last one left is to be seen
+        wait = (self._next if running else min(self._next, self._last + _SETTLED)) - monotonic()
+        if wait > 0:
             return [wait]
-        self._next = monotonic() + _GAP
+        self._last = monotonic()
+        self._next = self._last + _GAP
         self._painter.do(self.update)
         return []
 
