@@ -194,7 +194,7 @@ class FSM:
         def __getattr__(self, name: str) -> Any:
             """Stand for what the table gives; at run time those are attributes of the class.
 
-            A real `__getattr__` would make every look-up on every machine ten times dearer.
+            A real `__getattr__` would make every look-up on every machine take the slow way.
             """
 
     def __init_subclass__(cls, **options: Any) -> None:
