@@ -908,3 +908,23 @@ def test_mending_one_of_many_is_quick(calls: Calls) -> None:
     del calls.names[:]
     run(queue)
     assert len(calls.names) == 10
+
+
+def test_retry_without_names_takes_what_an_interrupt_cut_off() -> None:
+    """Nobody meant to give up an interrupted task; one that was cancelled stays so."""
+
+    def interrupted() -> None:
+        if len(one.attempts) == 1:
+            raise KeyboardInterrupt
+
+    one = Task("one", interrupted)
+    given_up = Task("given up", list)
+    queue = TaskQueue(one, given_up)
+    given_up.cancel()
+    with pytest.raises(KeyboardInterrupt):
+        list(queue.run())
+
+    assert queue.retry() == (one,)
+
+    assert list(queue.run()) == [one]
+    assert [one.fsm_state, given_up.fsm_state] == ["DONE", "CANCELLED"]
