@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
 
+    from taskqueue_nb.repair import Plan
+
 R = TypeVar("R")
 
 #: State → event → state, in the order in which a task lives through them.
@@ -63,6 +65,10 @@ FSM_TRANSITIONS: Final[Table] = {
 COMPLETED: Final = frozenset({"DONE", "FAILED", "ABORT"})
 SETTLED: Final = COMPLETED | {"CANCELLED"}
 ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
+
+#: Why attempts are cancelled that nobody gave up: `retry()` without names takes them too.
+INTERRUPTED: Final = "interrupted"
+STOPPED: Final = "the run was stopped"
 
 #: Held for every step of every task and every change of a graph; never while a user's code runs.
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
@@ -208,6 +214,7 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
+    because: str | None = None  # why it was asked to stop, if not for its own sake
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -215,6 +222,8 @@ class Attempt:
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
         self.task = task
+        if _LATER:
+            task.func = defined_now(task.func)
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
@@ -277,7 +286,7 @@ class Attempt:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
             self._error_text = _traceback_text(self._error)
-            self._error = _said(self._error)
+            self._error = words_of(self._error)
 
     @property
     def fingerprint(self) -> str | None:
@@ -312,17 +321,42 @@ class Attempt:
         return self._runstate is not None and self._runstate.cancelled
 
 
+#: The id of a function that `@task` was on → the one that took its name since, in a cell run again.
+_LATER: Final[dict[int, Callable[..., Any]]] = {}
+
+
+def defined_now(func: Any) -> Any:
+    """Return what a function that `@task` was put on is by now; any other as it is."""
+    while (later := _LATER.get(id(func))) is not None:
+        func = later
+    return func
+
+
+def _note_definition(func: Callable[..., Any]) -> None:
+    """Have a function replace the one that `@task` was put on under the same name before."""
+    name, space = getattr(func, "__name__", None), getattr(func, "__globals__", None)
+    if space is None or name != getattr(func, "__qualname__", None):
+        return
+    known = space.get(name)
+    if isinstance(known, TaskFunction) and known.func is not func:
+        from weakref import finalize  # noqa: PLC0415 - needed once a cell is run again
+
+        old = known.func
+        finalize(old, _LATER.pop, id(old), None).atexit = False
+        _LATER[id(old)] = func
+
+
 def _traceback_text(error: BaseException) -> str:
     import traceback  # noqa: PLC0415 - only failures need it
 
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - the exception's own words may raise anything
-        return _said(error)
+        return words_of(error)
 
 
-def _said(error: BaseException) -> str:
-    """Return an exception's class and words on one line, whatever its `__str__` does."""
+def words_of(error: BaseException) -> str:
+    """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
     except Exception:  # noqa: BLE001 - as above
@@ -636,6 +670,9 @@ class Task(BaseTask):
             self._value = self._error = None
             if self._result is not None and self._result.claimed:
                 self._result = None  # what comes now has a result of its own
+        elif new != "RUNNING" and new != "QUEUED":  # noqa: PLR1714 - a set would cost twice as much
+            for queue in self._told_queues():
+                queue._has_fallen(self)
         if self._fsm_listeners is not None:
             step = FSMTransitionEvent(old, new, event, now, extra or {})
             self._fsm_listeners.pending.append(step)
@@ -942,22 +979,22 @@ class Task(BaseTask):
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
-            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+            attempt.late = "it returned" if error is None else f"it raised {words_of(error)}"
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
-            self._fsm_move("cancel", {"because": "asked to stop"}, here)
+            self._fsm_move("cancel", {"because": attempt.because or "asked to stop"}, here)
         elif error is None:
             self._value = value
             self._fsm_move("done", None, here)
             if attempt.outdated:
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
-            self._fsm_move("cancel", {"because": "interrupted"}, here)
+            self._fsm_move("cancel", {"because": INTERRUPTED}, here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
-                self._fsm_move("cancel", {"because": _said(error)}, here)
+                self._fsm_move("cancel", {"because": words_of(error)}, here)
             else:
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
@@ -972,7 +1009,7 @@ class Task(BaseTask):
         try:
             return max(0.0, float(delay(attempt.number) if callable(delay) else delay))
         except Exception as error:  # noqa: BLE001 - a user's function; it ends the retries
-            attempt.write(f"retry_delay failed: {_said(error)}\n")
+            attempt.write(f"retry_delay failed: {words_of(error)}\n")
             return None
 
     def _retry_by_itself(self, attempt: Attempt) -> bool:
@@ -1024,7 +1061,7 @@ class Task(BaseTask):
         """Leave a sound graph behind after an interrupt at any point of a run."""
         with GRAPH_LOCK:
             if self.fsm_state == "RUNNING":
-                self._fsm_move("cancel", {"because": "interrupted"})
+                self._fsm_move("cancel", {"because": INTERRUPTED})
             self._drop_unborn()
             for task in (self, *self._blocking):
                 task._recount()
@@ -1315,9 +1352,7 @@ class Task(BaseTask):
         FSMError
             If it is completed.
         """
-        from taskqueue_nb.repair import cancel  # noqa: PLC0415 - mending is a layer above
-
-        cancel(self)
+        self._mend("cancel")
 
     def retry(self) -> tuple[Task, ...]:
         """Make a failed or cancelled task pending again, with the dependents that fell with it.
@@ -1332,9 +1367,7 @@ class Task(BaseTask):
         FSMError
             If it is neither failed nor cancelled; then nothing has changed.
         """
-        from taskqueue_nb.repair import retry  # noqa: PLC0415 - mending is a layer above
-
-        return retry(self)
+        return self._mend("retry")
 
     def repair(
         self,
@@ -1343,21 +1376,26 @@ class Task(BaseTask):
         kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Task, ...]:
         """Give the task new code or arguments, then retry it; see `TaskQueue.repair`."""
-        from taskqueue_nb.repair import repair  # noqa: PLC0415 - mending is a layer above
-
-        return repair(self, func, args, kwargs)
+        return self._mend("repair", func=func, args=args, kwargs=kwargs)
 
     def supply(self, value: Any) -> tuple[Task, ...]:
         """Use a value as the result: the task is DONE with it; see `TaskQueue.supply`."""
-        from taskqueue_nb.repair import supply  # noqa: PLC0415 - mending is a layer above
-
-        return supply(self, value)
+        return self._mend("supply", value)
 
     def invalidate(self) -> tuple[Task, ...]:
         """Have a DONE task, and all DONE tasks behind it, run again; see `TaskQueue.invalidate`."""
-        from taskqueue_nb.repair import invalidate  # noqa: PLC0415 - mending is a layer above
+        return self._mend("invalidate")
 
-        return invalidate(self)
+    def _mend(self, verb: str, *args: Any, **how: Any) -> tuple[Task, ...]:
+        from taskqueue_nb.repair import carry_out, change_of  # noqa: PLC0415 - a layer above
+
+        return carry_out(lambda: change_of(verb, self, *args, **how))
+
+    def plan(self, verb: str = "retry", *args: Any, **how: Any) -> Plan:
+        """Say what a verb would do to this task and to what is behind it; see `TaskQueue.plan`."""
+        from taskqueue_nb.repair import Plan, change_of  # noqa: PLC0415 - a layer above
+
+        return Plan(lambda: change_of(verb, self, *args, **how))
 
     # -- the picture -------------------------------------------------------------------------
 
@@ -1540,7 +1578,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
             _end_child(outcome.exception())
         if attempt.asked_to_stop:
             raised = outcome.exception()
-            attempt.late = "it returned" if raised is None else f"it raised {_said(raised)}"
+            attempt.late = "it returned" if raised is None else f"it raised {words_of(raised)}"
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):
@@ -1750,6 +1788,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
 
+    Notes
+    -----
+    A cell that is run again defines its function anew. From then on the tasks that it made before
+    call the new one, whenever they run; what is done already stays so, see `TaskQueue.stale`.
+
     Examples
     --------
     >>> @task
@@ -1764,10 +1807,15 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         message = f"@task has no option {', '.join(sorted(unknown))}"
         raise TypeError(message)
     if func is None:
-        return lambda function: TaskFunction(function, options)
+        return lambda function: _task_function(function, options)
+    return _task_function(func, options)
+
+
+def _task_function(func: Callable[..., Any], options: dict[str, Any]) -> TaskFunction[Any]:
     if not callable(func):
         message = f"@task is put on a function, not on {shorten(func)}"
         raise TypeError(message)
+    _note_definition(func)
     return TaskFunction(func, options)
 
 

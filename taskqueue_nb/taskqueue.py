@@ -21,8 +21,10 @@ from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
     GRAPH_LOCK,
+    INTERRUPTED,
     PLAIN,
     SETTLED,
+    STOPPED,
     Attempt,
     Task,
     TaskError,
@@ -34,6 +36,7 @@ from taskqueue_nb.task import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
+    from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.widget import TaskGraph
 
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
@@ -56,7 +59,8 @@ class _Run:
         self.threads = executor if isinstance(executor, int) else 0
         self.executor = None if self.threads else executor
         self.runstate = runstate
-        self.left = 1 if once else -1  # how many tasks it may still start; negative: any number
+        self.most = 1 if once else -1  # how many tasks it may start; negative: any number
+        self.left = self.most  # how many it may still start
         self.fail_fast = fail_fast
         self.background = background
         self.stepping = stepping
@@ -115,6 +119,8 @@ class TaskQueue:
         self._tasks: dict[Task, None] = {}
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
         self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
+        self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
+        self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
         self._ticket = itertools.count()
@@ -183,6 +189,8 @@ class TaskQueue:
                 self._add_outside(prerequisite)
         if not task._missing and task.fsm_state == "PENDING":
             self._ready.append(task)
+        elif task.fsm_state in SETTLED and task.fsm_state != "DONE":
+            self._fallen[task] = None
 
     def _add_outside(self, prerequisite: Task) -> None:
         """Hear of a prerequisite of ours that is not ours: it may be running elsewhere."""
@@ -229,29 +237,18 @@ class TaskQueue:
         found = Counter(task.fsm_state for task in self.tasks)
         return {state: found[state] for state in FSM_TRANSITIONS if found[state]}
 
-    def causes(self) -> dict[Task, tuple[Task, ...]]:
+    def causes(self) -> Causes:
         """Tell what is blocked by what.
 
         Returns
         -------
-        dict
-            Each task that failed, was cancelled or aborted by itself, with the tasks of this queue
-            that wait for it, directly or through others.
+        Causes
+            A dict: each task that failed, was cancelled or aborted by itself, with the tasks of
+            this queue that wait for it, directly or through others. Its `groups` puts those
+            together that fell in the same way at the same place: `queue.retry(*group.tasks)`.
         """
         with GRAPH_LOCK:
-            causes = [
-                task
-                for task in self._tasks
-                if task.fsm_state in ("FAILED", "CANCELLED", "ABORT") and not repair.fell_with(task)
-            ]
-            return {
-                cause: tuple(
-                    task
-                    for task in closure(cause._blocking, lambda t: t._blocking)
-                    if task in self._tasks and task.fsm_state not in ("DONE", "RUNNING")
-                )
-                for cause in causes
-            }
+            return repair.causes_among(self._down(), self._tasks)
 
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
@@ -278,6 +275,17 @@ class TaskQueue:
             self.add(*task._blocking)
         for watcher in self._watchers:
             watcher()
+
+    def _has_fallen(self, task: Task) -> None:
+        """Hear that a task failed, or was cancelled or aborted."""
+        if task in self._tasks:
+            self._fallen[task] = None
+
+    def _has_done(self, deed: Deed) -> None:
+        """Hear of a verb that was carried out on tasks of ours."""
+        self._deeds.append(deed)
+        self._is_changed()
+        self._wake()
 
     def _is_ready(self, task: Task) -> None:
         if task in self._tasks:
@@ -430,9 +438,14 @@ class TaskQueue:
             for run in self._runs:
                 run.stopped = True
             self._wake()
-            running = [task for task in self._tasks if task.fsm_state in ACTIVE] if cancel else []
             self._is_changed()
-        repair.cancel(*running)
+        if cancel:
+            repair.carry_out(self._giving_up)
+
+    def _giving_up(self) -> Change:
+        """Work out how to cancel all that is under way; the lock is held."""
+        active = [task for task in self._tasks if task.fsm_state in ACTIVE]
+        return repair.change_of("cancel", *active, because=STOPPED)
 
     def step(self) -> Task | None:
         """Run exactly one task in the caller's thread, also on a held queue.
@@ -549,9 +562,18 @@ class TaskQueue:
                 self._background = None
             for place in run.places:
                 self._ready.extend(place.parked)
+            if run.left != run.most:
+                self._forget_befores()
             self._wake()
             self._is_changed()
         run.places.close()
+
+    def _forget_befores(self) -> None:
+        """Let go of what `undo` would need: something has run since."""
+        for deed in reversed(self._deeds):
+            if not deed.before:
+                break
+            deed.forget()
 
     def _end(self, run: _Run) -> None:
         with GRAPH_LOCK:
@@ -745,9 +767,9 @@ class TaskQueue:
                 if task.fsm_state == "RUNNING" and mine:
                     if attempt is not None:
                         attempt.runstate.cancel()
-                    task._fsm_move("cancel", {"because": "interrupted"})
+                    task._fsm_move("cancel", {"because": INTERRUPTED})
                 elif task.fsm_state == "QUEUED" and task in run.sent:
-                    task._fsm_move("cancel", {"because": "interrupted"})
+                    task._fsm_move("cancel", {"because": INTERRUPTED})
                 task._drop_unborn()
             self._recount()
         for task in self.tasks:
@@ -771,7 +793,7 @@ class TaskQueue:
         Parameters
         ----------
         *tasks : Task
-            By default all that failed, or were interrupted in the middle.
+            By default all that failed, or were cut off by an interrupt or a stop of the run.
         then_run : bool
             Whether to go on in the background.
 
@@ -785,11 +807,7 @@ class TaskQueue:
         FSMError
             If one of them is neither failed nor cancelled; then nothing has changed.
         """
-        with GRAPH_LOCK:
-            repair.check_member(tasks, self._tasks)
-            chosen = tasks or tuple(filter(repair.has_failed, self._tasks))
-            moved = repair.retry(*chosen)
-        return self._then(moved, then_run=then_run)
+        return self._mend("retry", *tasks, then_run=then_run)
 
     def repair(
         self,
@@ -835,8 +853,8 @@ class TaskQueue:
         >>> [task.result() for task in queue.run()]
         [3.0]
         """
-        repair.check_member([task], self._tasks)
-        return self._then(repair.repair(task, func, args, kwargs), then_run=then_run)
+        how = {"func": func, "args": args, "kwargs": kwargs}
+        return self._mend("repair", task, then_run=then_run, **how)
 
     def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as a task's result: the task is DONE with it.
@@ -851,11 +869,12 @@ class TaskQueue:
         FSMError
             If it runs or is completed well; then nothing has changed.
         """
-        repair.check_member([task], self._tasks)
-        return self._then(repair.supply(task, value), then_run=then_run)
+        return self._mend("supply", task, value, then_run=then_run)
 
     def invalidate(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
         """Have DONE tasks, and every DONE dependent of theirs, run again.
+
+        A dependent that runs meanwhile finishes, and is then invalidated in its turn.
 
         Returns
         -------
@@ -867,8 +886,7 @@ class TaskQueue:
         FSMError
             If one of them is not DONE; then nothing has changed.
         """
-        repair.check_member(tasks, self._tasks)
-        return self._then(repair.invalidate(*tasks), then_run=then_run)
+        return self._mend("invalidate", *tasks, then_run=then_run)
 
     def cancel(self, *tasks: Task) -> tuple[Task, ...]:
         """Give tasks up: at once where they have not started, else by asking them to stop.
@@ -883,8 +901,118 @@ class TaskQueue:
         FSMError
             If one of them is completed; then nothing has changed.
         """
-        repair.check_member(tasks, self._tasks)
-        return repair.cancel(*tasks)
+        return self._mend("cancel", *tasks)
+
+    def undo(self) -> tuple[Task, ...]:
+        """Take back the last verb: code, arguments, states and results are as they were.
+
+        Returns
+        -------
+        tuple of Task
+            Those that were concerned.
+
+        Raises
+        ------
+        TaskError
+            If nothing was done, or something ran since; then nothing has changed.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1)
+        >>> queue = TaskQueue(load)
+        >>> _ = [*queue.run()], queue.invalidate(load)
+        >>> queue.undo() == (load,), load.value
+        (True, 1)
+        """
+        return repair.undo(self._deeds, self._tasks)
+
+    def plan(self, verb: str = "run", *args: Any, **how: Any) -> Plan:
+        """Say what a verb would do, without doing it.
+
+        Parameters
+        ----------
+        verb : str
+            "retry", "repair", "supply", "invalidate", "cancel", or "run", which plans the next
+            run as things stand.
+        *args, **how
+            Those of the method of that name.
+
+        Returns
+        -------
+        Plan
+            What will run, what is reused, and why; `apply()` does exactly that.
+
+        Raises
+        ------
+        ValueError
+            If there is no such verb.
+        FSMError, TypeError
+            If the verb would be refused.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1 / 0)
+        >>> clean, plot = load.then("clean", list), Task("plot", list)
+        >>> queue = TaskQueue(load, clean, plot)
+        >>> for _ in queue.run(): pass
+        >>> plan = queue.plan("retry")
+        >>> [task.name for task in plan.will_run], [task.name for task in plan.reused]
+        (['load', 'clean'], ['plot'])
+        >>> plan.reasons[clean]
+        "it waited for 'load'"
+        """
+        return repair.Plan(lambda: self._change(verb, *args, **how), self)
+
+    def _change(self, verb: str, *args: Any, **how: Any) -> Change:
+        """Work out what a verb would do here: to members only, and to all that fell if to none."""
+        named = args[:1] if verb in ("repair", "supply") else args
+        repair.check_member(named, self._tasks)
+        if verb == "retry" and not args:
+            args = tuple(task for task in self._down() if repair.has_failed(task))
+        return repair.change_of(verb, *args, **how)
+
+    def _mend(self, verb: str, *args: Any, then_run: bool = False, **how: Any) -> tuple[Task, ...]:
+        moved = repair.carry_out(lambda: self._change(verb, *args, **how))
+        return self._then(moved, then_run=then_run)
+
+    def _down(self) -> list[Task]:
+        """Return the members that are failed, cancelled or aborted, in the order they fell."""
+        self._fallen = {task: None for task in self._fallen if task.fsm_state in SETTLED - {"DONE"}}
+        return list(self._fallen)
+
+    @property
+    def deeds(self) -> tuple[Deed, ...]:
+        """The verbs that were carried out on tasks of this queue, oldest first."""
+        return tuple(self._deeds)
+
+    def journal(self) -> list[Entry]:
+        """Return every transition of the tasks and every verb, oldest first."""
+        return repair.journal_of(self.tasks, self._deeds)
+
+    def history(self, when: float | None = None) -> dict[Task, str]:
+        """Return the states of the tasks at a moment.
+
+        Parameters
+        ----------
+        when : float, optional
+            In seconds since the epoch, as in the journal; by default now.
+
+        Returns
+        -------
+        dict
+            Each task with its state then; one that came later, with its first state.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1)
+        >>> queue = TaskQueue(load)
+        >>> _ = [*queue.run()]
+        >>> [queue.history(entry.when)[load] for entry in queue.journal()]
+        ['RUNNING', 'DONE']
+        """
+        if when is None:
+            return {task: task.fsm_state for task in self.tasks}
+        return {task: repair.state_at(task, when) for task in self.tasks}
 
     def _then(self, moved: tuple[Task, ...], *, then_run: bool) -> tuple[Task, ...]:
         """Go on in the background, in the way of the last start, unless that is still going on."""
