@@ -106,7 +106,16 @@ def test_undone_result_is_the_old_object() -> None:
     assert waited == [value]
 
 
-@pytest.mark.parametrize("how", ["run", "step", "dispatch", "make", "start"])
+HOWS: Final[dict[str, Callable[[TaskQueue, Task], object]]] = {
+    "run": lambda queue, two: run(queue),
+    "step": lambda queue, two: queue.step(),
+    "dispatch": lambda queue, two: two.dispatch(),
+    "make": lambda queue, two: two.make(),
+    "start": lambda queue, two: queue.start().wait(),
+}
+
+
+@pytest.mark.parametrize("how", HOWS)
 def test_undo_after_something_ran_is_refused(how: str) -> None:
     """Even if it was another task: one cannot take back a verb from the middle of a story."""
     one, two = Task("one", fails), Task("two", list)
@@ -114,14 +123,7 @@ def test_undo_after_something_ran_is_refused(how: str) -> None:
     run(queue)
     queue.retry()
     queue.add(two)
-    queue.hold()
-    {
-        "run": lambda: [queue.resume(), run(queue)],
-        "step": queue.step,
-        "dispatch": two.dispatch,
-        "make": two.make,
-        "start": lambda: [queue.resume(), queue.start().wait()],
-    }[how]()
+    HOWS[how](queue, two)
     before = [task.fsm_history for task in queue]
 
     with pytest.raises(TaskError, match="retry 'one' cannot be undone: "):
