@@ -11,6 +11,7 @@
  * @typedef {import("./types.js").Field} Field
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
+ * @typedef {import("./types.js").Mending} Mending
  * @typedef {import("./types.js").Model} Model
  * @typedef {import("./types.js").Place} Place
  * @typedef {import("./types.js").Progress} Progress
@@ -195,9 +196,8 @@ export function timeLeft(seconds) {
 
 /** Where the run stands, in words. @param {Progress} progress @returns {string} */
 export function standing(progress) {
-  const { total, done, blocked, causes, running, held, left } = progress;
+  const { total, done, running, held, left } = progress;
   const parts = [`${done} of ${total} done`];
-  if (blocked) parts.push(`${blocked} blocked by ${causes}`);
   if (held) parts.push("held");
   else if (running) parts.push(left === null ? "running" : timeLeft(left));
   return parts.join(" · ");
@@ -234,6 +234,19 @@ export function edits(fields, texts) {
     if (text.trim() !== before.trim()) found[field.key] = text;
   }
   return found;
+}
+
+/**
+ * The place that stands `step` places after another one, round and round; the first or last at first.
+ *
+ * @param {string[]} places
+ * @param {string} from
+ * @param {number} step
+ * @returns {string | undefined}
+ */
+export function turned(places, from, step) {
+  const i = places.indexOf(from);
+  return places.at(i < 0 ? Math.min(step, 0) : (i + step) % places.length);
 }
 
 /**
@@ -326,6 +339,7 @@ const ICONS = {
   hold: "M2.5 1.5h3v11h-3zM8.5 1.5h3v11h-3z",
   step: "M1.5 1.5v11l7-5.5zM9.5 1.5h2.5v11H9.5z",
   stop: "M2 2h10v10H2z",
+  undo: "M5 1 1 5l4 4V6.3h3a2.2 2.2 0 0 1 0 4.4H4v2h4a4.2 4.2 0 0 0 0-8.4H5z",
   retry: "M7 2a5 5 0 1 0 4.9 6h-1.8A3.3 3.3 0 1 1 7 3.7c.9 0 1.7.4 2.3 1L7.5 6.5H12V2l-1.5 1.5A5 5 0 0 0 7 2z",
 };
 
@@ -364,6 +378,16 @@ function button(text, act, className = "") {
       element.setAttribute("aria-disabled", String(!yes));
     },
   };
+}
+
+let notes = 0;
+
+/** A line that says what a button will do, also to who hears the button. @param {HTMLElement} element */
+function telling(element) {
+  const note = make("small", "tq-says");
+  note.id = `tq-says-${++notes}`;
+  element.setAttribute("aria-describedby", note.id);
+  return note;
 }
 
 /** A glyph and a word in the colours of a state. @param {Look | undefined} look @param {string} [text] */
@@ -416,11 +440,15 @@ function messages(className) {
 // ---------------------------------------------------------------- the parts
 
 /**
- * Run, Hold, Step, Stop, Retry all failed; how far the run is.
+ * Run, Hold, Step, Stop, Retry all failed, Undo; how far the run is, what blocks it.
  *
- * @param {{act: (verb: string) => void, busy: (verb: string) => boolean}} does
+ * @param {{
+ *   act: (verb: string, extra?: Record<string, unknown>) => void,
+ *   busy: (verb: string) => boolean,
+ *   cause: (step: number) => void,
+ * }} does
  */
-function toolbar({ act, busy }) {
+function toolbar({ act, busy, cause }) {
   const bar = make("div", "tq-bar");
   bar.setAttribute("role", "toolbar");
   bar.setAttribute("aria-label", "Run the queue");
@@ -436,13 +464,27 @@ function toolbar({ act, busy }) {
   const hold = add("Hold", ICONS.hold, () => act(resume ? "resume" : "hold"));
   const step = add("Step", ICONS.step, () => act("step"));
   const stop = add("Stop", ICONS.stop, () => act("stop"));
-  const retry = add("Retry all failed", ICONS.retry, () => act("retry_failed"));
+  let plan = "";
+  const retry = add("Retry all failed", ICONS.retry, () => act("retry_failed", plan ? { plan } : {}));
+  const undo = add("Undo", ICONS.undo, () => act("undo"));
   run.element.title = "Run every task that is ready, in the background";
   step.element.title = "Run exactly one task";
   stop.element.title = "Start nothing more and end the run";
   retry.element.title = "Make every failed task pending again, with what it blocks";
   const text = make("span", "tq-standing");
-  bar.append(text);
+  const blocks = make("span");
+  const causes = make("span", "tq-causes", blocks);
+  const says = telling(retry.element);
+  const line = make("div", "tq-line", text, causes, says);
+  for (const [sign, label, step] of /** @type {[string, string, number][]} */ ([
+    ["‹", "Previous cause", -1],
+    ["›", "Next cause", 1],
+  ])) {
+    const { element } = button(sign, () => cause(step), "tq-quiet");
+    element.setAttribute("aria-label", label);
+    element.title = `${label} (${label[0].toLowerCase()} in the graph)`;
+    causes.append(element);
+  }
 
   const gauge = make("div", "tq-gauge");
   gauge.setAttribute("role", "progressbar");
@@ -452,8 +494,9 @@ function toolbar({ act, busy }) {
   return {
     bar,
     gauge,
-    /** @param {Progress} progress @param {Record<string, number>} counts @param {Look[]} looks @param {boolean} lost */
-    update(progress, counts, looks, lost) {
+    line,
+    /** @param {Progress} progress @param {Mending} mending @param {Record<string, number>} counts @param {Look[]} looks @param {boolean} lost */
+    update(progress, mending, counts, looks, lost) {
       const { running, held, total, done } = progress;
       const count = (/** @type {string} */ state) => counts[state] ?? 0;
       const waiting = count("PENDING") + count("PREPARE") + count("QUEUED");
@@ -466,6 +509,13 @@ function toolbar({ act, busy }) {
       step.enable(!lost && !running && waiting > 0 && !busy("run") && !busy("step"));
       stop.enable(!lost && running && !busy("stop"));
       retry.enable(!lost && count("FAILED") > 0 && !busy("retry_failed"));
+      plan = mending.retry.plan;
+      says.textContent = mending.retry.says && `Retry all failed: ${mending.retry.says}`;
+      undo.enable(!lost && mending.undo !== "" && !busy("undo"));
+      undo.element.title = mending.undo ? `Undo: ${mending.undo}` : "There is nothing to undo";
+      undo.element.setAttribute("aria-label", undo.element.title);
+      blocks.textContent = mending.causes;
+      causes.classList.toggle("tq-off", !mending.causes);
       text.textContent = standing(progress);
       text.dataset.total = String(total);
       gauge.setAttribute("aria-valuemax", String(total));
@@ -532,9 +582,9 @@ function chips(filter) {
  * The drawing: states painted on boxes, pan, zoom, and one tab stop that arrows move.
  *
  * @param {HTMLElement} root whose height follows the drawing
- * @param {{select: (at: string) => void, leave: () => void}} does
+ * @param {{select: (at: string) => void, leave: () => void, cause: (step: number) => void}} does
  */
-function drawing(root, { select, leave }) {
+function drawing(root, { select, leave, cause }) {
   const tools = make("div", "tq-tools");
   const note = make("div", "tq-note");
   
@@ -641,6 +691,10 @@ function drawing(root, { select, leave }) {
     else if (event.key === "+" || event.key === "=") zoom(STEP);
     else if (event.key === "-") zoom(1 / STEP);
     else if (event.key === "0") fit();
+    else if (event.key === "n" || event.key === "p") {
+      cause(event.key === "n" ? 1 : -1);
+      stop(tab, true);
+    }
     else if (event.key === "Escape") leave();
     else return;
     event.preventDefault();
@@ -805,7 +859,7 @@ function drawing(root, { select, leave }) {
       sheet.append(...svg.childNodes);
       svg.append(sheet);
       svg.setAttribute("role", "group");
-      svg.setAttribute("aria-label", `${title}: arrow keys move, Enter selects, + and - zoom`);
+      svg.setAttribute("aria-label", `${title}: arrow keys move, Enter selects, n and p go to causes of failures, + and - zoom`);
       for (const g of /** @type {NodeListOf<SVGGElement>} */ (sheet.querySelectorAll("g.node"))) {
         const i = Number(/^t(\d+)$/.exec(g.id)?.[1] ?? NaN);
         if (!boxes[i]) continue;
@@ -989,9 +1043,9 @@ function panel({ select, leave, act, busy }) {
     return pre;
   };
 
-  /** Press the first action, as Enter in a field does. */
+  /** Press the action that stands out, as Enter in a field does. */
   function submit() {
-    const first = /** @type {HTMLElement | null} */ (actions.querySelector("button"));
+    const first = /** @type {HTMLElement | null} */ (actions.querySelector(".tq-primary"));
     first?.click();
   }
   form.addEventListener("submit", (event) => {
@@ -1023,17 +1077,11 @@ function panel({ select, leave, act, busy }) {
   /** @returns {Record<string, string>} */
   const edited = () => (now?.editable ? edits(now.fields ?? [], texts) : {});
 
-  function changedLine() {
-    const line = form.querySelector(".tq-changed");
-    if (!(line instanceof HTMLElement)) return;
-    const found = Object.keys(edited());
-    line.hidden = !found.length;
-    const said = line.querySelector("span");
-    if (said) said.textContent = `${found.length} argument${found.length > 1 ? "s" : ""} changed`;
-    for (const row of form.querySelectorAll(".tq-field")) {
-      row.classList.toggle("tq-edited", found.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
-    }
-    enable();
+  /** Take all edits back. */
+  function reset() {
+    texts.clear();
+    shown.delete("form");
+    update(now, looks, letter, lost);
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -1061,21 +1109,13 @@ function panel({ select, leave, act, busy }) {
       } else if (field.kind === "default") name.append(make("small", "", " default"));
       input.addEventListener("input", () => {
         texts.set(field.key, input.value);
-        changedLine();
+        enable();
       });
       row.append(input);
       if (field.links.length) row.append(linked(field.links));
       return row;
     });
-    const reset = button("Reset", () => {
-      texts.clear();
-      shown.delete("form");
-      update(now, looks, letter, lost);
-      title.focus({ preventScroll: true });
-    }, "tq-quiet");
-    const line = make("div", "tq-changed", make("span"), reset.element);
-    line.hidden = true;
-    return [make("h4", "", "Arguments"), ...rows, line];
+    return [make("h4", "", "Arguments"), ...rows];
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -1094,6 +1134,7 @@ function panel({ select, leave, act, busy }) {
     return [
       input,
       make("div", "tq-row", use.element, make("label", "tq-check", then, " then continue")),
+      telling(use.element),
     ];
   }
 
@@ -1134,15 +1175,31 @@ function panel({ select, leave, act, busy }) {
     return rows;
   }
 
+  /** Bring the buttons, and what each says that it will do, up to date. */
   function enable() {
-    const stale = now !== null && letter !== "" && now.letter !== letter;
-    const off = lost || stale || busy(at);
-    const changes = Object.keys(edited()).length;
-    for (const element of /** @type {NodeListOf<HTMLElement>} */ (foot.querySelectorAll("button[data-verb]"))) {
-      const needless = element.dataset.verb === "repair" && !changes;
-      element.setAttribute("aria-disabled", String(off || needless));
+    const moved = now !== null && letter !== "" && now.letter !== letter;
+    const off = lost || moved || busy(at);
+    const changes = Object.keys(edited());
+    for (const row of form.querySelectorAll(".tq-field")) {
+      row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
+    const what = changes.length ? `${changes.length} argument${changes.length > 1 ? "s" : ""}` : "";
+    [...actions.children].forEach((row, i) => {
+      const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
+      const [go, back] = row.querySelectorAll("button");
+      const repairs = verb === "repair";
+      const wrong = verb !== "cancel" && repairs === !what; // edits are for the one button that takes them
+      go.setAttribute("aria-disabled", String(off || wrong));
+      go.classList.toggle("tq-primary", (repairs || (verb === "retry" && run)) && !wrong);
+      back?.setAttribute("aria-disabled", String(!what));
+      const note = row.querySelector("small");
+      if (!note) return;
+      if (!wrong) note.textContent = repairs && what ? `${what} changed: ${says}` : says;
+      else note.textContent = repairs ? "after you have edited an argument" : "without your edits: Reset them first";
+    });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
+    const note = supply.content.querySelector("small");
+    if (note) note.textContent = now?.supplies ?? "";
   }
 
   /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone */
@@ -1160,7 +1217,9 @@ function panel({ select, leave, act, busy }) {
       badge(lookOf(letter || details.letter)),
       ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
     ]);
-    part(why, "why", details.why, () => (details.why ? [details.why] : []));
+    part(why, "why", [details.why, details.cause], () =>
+      [details.why, details.cause].flatMap((text) => (text ? [make("div", "", text)] : [])),
+    );
     part(error, "error", details.error, () => (details.error ? [details.error] : []));
     part(progress, "progress", details.progressed, () => {
       if (!details.progressed) return [];
@@ -1176,7 +1235,6 @@ function panel({ select, leave, act, busy }) {
       return [linked(details.members), ...more];
     });
     part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
-    changedLine();
     /** @type {[ReturnType<typeof section>, string, unknown, () => (Node | string)[]][]} */
     const folded = [
       [supply, "supply", [details.at, details.suppliable], () => supplied(details)],
@@ -1195,22 +1253,19 @@ function panel({ select, leave, act, busy }) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
-    part(actions, "actions", details.actions, () =>
-      (details.actions ?? []).map((action, i) => {
-        const made = button(
-          action.label,
-          () => {
-            const changes = edited();
-            const edits = action.verb === "retry" || action.verb === "repair";
-            const extra = edits && Object.keys(changes).length ? { edits: changes } : {};
-            act(at, action.verb, { run: action.run, ...extra });
-          },
-          i === 0 && action.verb === "retry" ? "tq-primary" : "",
-        );
-        made.element.title = action.hint;
-        made.element.dataset.verb = action.verb;
-        made.element.dataset.key = `${action.verb}-${action.run}`;
-        return made.element;
+    part(actions, "actions", details.actions?.map(({ label }) => label), () =>
+      (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
+        const made = button(label, () => {
+          const plan = now?.actions?.[i]?.plan;
+          act(at, verb, { run, ...(verb === "repair" ? { edits: edited() } : plan ? { plan } : {}) });
+        });
+        made.element.title = hint;
+        made.element.dataset.verb = verb;
+        made.element.dataset.key = `${verb}-${run}`;
+        const row = make("div", "tq-does", made.element);
+        if (verb === "repair") row.append(button("Reset", reset, "tq-quiet").element);
+        row.append(telling(made.element));
+        return row;
       }),
     );
     enable();
@@ -1316,11 +1371,12 @@ export function render({ model, el }) {
     },
   });
   const tools = toolbar({
-    act: (verb) => sent.send(`queue:${verb}`, "top", { verb }),
+    act: (verb, extra) => sent.send(`queue:${verb}`, "top", { verb, ...extra }),
     busy: (verb) => sent.busy(`queue:${verb}`),
+    cause,
   });
   const legend = chips((letters) => graph.filter(letters));
-  const graph = drawing(root, { select, leave: () => select("") });
+  const graph = drawing(root, { select, leave: () => select(""), cause });
   const side = panel({
     select: (at) => {
       select(at);
@@ -1334,7 +1390,7 @@ export function render({ model, el }) {
     busy: (at) => sent.busy(`task:${at}`),
   });
   const main = make("div", "tq-main", graph.element, side.element, top.element);
-  root.append(make("div", "tq-top", tools.bar, tools.gauge, legend.element), main, live);
+  root.append(make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line), main, live);
   el.append(root);
 
   /** @param {string} at */
@@ -1353,6 +1409,12 @@ export function render({ model, el }) {
     details();
   }
 
+  /** Select the next or previous cause of failures. @param {number} step */
+  function cause(step) {
+    const at = turned(model.get("mending").at, selected, step);
+    if (at) select(at);
+  }
+
   function details() {
     const told = model.get("details");
     const i = model.get("boxes").findIndex((box) => box.at === selected);
@@ -1363,7 +1425,7 @@ export function render({ model, el }) {
   }
 
   function refresh() {
-    tools.update(model.get("progress"), model.get("counts"), model.get("looks"), lost);
+    tools.update(model.get("progress"), model.get("mending"), model.get("counts"), model.get("looks"), lost);
     side.enable();
     top.wait(sent.late("top"));
     side.message.wait(sent.late("side"));
@@ -1429,6 +1491,7 @@ export function render({ model, el }) {
     ["change:says", states],
     ["change:counts", counts],
     ["change:progress", refresh],
+    ["change:mending", refresh],
     ["change:details", details],
     ["change:answers", answers],
     ["comm_live_update", connection],

@@ -48,11 +48,29 @@ export interface Field {
   links: Link[];
 }
 
-export interface Action {
+/** What a button would do, in words, and the id of the plan that its click brings back. */
+export interface Foreseen {
+  says: string;
+  plan: string;
+}
+
+export interface Action extends Partial<Foreseen> {
   verb: string;
   label: string;
   run: boolean;
   hint: string;
+}
+
+/** What stands above the graph about mending. */
+export interface Mending {
+  /** The verb that can be taken back, or "". */
+  undo: string;
+  /** Retry all failed. */
+  retry: Foreseen;
+  /** "2 causes block 41 tasks", or "". */
+  causes: string;
+  /** The `at` of the first task of each cause. */
+  at: string[];
 }
 
 /** Everything about the selected task, or the members of the selected group. */
@@ -74,6 +92,10 @@ export interface Details {
   editable?: boolean;
   actions?: Action[];
   suppliable?: boolean;
+  /** What a supplied value would set in motion. */
+  supplies?: string;
+  /** The cause that this task belongs to, in words. */
+  cause?: string;
   required?: Link[];
   blocking?: Link[];
 }
@@ -90,6 +112,7 @@ export interface Traits {
   counts: Record<string, number>;
   progress: Progress;
   details: Details | Record<string, never>;
+  mending: Mending;
   answers: Answer[];
   looks: Look[];
   heading: string;

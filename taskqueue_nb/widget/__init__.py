@@ -35,7 +35,7 @@ from taskqueue_nb.drawing import (
 )
 from taskqueue_nb.fsm import FSMError
 from taskqueue_nb.palette import PALETTE, URGENCY, look
-from taskqueue_nb.repair import check_tasks
+from taskqueue_nb.repair import PlanError, check_tasks
 from taskqueue_nb.task import Task
 from taskqueue_nb.taskqueue import TaskQueue
 from taskqueue_nb.widget.details import (
@@ -47,6 +47,7 @@ from taskqueue_nb.widget.details import (
     said,
 )
 from taskqueue_nb.widget.literals import parse
+from taskqueue_nb.widget.mending import OF_QUEUE, Mending
 from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
@@ -63,6 +64,10 @@ _LAYOUT_GAP: Final = 1.0  # seconds between two layouts
 _UNFOLD_GAP: Final = 5.0  # the same, if it is only because a folded task runs: the boxes move
 _TICK: Final = 1.0  # seconds between two looks at a run in which nothing happens
 _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stays in its state
+_MEND_GAP: Final = 0.2  # seconds between two looks at what is to be mended
+_RUN_GAP: Final = 1.0  # the same while a run goes on
+_MANY: Final = 5_000  # tasks from which on plans are shown after the rest of the details
+_REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
 _ANSWERS: Final = 30  # the last ones, so that a late one is not lost
 _CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
@@ -113,6 +118,7 @@ class TaskGraph(anywidget.AnyWidget):
     counts = t.Dict().tag(sync=True)
     progress = t.Dict().tag(sync=True)
     details = t.Dict().tag(sync=True)
+    mending = t.Dict().tag(sync=True)  # what can be undone, what Retry all failed would do, causes
     answers: t.List[list[Any]] = t.List().tag(sync=True)
     looks = t.List(t.Dict()).tag(sync=True)
     heading = t.Unicode().tag(sync=True)
@@ -139,12 +145,21 @@ class TaskGraph(anywidget.AnyWidget):
         self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
         self._looking = False
+        self._look_gap = _LOOK_GAP
+        self._mending = Mending(self._queue)
+        self._mended: dict[str, Any] = {"undo": "", "retry": {"says": "", "plan": ""}}
+        self._mended |= {"causes": "", "at": []}
+        self._mend_seen: tuple[Any, ...] = ()
+        self._mend_at = -_RUN_GAP  # when the last look began, and how long not to look after it
+        self._mend_gap = 0.0
+        self._mending_looks = False
         self._clock = Clock()
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
         self._runner = Worker("taskqueue_nb start")
         self._looker = Worker("taskqueue_nb details")
+        self._planner = Worker("taskqueue_nb plans")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -215,6 +230,7 @@ class TaskGraph(anywidget.AnyWidget):
         again += self._see_structure()
         again += self._see_selected()
         news = self._news()
+        again += self._see_what_to_mend(news["counts"])
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
@@ -229,6 +245,7 @@ class TaskGraph(anywidget.AnyWidget):
             "counts": counts,
             "progress": self._clock.progress(queue, counts),
             "details": self._found,
+            "mending": self._mended,
             "answers": list(self._given),
             "selected": self._at,
         }
@@ -311,7 +328,7 @@ class TaskGraph(anywidget.AnyWidget):
         if task is not None:
             attempts = len(task.attempts)
             seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
-        wait = self._seen_at + _LOOK_GAP - now
+        wait = self._seen_at + self._look_gap - now
         if seen == self._seen and wait > 0:
             return [wait]  # what has changed since is looked at then
         if stuck:
@@ -322,16 +339,58 @@ class TaskGraph(anywidget.AnyWidget):
 
     def _look(self, at: str, laid: _Laid) -> None:
         """Read everything about the selected task; in a thread of its own, for a repr may hang."""
+        began = monotonic()
         try:
             task = _task_at(at, laid)
-            found = _group(at, laid) if task is None else details_of(task, at, laid.places)
+            if task is None:
+                found = _group(at, laid)
+            else:
+                found = details_of(task, at, laid.places)
+                if len(laid.tasks) > _MANY and self._found.get("at") != at:
+                    self._publish(at, found)  # before the plans, which take a moment there
+                found = self._mending.of_task(task, laid.places[task], found)
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
             found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}
         finally:
+            self._look_gap = max(_LOOK_GAP, _REST * (monotonic() - began))
             self._looking = False
+        self._publish(at, found)
+
+    def _publish(self, at: str, found: dict[str, Any]) -> None:
         if at == self._at and found != self._found:
             self._found = found
+            self._mark()
+
+    # -- what is to be mended ----------------------------------------------------------------------
+
+    def _see_what_to_mend(self, counts: Mapping[str, int]) -> list[float]:
+        """Have plans and causes looked up if they may have changed."""
+        queue, laid = self._queue, self._laid
+        if laid is None or self._mending_looks:
+            return []
+        deeds = queue.deeds
+        last = (len(deeds), sum(deed.undone for deed in deeds[-1:]), queue.undoable)
+        seen = (laid.structure, tuple(counts.items()), queue.running, last)
+        if seen == self._mend_seen:
+            return []
+        gap = max(_RUN_GAP if queue.running else _MEND_GAP, self._mend_gap)
+        wait = self._mend_at + gap - monotonic()
+        if wait > 0:
+            return [wait]
+        self._mend_seen, self._mend_at, self._mending_looks = seen, monotonic(), True
+        self._planner.do(partial(self._look_what_to_mend, laid))
+        return []
+
+    def _look_what_to_mend(self, laid: _Laid) -> None:
+        began = monotonic()
+        try:
+            found = self._mending.toolbar(laid.places)
+        finally:
+            self._mend_gap = _REST * (monotonic() - began)
+            self._mending_looks = False
+        if found != self._mended:
+            self._mended, self._seen = found, ()  # the details say the cause, too
             self._mark()
 
     # -- messages from the page --------------------------------------------------------------------
@@ -398,7 +457,7 @@ class TaskGraph(anywidget.AnyWidget):
 
     def _do(self, command: Command) -> str:
         if command.verb in QUEUE_VERBS:
-            return self._do_to_queue(command.verb)
+            return self._do_to_queue(command)
         task = self._queue.tasks[command.task]
         # a run of the notebook's own takes up what is pending by itself
         run = command.run and not (self._queue.running and self._queue.wait(0))
@@ -407,30 +466,45 @@ class TaskGraph(anywidget.AnyWidget):
             if task.fsm_state == "RUNNING":
                 return f"{one_line(task.name)} was asked to stop."
             return f"{one_line(task.name)} is cancelled."
-        if command.verb == "repair" and not moved:
-            return "The arguments are changed."
         if command.run:
             return ""  # the picture says the rest
-        again = sum(each.fsm_state == "PENDING" for each in moved)
-        return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
+        if command.verb == "repair" and not moved:
+            return "The arguments are changed."
+        return _pending_again(moved)
 
-    def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:
+    def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:  # noqa: PLR0911 - one for each verb
         queue = self._queue
+        if command.plan:
+            return self._apply(command, command.task, run=run)
         if command.verb == "cancel":
             return queue.cancel(task)
         if command.verb == "rerun":
             return queue.invalidate(task, then_run=run)
         if command.verb == "supply":
             return queue.supply(task, parse(command.value), then_run=run)
-        if command.verb == "retry" and not (command.edits and task.fsm_event_is_allowed("retry")):
+        if command.verb == "retry":
             return queue.retry(task, then_run=run)
+        if command.verb == "retry_cause":
+            found = self._mending.cause_of(task)
+            return queue.retry(*([task] if found is None else found[1].tasks), then_run=run)
+        return self._repair(command, task, run=run)
+
+    def _apply(self, command: Command, number: int, *, run: bool) -> tuple[Task, ...]:
+        """Do exactly what the button said that was clicked."""
+        try:
+            return self._mending.take(command.plan, command.verb, number).apply(then_run=run)
+        except (PlanError, RefusedError):
+            self._seen = self._mend_seen = ()  # a new plan is shown
+            raise
+
+    def _repair(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:
         if not command.edits:
             raise RefusedError("No argument was changed.")
         args, kwargs = edited_arguments(task, command.edits)
-        return queue.repair(task, args=args, kwargs=kwargs, then_run=run)
+        return self._queue.repair(task, args=args, kwargs=kwargs, then_run=run)
 
-    def _do_to_queue(self, verb: str) -> str:
-        queue = self._queue
+    def _do_to_queue(self, command: Command) -> str:
+        queue, verb = self._queue, command.verb
         if verb in ("run", "step"):
             if queue.running:
                 raise RefusedError("The queue is running already.")
@@ -444,12 +518,15 @@ class TaskGraph(anywidget.AnyWidget):
             queue.stop()
             if queue.running:
                 return "What runs now is finished; nothing more is started."
+        elif verb == "undo":
+            undone = queue.undoable
+            queue.undo()
+            return f"Undone: {one_line(undone, 200)}."
         else:
-            moved = queue.retry()
+            moved = self._apply(command, OF_QUEUE, run=False) if command.plan else queue.retry()
             if not moved:
                 raise RefusedError("No task has failed.")
-            count = len(moved)
-            return f"{count} task{' is' if count == 1 else 's are'} pending again."
+            return _pending_again(moved)
         return ""
 
     def _refuse_if_stuck(self) -> None:
@@ -475,6 +552,11 @@ class TaskGraph(anywidget.AnyWidget):
 
 
 # -- parts ----------------------------------------------------------------------------------------
+
+
+def _pending_again(moved: Iterable[Task]) -> str:
+    again = sum(each.fsm_state == "PENDING" for each in moved)
+    return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
 
 
 class _Inline:

@@ -45,7 +45,10 @@ _UNSHOWN: Final = re.compile(
 
 
 class Action(NamedTuple):
-    """A button: what it is called, and the event of the machine that must be allowed for it."""
+    """A button: what it is called, and the event of the machine that must be allowed for it.
+
+    One without an event edits a task.
+    """
 
     event: str
     verb: str
@@ -65,6 +68,13 @@ _ACTIONS: Final = (
     ),
     Action("retry", "retry", "Retry", run=False, hint="Make it pending again, and start nothing"),
     Action(
+        "retry",
+        "retry_cause",
+        "Retry this cause",
+        run=True,
+        hint="Try every task again that failed in the same way at the same place",
+    ),
+    Action(
         "invalidate",
         "rerun",
         "Run again from here",
@@ -72,28 +82,30 @@ _ACTIONS: Final = (
         hint="Run it again, and everything done that was made from its result",
     ),
     Action(
-        "dispatch",
+        "",
         "repair",
-        "Use these arguments",
-        run=False,
-        hint="Change the arguments before it runs",
+        "Repair and rerun",
+        run=True,
+        hint="Use the edited arguments and source, and run it with what waits for it",
     ),
     Action("cancel", "cancel", "Cancel", run=False, hint="Give it up; it can be retried later"),
 )
-# States whose arguments can be changed now: a running attempt would keep its own.
+# States in which a task can have other code and arguments: a running attempt would keep its own,
+# and a queued one has been handed over. A DONE task is invalidated first.
 _EDITABLE: Final = frozenset(
-    state for state, events in FSM_TRANSITIONS.items() if "retry" in events or "supply" in events
+    state
+    for state, events in FSM_TRANSITIONS.items()
+    if not events.keys().isdisjoint({"retry", "supply", "invalidate"})
 )
 
 
 def actions_of(state: str) -> tuple[Action, ...]:
     """Return what a task in this state may be asked to do, as the machine's table says."""
     events = FSM_TRANSITIONS[state]
-    # a queued task has been handed over: its arguments are not ours to change any more
     return tuple(
         action
         for action in _ACTIONS
-        if action.event in events and (action.verb != "repair" or state in _EDITABLE)
+        if (action.event in events if action.event else state in _EDITABLE)
     )
 
 
