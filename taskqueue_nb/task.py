@@ -22,6 +22,7 @@ from typing import (
 )
 
 from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
     CancellationError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
 
+    from taskqueue_nb.fingerprint import Fingerprint, Version
     from taskqueue_nb.repair import Plan
     from taskqueue_nb.source import Comparison
 
@@ -230,7 +232,7 @@ class Attempt:
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
-        if (version := version_of(self.func)) is not None:
+        if self.func is not None and (version := version_of(self.func)) is not None:
             self.version = version
         self._at = len(task._log)
         self._previous = previous
@@ -299,7 +301,8 @@ class Attempt:
         if self._call is None:
             from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib
 
-            self._call = fingerprint_of(self.func, self.args, self.kwargs or {}, self.version)
+            func: Any = self.func
+            self._call = fingerprint_of(func, self.args, self.kwargs or {}, self.version)
         return self._call
 
     @property
