@@ -9,6 +9,7 @@
  * @typedef {import("./types.js").Answer} Answer
  * @typedef {import("./types.js").Details} Details
  * @typedef {import("./types.js").Field} Field
+ * @typedef {import("./types.js").Foreseen} Foreseen
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
  * @typedef {import("./types.js").Mending} Mending
@@ -237,6 +238,20 @@ export function edits(fields, texts) {
 }
 
 /**
+ * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
+ *
+ * @param {string} text
+ * @param {number} at
+ * @param {string} key
+ * @returns {string}
+ */
+export function indent(text, at, key) {
+  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
+  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
+  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
+}
+
+/**
  * The place that stands `step` places after another one, round and round; the first or last at first.
  *
  * @param {string[]} places
@@ -380,6 +395,13 @@ function button(text, act, className = "") {
   };
 }
 
+/** Name an element that shows but a sign. @param {HTMLElement} element @param {string} name @param {string} [title] */
+function named(element, name, title = name) {
+  element.setAttribute("aria-label", name);
+  element.title = title;
+  return element;
+}
+
 let notes = 0;
 
 /** A line that says what a button will do, also to who hears the button. @param {HTMLElement} element */
@@ -406,8 +428,7 @@ function messages(className) {
   status.setAttribute("role", "status");
   alert.setAttribute("role", "alert");
   const close = button("×", () => say("status", ""), "tq-close");
-  close.element.setAttribute("aria-label", "Dismiss the message");
-  const element = make("div", `tq-message ${className}`, status, alert, close.element);
+  const element = make("div", `tq-message ${className}`, status, alert, named(close.element, "Dismiss the message"));
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let waiting = false;
@@ -453,38 +474,46 @@ function toolbar({ act, busy, cause }) {
   bar.setAttribute("role", "toolbar");
   bar.setAttribute("aria-label", "Run the queue");
   let resume = false;
-  /** @param {string} text @param {string} shape @param {() => void} does */
-  const add = (text, shape, does) => {
+  /** @param {string} text @param {string} shape @param {string} title @param {() => void} does */
+  const add = (text, shape, title, does) => {
     const made = button(text, does);
     made.element.prepend(icon(shape));
+    made.element.title = title;
     bar.append(made.element);
     return made;
   };
-  const run = add("Run", ICONS.run, () => act("run"));
-  const hold = add("Hold", ICONS.hold, () => act(resume ? "resume" : "hold"));
-  const step = add("Step", ICONS.step, () => act("step"));
-  const stop = add("Stop", ICONS.stop, () => act("stop"));
-  let plan = "";
-  const retry = add("Retry all failed", ICONS.retry, () => act("retry_failed", plan ? { plan } : {}));
-  const undo = add("Undo", ICONS.undo, () => act("undo"));
-  run.element.title = "Run every task that is ready, in the background";
-  step.element.title = "Run exactly one task";
-  stop.element.title = "Start nothing more and end the run";
-  retry.element.title = "Make every failed task pending again, with what it blocks";
+  const run = add("Run", ICONS.run, "Run every task that is ready, in the background", () => act("run"));
+  const hold = add("Hold", ICONS.hold, "", () => act(resume ? "resume" : "hold"));
+  const step = add("Step", ICONS.step, "Run exactly one task", () => act("step"));
+  const stop = add("Stop", ICONS.stop, "Start nothing more and end the run", () => act("stop"));
   const text = make("span", "tq-standing");
   const blocks = make("span");
   const causes = make("span", "tq-causes", blocks);
-  const says = telling(retry.element);
-  const line = make("div", "tq-line", text, causes, says);
-  for (const [sign, label, step] of /** @type {[string, string, number][]} */ ([
+  const line = make("div", "tq-line", text, causes);
+  for (const [sign, label, way] of /** @type {[string, string, number][]} */ ([
     ["‹", "Previous cause", -1],
     ["›", "Next cause", 1],
   ])) {
-    const { element } = button(sign, () => cause(step), "tq-quiet");
-    element.setAttribute("aria-label", label);
-    element.title = `${label} (${label[0].toLowerCase()} in the graph)`;
-    causes.append(element);
+    const { element } = button(sign, () => cause(way), "tq-quiet");
+    causes.append(named(element, label, `${label} (${label[0].toLowerCase()} in the graph)`));
   }
+  /** A button that does a plan, which is shown in the line. @param {string} label @param {string} verb @param {string} title */
+  const planned = (label, verb, title) => {
+    let plan = "";
+    const made = add(label, ICONS.retry, title, () => act(verb, plan ? { plan } : {}));
+    const says = telling(made.element);
+    line.append(says);
+    /** @param {Foreseen} foreseen @param {boolean} on */
+    return (foreseen, on) => {
+      plan = foreseen.plan;
+      says.textContent = foreseen.says && `${label}: ${foreseen.says}`;
+      made.enable(on && !busy(verb));
+      return made.element;
+    };
+  };
+  const retry = planned("Retry all failed", "retry_failed", "Make every failed task pending again, with what it blocks");
+  const undo = add("Undo", ICONS.undo, "", () => act("undo"));
+  const refresh = planned("Refresh stale", "refresh", "Run again what is out of date, and what was made from it");
 
   const gauge = make("div", "tq-gauge");
   gauge.setAttribute("role", "progressbar");
@@ -501,19 +530,18 @@ function toolbar({ act, busy, cause }) {
       const count = (/** @type {string} */ state) => counts[state] ?? 0;
       const waiting = count("PENDING") + count("PREPARE") + count("QUEUED");
       resume = held;
-      run.enable(!lost && !running && waiting > 0 && !busy("run") && !busy("step"));
-      run.element.classList.toggle("tq-primary", !lost && !running && waiting > 0);
+      const idle = !lost && !running && waiting > 0;
+      run.enable(idle && !busy("run") && !busy("step"));
+      run.element.classList.toggle("tq-primary", idle);
       hold.label.textContent = held ? "Resume" : "Hold";
       hold.element.title = held ? "Carry on" : "Start no new task until resumed";
       hold.enable(!lost && (running || held) && !busy(held ? "resume" : "hold"));
-      step.enable(!lost && !running && waiting > 0 && !busy("run") && !busy("step"));
+      step.enable(idle && !busy("run") && !busy("step"));
       stop.enable(!lost && running && !busy("stop"));
-      retry.enable(!lost && count("FAILED") > 0 && !busy("retry_failed"));
-      plan = mending.retry.plan;
-      says.textContent = mending.retry.says && `Retry all failed: ${mending.retry.says}`;
+      retry(mending.retry, !lost && count("FAILED") > 0);
+      refresh(mending.refresh, !lost).hidden = !mending.refresh.says;
       undo.enable(!lost && mending.undo !== "" && !busy("undo"));
-      undo.element.title = mending.undo ? `Undo: ${mending.undo}` : "There is nothing to undo";
-      undo.element.setAttribute("aria-label", undo.element.title);
+      named(undo.element, mending.undo ? `Undo: ${mending.undo}` : "There is nothing to undo");
       blocks.textContent = mending.causes;
       causes.classList.toggle("tq-off", !mending.causes);
       text.textContent = standing(progress);
@@ -743,10 +771,7 @@ function drawing(root, { select, leave, cause }) {
     ["−", "Zoom out", () => zoom(1 / STEP)],
     ["Fit", "Fit the graph to the pane", fit],
   ])) {
-    const made = button(text, does, "tq-tool");
-    made.element.setAttribute("aria-label", label);
-    made.element.title = label;
-    tools.append(made.element);
+    tools.append(named(button(text, does, "tq-tool").element, label));
   }
 
   // Pan by dragging; a drag that moved is no click. Two fingers pinch.
@@ -945,7 +970,7 @@ function panel({ select, leave, act, busy }) {
   typed(title);
   const state = make("div", "tq-state");
   const close = button("×", leave, "tq-close");
-  close.element.setAttribute("aria-label", "Close the details");
+  named(close.element, "Close the details");
   const body = make("div", "tq-body");
   const message = messages("tq-side-message");
   const actions = make("div", "tq-actions");
@@ -1032,6 +1057,7 @@ function panel({ select, leave, act, busy }) {
   const supply = section("Use a value instead", false);
   const result = section("Result", true);
   const trace = section("Traceback", true);
+  const source = section("Source", true);
   const output = section("Output", true);
   const attempts = section("Attempts", true);
   const around = section("Around it", true);
@@ -1053,17 +1079,28 @@ function panel({ select, leave, act, busy }) {
     submit();
   });
 
-  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
-  function literal(text, key, enter) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(long ? make("textarea", "tq-input") : make("input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
-    else field.type = "text";
+  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
+  function plain(field, key, text) {
     field.value = text;
     field.dataset.key = key;
     field.spellcheck = false;
     field.autocomplete = "off";
     field.setAttribute("autocapitalize", "off");
+    const typedIn = () => {
+      texts.set(key, field.value);
+      enable();
+    };
+    field.addEventListener("input", typedIn);
+    return typedIn;
+  }
+
+  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
+  function literal(text, key, enter) {
+    const long = text.length > 48 || text.includes("\n");
+    const field = typed(make(long ? "textarea" : "input", "tq-input"));
+    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
+    else field.type = "text";
+    plain(field, key, text);
     field.addEventListener("keydown", (event) => {
       const pressed = /** @type {KeyboardEvent} */ (event);
       if (pressed.key !== "Escape") pressed.stopPropagation();
@@ -1077,10 +1114,17 @@ function panel({ select, leave, act, busy }) {
   /** @returns {Record<string, string>} */
   const edited = () => (now?.editable ? edits(now.fields ?? [], texts) : {});
 
+  /** @returns {string | undefined} */
+  function editedSource() {
+    const text = texts.get("()");
+    return now?.editable && text !== now.source ? text : undefined;
+  }
+
   /** Take all edits back. */
   function reset() {
     texts.clear();
     shown.delete("form");
+    shown.delete("source");
     update(now, looks, letter, lost);
   }
 
@@ -1107,15 +1151,42 @@ function panel({ select, leave, act, busy }) {
         input.placeholder = `kept: ${field.text}`;
         input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
       } else if (field.kind === "default") name.append(make("small", "", " default"));
-      input.addEventListener("input", () => {
-        texts.set(field.key, input.value);
-        enable();
-      });
       row.append(input);
       if (field.links.length) row.append(linked(field.links));
       return row;
     });
     return [make("h4", "", "Arguments"), ...rows];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function sourced(details) {
+    if (typeof details.source !== "string") return [];
+    const field = typed(make("textarea", "tq-input tq-source"));
+    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
+    field.readOnly = !details.editable;
+    field.rows = Math.min(16, field.value.split("\n").length + 1);
+    field.wrap = "off";
+    field.setAttribute("aria-label", "Source of the function");
+    field.setAttribute("aria-description", "Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
+    let leaving = false;
+    field.addEventListener("blur", () => (leaving = false));
+    field.addEventListener("keydown", (event) => {
+      const { key, shiftKey, ctrlKey, metaKey } = event;
+      if (key === "Escape" && leaving) return; // the second one closes the details
+      event.stopPropagation();
+      if (key === "Escape") leaving = true;
+      else if (key === "Enter" && (ctrlKey || metaKey)) submit();
+      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
+        const text = indent(field.value, field.selectionStart, key);
+        // the deprecated way is the only one that the browser can undo
+        if (!document.execCommand?.("insertText", false, text)) {
+          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
+          typedIn();
+        }
+      } else return;
+      event.preventDefault();
+    });
+    return [field];
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -1125,7 +1196,6 @@ function panel({ select, leave, act, busy }) {
     const input = literal(texts.get("=") ?? "", "=", go);
     input.setAttribute("aria-label", "Value to use as the result");
     input.placeholder = "a Python literal, such as 42 or [1, 2]";
-    input.addEventListener("input", () => texts.set("=", input.value));
     const then = typed(make("input"));
     then.type = "checkbox";
     then.checked = true;
@@ -1183,7 +1253,11 @@ function panel({ select, leave, act, busy }) {
     for (const row of form.querySelectorAll(".tq-field")) {
       row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
-    const what = changes.length ? `${changes.length} argument${changes.length > 1 ? "s" : ""}` : "";
+    const what = [
+      ...(changes.length ? [`${changes.length} argument${changes.length > 1 ? "s" : ""}`] : []),
+      ...(editedSource() === undefined ? [] : ["the source"]),
+    ].join(" and ");
+    source.content.classList.toggle("tq-edited", editedSource() !== undefined);
     [...actions.children].forEach((row, i) => {
       const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
       const [go, back] = row.querySelectorAll("button");
@@ -1195,7 +1269,7 @@ function panel({ select, leave, act, busy }) {
       const note = row.querySelector("small");
       if (!note) return;
       if (!wrong) note.textContent = repairs && what ? `${what} changed: ${says}` : says;
-      else note.textContent = repairs ? "after you have edited an argument" : "without your edits: Reset them first";
+      else note.textContent = repairs ? "once you have edited something" : "without your edits: Reset them first";
     });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
     const note = supply.content.querySelector("small");
@@ -1217,9 +1291,8 @@ function panel({ select, leave, act, busy }) {
       badge(lookOf(letter || details.letter)),
       ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
     ]);
-    part(why, "why", [details.why, details.cause], () =>
-      [details.why, details.cause].flatMap((text) => (text ? [make("div", "", text)] : [])),
-    );
+    const reasons = [details.why, details.cause, details.stale && `Stale: ${details.stale}`];
+    part(why, "why", reasons, () => reasons.flatMap((text) => (text ? [make("div", "", text)] : [])));
     part(error, "error", details.error, () => (details.error ? [details.error] : []));
     part(progress, "progress", details.progressed, () => {
       if (!details.progressed) return [];
@@ -1244,6 +1317,7 @@ function panel({ select, leave, act, busy }) {
         details.result,
         () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
       ],
+      [source, "source", [details.at, details.source, details.editable], () => sourced(details)],
       [trace, "trace", details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
       [output, "output", details.output, () => (details.output ? [code(details.output)] : [])],
       [attempts, "attempts", details.attempts, () => table(details)],
@@ -1257,7 +1331,9 @@ function panel({ select, leave, act, busy }) {
       (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
         const made = button(label, () => {
           const plan = now?.actions?.[i]?.plan;
-          act(at, verb, { run, ...(verb === "repair" ? { edits: edited() } : plan ? { plan } : {}) });
+          const source = editedSource();
+          const edits = { edits: edited(), ...(source === undefined ? {} : { source }) };
+          act(at, verb, { run, ...(verb === "repair" ? edits : plan ? { plan } : {}) });
         });
         made.element.title = hint;
         made.element.dataset.verb = verb;
@@ -1287,7 +1363,7 @@ function panel({ select, leave, act, busy }) {
       element.hidden = !to;
       title.textContent = label;
       for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
-      for (const { folds, content } of [supply, result, trace, output, attempts, around]) {
+      for (const { folds, content } of [supply, result, trace, source, output, attempts, around]) {
         content.replaceChildren();
         folds.hidden = true;
       }

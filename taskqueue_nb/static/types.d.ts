@@ -67,6 +67,8 @@ export interface Mending {
   undo: string;
   /** Retry all failed. */
   retry: Foreseen;
+  /** Refresh stale; it says nothing while nothing is out of date. */
+  refresh: Foreseen;
   /** "2 causes block 41 tasks", or "". */
   causes: string;
   /** The `at` of the first task of each cause. */
@@ -90,12 +92,16 @@ export interface Details {
   attempts?: Attempt[];
   fields?: Field[];
   editable?: boolean;
+  /** The text of its function, if it can be edited. */
+  source?: string | null;
   actions?: Action[];
   suppliable?: boolean;
   /** What a supplied value would set in motion. */
   supplies?: string;
   /** The cause that this task belongs to, in words. */
   cause?: string;
+  /** Why it is out of date, in words. */
+  stale?: string;
   required?: Link[];
   blocking?: Link[];
 }

@@ -11,6 +11,7 @@ from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
 from taskqueue_nb.widget.literals import literal_of, parse
+from taskqueue_nb.widget.messages import LONGEST_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -186,7 +187,8 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
     failed = state == "FAILED" and last is not None
     fields = fields_of(task, index)
     editable = state in _EDITABLE
-    can_edit = any(field["kind"] != "task" for field in fields)
+    source = _source(task)
+    can_edit = source is not None or any(field["kind"] != "task" for field in fields)
     return {
         "at": at,
         "label": one_line(task.name),
@@ -201,6 +203,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
         "editable": editable,
+        "source": source,
         "actions": [
             {"verb": verb, "label": label, "run": run, "hint": hint}
             for _, verb, label, run, hint in actions_of(state)
@@ -217,6 +220,14 @@ def _call(func: object) -> str:
         return ""
     names = [parameter.name for parameter in _parameters(func)]
     return one_line(f"{func_name(func)}({', '.join(names)})")
+
+
+def _source(task: Task) -> str | None:
+    """Return the text of a task's function; None if there is none that could come back edited."""
+    text = task.source
+    if text is None or len(text) > LONGEST_SOURCE // 2 or clean(text, LONGEST_SOURCE) != text:
+        return None
+    return text
 
 
 def _parameters(func: object) -> tuple[inspect.Parameter, ...]:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import FSMError
-from taskqueue_nb.repair import Cause, Causes, fell_with
+from taskqueue_nb.repair import Cause, Causes, fell_with, is_unknown
 from taskqueue_nb.widget.details import one_line
 from taskqueue_nb.widget.messages import RefusedError
 from taskqueue_nb.widget.progress import FALLEN, blocked_by
@@ -54,6 +54,7 @@ class Mending:
         self._shown: dict[str, _Shown] = {}
         self._ids = itertools.count(1)
         self._causes = Causes()
+        self._stale: dict[Task, tuple[str, int]] = {}  # why, and after how many attempts
 
     # -- clicks ------------------------------------------------------------------------------
 
@@ -91,6 +92,24 @@ class Mending:
                 return i, cause
         return None
 
+    # -- what is out of date -----------------------------------------------------------------
+
+    def look_for_stale(self) -> bool:
+        """Look which tasks are out of date; return whether that is news."""
+        found = {task: (why, len(task.attempts)) for task, why in self._queue.stale().items()}
+        before, self._stale = self._stale, found
+        return found != before
+
+    def why_stale(self, task: Task) -> str:
+        """Return why a task is out of date; "" if it is not, or has run since that was seen."""
+        why, attempts = self._stale.get(task, ("", 0))
+        return why if why and len(task.attempts) == attempts else ""
+
+    def is_stale(self, task: Task) -> bool:
+        """Say whether a DONE task is known to be out of date."""
+        why = self.why_stale(task) if task.fsm_state == "DONE" else ""
+        return bool(why) and not is_unknown(why)
+
     # -- what is shown -----------------------------------------------------------------------
 
     def toolbar(self, places: Mapping[Task, int]) -> dict[str, Any]:
@@ -99,11 +118,16 @@ class Mending:
         says, key = "", ""
         if any(task.fsm_state == "FAILED" for task in queue.tasks):
             says, key = self._foresee("retry_failed", OF_QUEUE, "retry", run=False)
+        stale = [task for task in tuple(self._stale) if self.is_stale(task)]
+        refresh, its_key = "", ""
+        if stale:
+            refresh, its_key = self._foresee("refresh", OF_QUEUE, "refresh", *stale, run=True)
         causes = self._look_for_causes()
         firsts = [places.get(cause.tasks[0]) for cause in self._causes.groups[:_CAUSES]]
         return {
             "undo": one_line(queue.undoable, 200),
             "retry": {"says": says, "plan": key},
+            "refresh": {"says": refresh, "plan": its_key},
             "causes": causes,
             "at": [str(place) for place in firsts if place is not None],
         }
@@ -130,7 +154,13 @@ class Mending:
         if found is not None:
             place, group = found
             cause = one_line(f"Cause {place + 1} of {len(self._causes.groups)}: {group}", 300)
-        return {**details, "actions": actions, "supplies": supplies, "cause": cause}
+        return {
+            **details,
+            "actions": actions,
+            "supplies": supplies,
+            "cause": cause,
+            "stale": one_line(self.why_stale(task), 500),
+        }
 
     # -- parts -------------------------------------------------------------------------------
 

@@ -11,12 +11,15 @@ from taskqueue_nb.widget.literals import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-QUEUE_VERBS: Final = frozenset({"run", "hold", "resume", "step", "stop", "retry_failed", "undo"})
+QUEUE_VERBS: Final = frozenset(
+    {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
+)
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
     "retry_failed": frozenset({"plan"}),
+    "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),
     "retry_cause": frozenset({"run", "plan"}),
     "repair": frozenset({"run", "edits", "source"}),  # of all verbs, the only one with code

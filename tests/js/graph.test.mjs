@@ -137,6 +137,15 @@ suite("pure functions", () => {
     assert.deepEqual(graph.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
   });
 
+  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
+    const text = "def f(x):\n    if x:\n  y";
+
+    assert.deepEqual([0, 2, 14, text.length].map((at) => graph.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
+    assert.equal(graph.indent(text, 9, "Enter"), "\n    ");
+    assert.equal(graph.indent(text, 19, "Enter"), "\n        ");
+    assert.equal(graph.indent(text, text.length, "Enter"), "\n  ");
+  });
+
   test("next and previous go round, and begin at the ends", () => {
     const places = ["4", "7", "9"];
 
@@ -319,6 +328,18 @@ suite("clicks", () => {
     assert.deepEqual(model.clicks().map(({ verb }) => verb), ["undo"]);
   });
 
+  test("Refresh stale is there only while something is stale, says its plan and brings it back", () => {
+    const model = shown();
+    assert.ok(button("Refresh stale").hidden);
+
+    model.put({ mending: { ...model.get("mending"), refresh: { says: "2 will run", plan: "p4" } } });
+    assert.ok(!button("Refresh stale").hidden);
+    assert.match(one(".tq-line").textContent ?? "", /Refresh stale: 2 will run/);
+    button("Refresh stale").click();
+
+    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["refresh", "p4"]]);
+  });
+
   test("causes are said above the graph, and gone through by button and by key", () => {
     const model = shown();
     model.put({ mending: { ...model.get("mending"), causes: "2 causes block 1 task", at: ["0", "1"] } });
@@ -441,6 +462,56 @@ suite("the details", () => {
 
     const said = model.clicks().map(({ verb, task, run, edits }) => [verb, task, run, edits]);
     assert.deepEqual(said, [["retry", 1, false, undefined]]);
+  });
+
+  const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
+
+  test("an edited source travels with the button that takes edits; Reset takes it back", () => {
+    const model = opened();
+    const before = source().value;
+    source().value = "def fit(table, degree):\n    return 1";
+    fire(source(), "input");
+    assert.equal(says("Repair and rerun"), "the source changed: 2 will run");
+    button("Reset").click();
+    assert.equal(source().value, before);
+    assert.ok(off(button("Repair and rerun")));
+
+    source().value = "lambda table, degree: 1";
+    fire(source(), "input");
+    field().value = "2";
+    fire(field(), "input");
+    assert.equal(says("Repair and rerun"), "1 argument and the source changed: 2 will run");
+    fire(source(), "keydown", { key: "Enter", ctrlKey: true });
+
+    const [{ verb, edits, source: sent }] = model.clicks();
+    assert.deepEqual([verb, edits, sent], ["repair", { kdegree: "2" }, "lambda table, degree: 1"]);
+  });
+
+  test("in the source Tab indents; Shift+Tab, or Escape and then Tab, leave it", () => {
+    opened();
+    const taken = (/** @type {object} */ options) => {
+      const event = new window.KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...options });
+      source().dispatchEvent(event);
+      return event.defaultPrevented;
+    };
+    source().setSelectionRange(0, 0);
+
+    assert.ok(taken({ key: "Tab" }));
+    assert.match(source().value, /^ {4}def/);
+    assert.ok(!taken({ key: "Tab", shiftKey: true }));
+    assert.ok(taken({ key: "Escape" }));
+    assert.ok(!taken({ key: "Tab" }));
+    assert.match(source().getAttribute("aria-description") ?? "", /Escape, then Tab/);
+    assert.ok(!one(".tq-side").hidden);
+    taken({ key: "Escape" });
+    assert.ok(one(".tq-side").hidden);
+  });
+
+  test("the source of what runs can be read, not edited", () => {
+    opened({ editable: false });
+    assert.ok(source().readOnly);
+    fire(source(), "keydown", { key: "Tab" });
+    assert.match(source().value, /^def/);
   });
 
   test("Enter in a field presses the button that stands out, and never Cancel", () => {

@@ -47,7 +47,13 @@ export function traits(changes = {}) {
     counts: { PENDING: 1, FAILED: 1, DONE: 1 },
     progress: { total: 3, done: 1, blocked: 1, causes: 1, running: false, held: false, left: null },
     details: {},
-    mending: { undo: "", retry: { says: "2 will run", plan: "p0" }, causes: "1 cause blocks 1 task", at: ["1"] },
+    mending: {
+      undo: "",
+      retry: { says: "2 will run", plan: "p0" },
+      refresh: { says: "", plan: "" },
+      causes: "1 cause blocks 1 task",
+      at: ["1"],
+    },
     answers: [],
     looks: LOOKS,
     heading: "penguins",
@@ -75,6 +81,7 @@ export function failed(changes = {}) {
     editable: true,
     suppliable: true,
     supplies: "1 will run",
+    source: "def fit(table, degree):\n    return degree",
     actions: [
       { verb: "retry", label: "Retry and continue", run: true, hint: "", says: "2 will run, 1 is reused", plan: "p1" },
       { verb: "retry", label: "Retry", run: false, hint: "", says: "next run: 2 will run", plan: "p2" },
