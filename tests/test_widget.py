@@ -27,7 +27,7 @@ from taskqueue_nb.drawing import NoEngine, drawing_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS
-from taskqueue_nb.widget import TaskGraph, _Inline, widget_of
+from taskqueue_nb.widget import _CELLS, TaskGraph, _Inline, widget_of
 from taskqueue_nb.widget.details import actions_of, details_of, edited_arguments
 from taskqueue_nb.widget.literals import NotALiteralError, literal_of, parse
 from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, RefusedError, read
@@ -784,6 +784,147 @@ def test_causes_of_many_failures_are_counted_together(monkeypatch: pytest.Monkey
     page.widget.close()
 
 
+# -- source ---------------------------------------------------------------------------------------
+
+LOWER: Final = "def fit(rows, degree, *, strict=True):\n    return degree - 7"
+
+
+def test_an_edited_source_is_run(page: Page) -> None:
+    """With edited arguments too; what waits for it runs, and Undo brings the old function back."""
+    old = page.queue.tasks[1].func
+    assert page.look("1")["source"].startswith("def fit(rows: list[int], degree: int")
+
+    assert page.click("repair", task=1, run=True, edits={"a1": "8"}, source=LOWER) == [True, ""]
+
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], 1, "1"]
+    until(lambda: page.widget.details.get("source") == LOWER, "the new source")
+    page.click("rerun", task=1)
+    page.click("repair", task=1, source="lambda rows, degree: 5")
+    page.click("undo")
+    assert page.queue.tasks[1].func is not old
+    assert page.queue.tasks[1].source == LOWER
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("def fit(rows, degree):\n    retrun 1", "Line 2: invalid syntax: retrun 1. Nothing was"),
+        ("def fit(rows, degree:\n    pass", "Line 1: '(' was never closed: def fit(rows, degree:"),
+        ("def fit(rows):\n    return 1", "fit(rows) cannot be called so: too many positional"),
+        ("import os", "this is no function"),
+        ("", "there is no function in the text"),
+        ("x" * 100_001, "100,001 characters are too many; 100,000 are allowed."),
+    ],
+)
+@pytest.mark.parametrize("state", ["FAILED", "DONE"])
+def test_a_wrong_source_is_refused_with_its_line(
+    page: Page, source: str, sentence: str, state: str
+) -> None:
+    """And nothing has changed then, whatever the state of the task."""
+    middle = page.queue.tasks[1]
+    if state == "DONE":
+        page.click("supply", task=1, value="3")
+    before = middle.func, middle.func_args, list(middle.fsm_history), page.queue.deeds
+
+    done, said = page.click("repair", task=1, run=True, edits={}, source=source)
+
+    assert not done
+    assert sentence in said
+    after = middle.func, middle.func_args, list(middle.fsm_history), page.queue.deeds
+    assert after == before
+
+
+def test_a_done_task_is_repaired_too(page: Page) -> None:
+    """It is invalidated and edited, and what was made from it runs again."""
+    page.click("repair", task=1, run=True, edits={"a1": "2"})
+    assert page.queue.wait(LIMIT)
+    page.is_shown()
+    assert action(page, "1", "Repair and rerun")["says"].startswith("2 will run, 1 is reused")
+
+    assert page.click("repair", task=1, run=True, source=LOWER) == [True, ""]
+
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], -5, "-5"]
+    assert [str(deed) for deed in page.queue.deeds][-2:] == ["invalidate 'fit'", "repair 'fit'"]
+
+
+def test_a_done_task_is_not_repaired_while_the_queue_runs(page: Page) -> None:
+    """The run could take it between the two."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        wait_for(gate)
+
+    page.queue.add(Task("slow", slow))
+    page.queue.start()
+    wait_for(begun)
+
+    done, said = page.click("repair", task=0, run=True, source="lambda: [1]")
+
+    gate.set()
+    assert page.queue.wait(LIMIT)
+    assert not done
+    assert said.startswith("The queue is running")
+    assert page.queue.tasks[0].fsm_state == "DONE"
+
+
+def test_what_has_no_source_says_so(page: Page) -> None:
+    """A builtin's cannot be edited; nor can what would not come back as it is."""
+    page.queue.add(Task("builtin", sorted, func_args=([],)))
+    page.is_shown()
+    assert page.look("3")["source"] is None
+    assert page.look("2")["source"] is None  # str
+
+
+# -- stale -----------------------------------------------------------------------------------------
+
+
+def test_what_is_out_of_date_is_said_and_refreshed(page: Page) -> None:
+    """The box, the details and the toolbar say it; nothing runs before Refresh stale is pressed."""
+    page.click("repair", task=1, run=True, edits={"a1": "2"})
+    assert page.queue.wait(LIMIT)
+    page.is_shown()
+    assert page.widget.mending["refresh"] == {"says": "", "plan": ""}
+
+    page.queue.tasks[1].func = lambda rows, degree: degree + len(rows)
+    _CELLS._ran()
+
+    until(
+        lambda: page.widget.says == {"1": "done, stale", "2": "done, stale"}, "what the boxes say"
+    )
+    until(lambda: page.widget.mending["refresh"]["says"], "the plan")
+    assert page.look("1")["stale"].startswith("code changed: ")
+    until(lambda: page.look("2")["stale"] == "upstream changed: 'fit'", "the reason")
+    shown = page.widget.mending["refresh"]
+    assert shown["says"].startswith("2 will run, 1 is reused")
+    assert len(page.queue.tasks[1].attempts) == 2
+
+    assert page.click("refresh", plan=shown["plan"]) == [True, ""]
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], 5, "5"]
+    page.is_shown()
+    assert page.widget.says == {}
+    until(lambda: not page.widget.mending["refresh"]["says"], "the end of the button")
+    assert page.click("refresh") == [False, "Nothing is out of date."]
+
+
+def test_nothing_is_looked_for_while_nothing_may_have_changed(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look for what is out of date costs; selecting a task or running a cell asks for one."""
+    until(lambda: page.widget._stale_seen and not page.widget._stale_looks, "the first look")
+    looked = threading.Event()
+    monkeypatch.setattr(page.widget._mending, "look_for_stale", looked.set)
+    page.widget._mark()
+    assert not looked.wait(1.5)
+
+    page.look("1")
+
+    wait_for(looked)
+
+
 # -- messages that no view sends -------------------------------------------------------------------
 
 JSON: Final = st.recursive(
@@ -940,14 +1081,25 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     ran: list[str] = []
     monkeypatch.setitem(vars(sys.modules["builtins"]), "pwned", lambda: ran.append("pwned"))
 
-    for verb in sorted(TASK_VERBS):
-        page.custom(
-            {"id": verb, "verb": verb, "task": 1, "value": "pwned()", "edits": {"a1": "pwned()"}}
-        )
-        page.custom({"id": f"{verb} 2", "verb": verb, "task": 1, "source": "pwned()"})
+    compiled: list[object] = []
+    monkeypatch.setattr("taskqueue_nb.source.compile", compiled.append, raising=False)
+    monkeypatch.setattr("taskqueue_nb.source._checked", compiled.append)
+    evil = "def fit(rows, degree=pwned()):\n    pwned()"
+
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
+        where = {"task": 1} if verb in TASK_VERBS else {}
+        page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
+        if verb != "repair":
+            content = {"id": f"{verb} 2", "verb": verb, "source": evil, **where}
+            with pytest.raises(RefusedError):
+                read(content, 3)
+            page.custom(content)
+    for number, wrong in enumerate([[evil], {"source": evil}, None, 5, "x" * 100_001]):
+        page.custom({"id": f"w{number}", "verb": "repair", "task": 1, "source": wrong})
     page.click("supply", task=1, value="pwned()")
 
-    assert ran == []
+    assert ran == compiled == []
+    assert page.queue.tasks[1].func is fit
 
 
 # -- details --------------------------------------------------------------------------------------
