@@ -300,9 +300,9 @@ def test_looking_at_a_task_moves_nothing() -> None:
     one = Task("one", list)
     queue = TaskQueue(one)
     queue.cancel(one)
-    plan = queue.plan("retry")
+    plan = queue.plan("retry", one)
 
-    assert (one.func, one.func_args, one.func_kwargs, one.attempts) == (list, (), {}, ())
+    assert (one.func, one.func_args, one.func_kwargs, one.attempts) == (list, (), {}, [])
 
     assert plan.apply() == (one,)
 
