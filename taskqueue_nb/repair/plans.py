@@ -411,7 +411,7 @@ class _Ahead:
             if self.state(task) == "DONE":
                 self._count(task, 1)
             self._states[task] = _AFTER[event]
-            self.freed += self._count(task, -1) if event == "supply" else [task]
+            self.freed += self.done(task) if event == "supply" else [task]
         for task in change.outdated:
             self._states[task] = "PENDING"
 
