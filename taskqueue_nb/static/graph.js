@@ -489,7 +489,8 @@ function toolbar({ act, busy, cause }) {
   const text = make("span", "tq-standing");
   const blocks = make("span");
   const causes = make("span", "tq-causes", blocks);
-  const line = make("div", "tq-line", text, causes);
+  const plans = make("span", "tq-plans");
+  const line = make("div", "tq-line", text, causes, plans);
   for (const [sign, label, way] of /** @type {[string, string, number][]} */ ([
     ["‹", "Previous cause", -1],
     ["›", "Next cause", 1],
@@ -502,7 +503,7 @@ function toolbar({ act, busy, cause }) {
     let plan = "";
     const made = add(label, ICONS.retry, title, () => act(verb, plan ? { plan } : {}));
     const says = telling(made.element);
-    line.append(says);
+    plans.append(says);
     /** @param {Foreseen} foreseen @param {boolean} on */
     return (foreseen, on) => {
       plan = foreseen.plan;
@@ -1038,14 +1039,18 @@ function panel({ select, leave, act, busy }) {
     (again ?? title).focus({ preventScroll: true });
   }
 
-  /** A section that folds. @param {string} name @param {boolean} open */
-  function section(name, open) {
-    const summary = typed(make("summary", "", name));
+  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
+  /** @type {Section[]} */
+  const sections = [];
+
+  /** A section that folds. @param {string} name @returns {Section} */
+  function section(name) {
     const content = make("div", "tq-content");
-    const folds = make("details", "tq-section", summary, content);
-    folds.open = open;
+    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
+    folds.open = true;
     body.append(folds);
-    return { folds, content, summary };
+    sections.push({ name, folds, content });
+    return sections[sections.length - 1];
   }
 
   const why = make("div", "tq-why");
@@ -1054,13 +1059,13 @@ function panel({ select, leave, act, busy }) {
   const form = make("form", "tq-form");
   const members = make("div", "tq-members");
   body.append(why, error, progress, members, form);
-  const supply = section("Use a value instead", false);
-  const result = section("Result", true);
-  const trace = section("Traceback", true);
-  const source = section("Source", true);
-  const output = section("Output", true);
-  const attempts = section("Attempts", true);
-  const around = section("Around it", true);
+  const supply = section("Use a value instead");
+  const result = section("Result");
+  const trace = section("Traceback");
+  const source = section("Source");
+  const output = section("Output");
+  const attempts = section("Attempts");
+  const around = section("Around it");
 
   /** @param {string} text */
   const code = (text) => {
@@ -1124,7 +1129,7 @@ function panel({ select, leave, act, busy }) {
   function reset() {
     texts.clear();
     shown.delete("form");
-    shown.delete("source");
+    shown.delete(source.name);
     update(now, looks, letter, lost);
   }
 
@@ -1308,22 +1313,21 @@ function panel({ select, leave, act, busy }) {
       return [linked(details.members), ...more];
     });
     part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
-    /** @type {[ReturnType<typeof section>, string, unknown, () => (Node | string)[]][]} */
+    /** @type {[Section, unknown, () => (Node | string)[]][]} */
     const folded = [
-      [supply, "supply", [details.at, details.suppliable], () => supplied(details)],
+      [supply, [details.at, details.suppliable], () => supplied(details)],
       [
         result,
-        "result",
         details.result,
         () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
       ],
-      [source, "source", [details.at, details.source, details.editable], () => sourced(details)],
-      [trace, "trace", details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
-      [output, "output", details.output, () => (details.output ? [code(details.output)] : [])],
-      [attempts, "attempts", details.attempts, () => table(details)],
-      [around, "around", [details.required, details.blocking], () => neighbours(details)],
+      [source, [details.at, details.source, details.editable], () => sourced(details)],
+      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
+      [output, details.output, () => (details.output ? [code(details.output)] : [])],
+      [attempts, details.attempts, () => table(details)],
+      [around, [details.required, details.blocking], () => neighbours(details)],
     ];
-    for (const [{ folds, content }, name, value, draw] of folded) {
+    for (const [{ name, folds, content }, value, draw] of folded) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
@@ -1363,7 +1367,7 @@ function panel({ select, leave, act, busy }) {
       element.hidden = !to;
       title.textContent = label;
       for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
-      for (const { folds, content } of [supply, result, trace, source, output, attempts, around]) {
+      for (const { folds, content } of sections) {
         content.replaceChildren();
         folds.hidden = true;
       }
