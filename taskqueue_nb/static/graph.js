@@ -1172,15 +1172,16 @@ function panel({ select, leave, act, busy }) {
     field.rows = Math.min(16, field.value.split("\n").length + 1);
     field.wrap = "off";
     field.setAttribute("aria-label", "Source of the function");
-    field.setAttribute("aria-description", "Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
-    let leaving = false;
-    field.addEventListener("blur", () => (leaving = false));
+    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
+    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
+    field.addEventListener("blur", () => (leaving = true));
+    field.addEventListener("pointerdown", () => (leaving = false));
     field.addEventListener("keydown", (event) => {
       const { key, shiftKey, ctrlKey, metaKey } = event;
       if (key === "Escape" && leaving) return; // the second one closes the details
       event.stopPropagation();
-      if (key === "Escape") leaving = true;
-      else if (key === "Enter" && (ctrlKey || metaKey)) submit();
+      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
+      if (key === "Enter" && (ctrlKey || metaKey)) submit();
       else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
         const text = indent(field.value, field.selectionStart, key);
         // the deprecated way is the only one that the browser can undo
@@ -1188,7 +1189,7 @@ function panel({ select, leave, act, busy }) {
           field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
           typedIn();
         }
-      } else return;
+      } else if (key !== "Escape") return;
       event.preventDefault();
     });
     return [field];

@@ -496,6 +496,8 @@ suite("the details", () => {
     };
     source().setSelectionRange(0, 0);
 
+    assert.ok(!taken({ key: "Tab" })); // on the way through
+    assert.ok(!taken({ key: "ArrowLeft" }));
     assert.ok(taken({ key: "Tab" }));
     assert.match(source().value, /^ {4}def/);
     assert.ok(!taken({ key: "Tab", shiftKey: true }));
@@ -510,6 +512,7 @@ suite("the details", () => {
   test("the source of what runs can be read, not edited", () => {
     opened({ editable: false });
     assert.ok(source().readOnly);
+    fire(source(), "pointerdown");
     fire(source(), "keydown", { key: "Tab" });
     assert.match(source().value, /^def/);
   });
