@@ -1259,10 +1259,7 @@ function panel({ select, leave, act, busy }) {
     for (const row of form.querySelectorAll(".tq-field")) {
       row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
-    const what = [
-      ...(changes.length ? [`${changes.length} argument${changes.length > 1 ? "s" : ""}`] : []),
-      ...(editedSource() === undefined ? [] : ["the source"]),
-    ].join(" and ");
+    const what = changes.length > 0 || editedSource() !== undefined;
     source.content.classList.toggle("tq-edited", editedSource() !== undefined);
     [...actions.children].forEach((row, i) => {
       const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
@@ -1274,8 +1271,7 @@ function panel({ select, leave, act, busy }) {
       back?.setAttribute("aria-disabled", String(!what));
       const note = row.querySelector("small");
       if (!note) return;
-      if (!wrong) note.textContent = repairs && what ? `${what} changed: ${says}` : says;
-      else note.textContent = repairs ? "once you have edited something" : "without your edits: Reset them first";
+      note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
     });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
     const note = supply.content.querySelector("small");
