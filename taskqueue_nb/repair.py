@@ -169,16 +169,21 @@ def cancel(*tasks: Task) -> tuple[Task, ...]:
         If one of them is completed; then nothing has changed.
     """
     chosen = tuple(dict.fromkeys(tasks))
+    kills: list[Callable[[], object]] = []
     with GRAPH_LOCK:
         for task in chosen:
             task._fsm_target("cancel")
         for task in chosen:
             if task.fsm_state == "RUNNING" and task._attempt is not None:
                 task._attempt.runstate.cancel()
+                if task._attempt.kill is not None:
+                    kills.append(task._attempt.kill)
                 for queue in task._told_queues():
                     queue._is_changed()
             else:
                 task._fsm_move("cancel")
+    for kill in kills:
+        kill()
     return _told(chosen)
 
 

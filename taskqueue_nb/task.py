@@ -208,6 +208,7 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
+    kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -276,7 +277,7 @@ class Attempt:
     def _keep_text_alone(self) -> None:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
-            self._error_text = _traceback_text(self._error)
+            self._error_text = self.error_text
             self._error = _said(self._error)
 
     @property
