@@ -8,6 +8,7 @@ and passed by an anonymous file, and what cannot travel is known by name.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import linecache
 import os
@@ -71,13 +72,13 @@ class Held:
     """Keeps the file of a parcel alive until it has arrived."""
 
     def __init__(self, descriptor: int, path: str, *, is_named: bool) -> None:
-        self._descriptor, self._path, self._is_named = descriptor, path, is_named
+        self.descriptor, self._path, self._is_named = descriptor, path, is_named
 
     def close(self) -> None:
         """Let the file go."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
             if self._is_named:
                 with contextlib.suppress(OSError):
                     Path(self._path).unlink()
@@ -136,16 +137,22 @@ class Packer:
         if not self._buffers and pickled.nbytes <= _INLINE:
             return Parcel(bytes(pickled)), None
         parts: list[memoryview] = [pickled, *self._buffers]
-        held, path = _anonymous_file(sum(part.nbytes + _ALIGNED for part in parts))
-        with open(held._descriptor, "wb", closefd=False) as file:
+        held, path = anonymous_file()
+        with open(held.descriptor, "wb", closefd=False) as file:
             for part in parts:
                 file.write(part)
                 file.write(bytes(-part.nbytes % _ALIGNED))
         return Parcel(b"", path, tuple(part.nbytes for part in parts)), held
 
 
-def _anonymous_file(size: int) -> tuple[Held, str]:
-    """Open a file that vanishes with this process, however that ends; else a temporary one."""
+def anonymous_file() -> tuple[Held, str]:
+    """Open a file that vanishes with this process, however that ends; else a temporary one.
+
+    Returns
+    -------
+    tuple of Held and str
+        What keeps it, and the path by which other processes of this user open it.
+    """
     if hasattr(os, "memfd_create"):
         try:
             descriptor = os.memfd_create("taskqueue_nb")
@@ -154,7 +161,7 @@ def _anonymous_file(size: int) -> tuple[Held, str]:
         path = f"/proc/{os.getpid()}/fd/{descriptor}"
         if descriptor >= 0 and Path(path).exists():
             return Held(descriptor, path, is_named=False), path
-    descriptor, path = tempfile.mkstemp(prefix="taskqueue_nb-", suffix=f"-{size}")
+    descriptor, path = tempfile.mkstemp(prefix="taskqueue_nb-")
     return Held(descriptor, path, is_named=True), path
 
 
@@ -286,11 +293,16 @@ class _WorkerAttempt(Attempt):
             _line.write(text)
 
 
+#: A worker's notes begin with the key of the call that it took up last; what Python says when it
+#: crashes follows.
+KEY_BYTES: Final = 8
+
 _line: _Line | None = None
+_notes = -1
 _sent: Held | None = None  # the file of the last outcome: it has arrived once the next call comes
 
 
-def start(connection: Connection, lifeline: Connection, crash: str) -> None:
+def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     """Prepare a new worker process.
 
     Parameters
@@ -299,10 +311,10 @@ def start(connection: Connection, lifeline: Connection, crash: str) -> None:
         Where running tasks report.
     lifeline : Connection
         Nothing ever comes by it; it ends when the parent does.
-    crash : str
-        The file for the last words of an interpreter that dies; "" for none.
+    notes : str
+        The file for what the parent must know of a process that died: see `KEY_BYTES`.
     """
-    global _line  # noqa: PLW0603 - the process has one
+    global _line, _notes  # noqa: PLW0603 - the process has one
     if hasattr(os, "setsid"):
         os.setsid()  # an interrupt of the notebook is not ours, and what we start ends with us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -310,13 +322,18 @@ def start(connection: Connection, lifeline: Connection, crash: str) -> None:
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))
-    if crash:
-        import faulthandler  # noqa: PLC0415 - only here
-
-        faulthandler.enable(open(crash, "w"))  # noqa: PTH123, SIM115 - no path; open to the end
+    _notes = os.open(notes, os.O_RDWR)
+    _note(0)
+    faulthandler.enable(_notes)
     connection.send((0, "", None))  # it is up
     _die_with_parent(lifeline)
     threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
+
+
+def _note(key: int) -> None:
+    """Leave word of the call that is taken up, even if this process dies of it."""
+    os.lseek(_notes, 0, os.SEEK_SET)
+    os.write(_notes, key.to_bytes(KEY_BYTES, "little"))  # and any last words go behind it
 
 
 def _die_with_parent(lifeline: Connection) -> None:
@@ -372,6 +389,7 @@ def call(key: int, number: int, parcel: Parcel) -> Parcel:
     if _sent is not None:
         _sent.close()
     forks = _forks[0]
+    _note(key)
     if _line is not None:
         _line.begin(key)
     answer = _made(number, parcel)

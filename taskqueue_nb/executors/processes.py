@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pebble
 
 from taskqueue_nb._worker import (
+    KEY_BYTES,
     Held,
     Packer,
     Parcel,
+    anonymous_file,
     call,
     end_group,
     start,
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 
 _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
 _SOON: Final = 0.005  # the same for what must come at any moment
-_PATIENCE: Final = 2.0  # seconds within which the system says how a process ended
+_PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
 _LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
 
 
@@ -182,9 +184,8 @@ class _Worker:
     def __init__(self) -> None:
         self.connection, report = multiprocessing.Pipe(duplex=False)
         lifeline, self._lifeline = multiprocessing.Pipe(duplex=False)
-        self._crash = _crash_file()
+        self._notes, path = anonymous_file()
         self._context = _Context()
-        path = "" if self._crash is None else f"/proc/{os.getpid()}/fd/{self._crash}"
         self.pool: Any = pebble.ProcessPool(
             1,
             initializer=start,
@@ -195,14 +196,12 @@ class _Worker:
         self.trip: _ProcessTrip | None = None
         self.is_gone = False
         self._hearing = threading.Lock()
-        self._is_up = self._is_killed = False
-        self._future: Future[Any] | None = None
+        self.is_killed = self._is_up = False
 
     def submit(self, trip: _ProcessTrip) -> Future[Any]:
         """Have the call made; the first one starts the process."""
         number = 1 if trip.attempt is None else trip.attempt.number
         future: Future[Any] = self.pool.schedule(call, (trip.key, number, trip.parcel))
-        self._future = future
         for connection in self._theirs:  # the process has its own by now
             connection.close()
         self._theirs = ()
@@ -218,14 +217,14 @@ class _Worker:
             sleep(_SOON)
         return self.exitcode is not None
 
-    def has_begun(self) -> bool:
-        """Say whether the process, which has ended, has taken up its call."""
-        future, due = self._future, monotonic() + _LOOK
-        while future is not None and not (future.running() or future.done()):
-            if monotonic() > due:
-                return False
-            sleep(_SOON)  # its word may be on the way still
-        return True
+    def has_begun(self, trip: _ProcessTrip) -> bool:
+        """Say whether the process, which has ended, has taken up a call."""
+        return int.from_bytes(self._noted(0, KEY_BYTES), "little") == trip.key
+
+    def _noted(self, start: int, count: int) -> bytes:
+        """Read what the process noted; it has ended."""
+        os.lseek(self._notes.descriptor, start, os.SEEK_SET)
+        return os.read(self._notes.descriptor, count)
 
     @property
     def exitcode(self) -> int | None:
@@ -236,9 +235,9 @@ class _Worker:
     def kill(self) -> None:
         """End the process, with what it has started."""
         process = self._context.process
-        if process is None or process.pid is None or self._is_killed:
+        if process is None or process.pid is None or self.is_killed:
             return
-        self._is_killed = True
+        self.is_killed = True
         if process.exitcode is None:
             with contextlib.suppress(OSError):  # it has ended just now
                 process.kill()
@@ -262,9 +261,7 @@ class _Worker:
 
     def last_words(self) -> str:
         """Return what the interpreter said when it crashed."""
-        if self._crash is None:
-            return ""
-        text = os.pread(self._crash, _LAST_WORDS, 0).decode("utf-8", "replace")
+        text = self._noted(KEY_BYTES, _LAST_WORDS).decode("utf-8", "replace")
         cause, _, threads = text.partition("\n")
         _, current, frames = threads.partition("Current thread")  # the one that makes the call
         _, *users = frames.splitlines() or [""]
@@ -279,21 +276,11 @@ class _Worker:
         with self._hearing:
             for connection in (self.connection, self._lifeline, *self._theirs):
                 connection.close()
-            if self._crash is not None:
-                os.close(self._crash)
-                self._crash = None
+            self._notes.close()
         if self._context.process is not None:
             self._context.process.join(_PATIENCE)
             with contextlib.suppress(ValueError):  # it cannot be ended: the system has it
                 self._context.process.close()
-
-
-def _crash_file() -> int | None:
-    """Open a file without a name for an interpreter's last words, where there is such a thing."""
-    if sys.platform == "linux" and os.path.exists("/proc/self/fd"):  # noqa: PTH110 - of the system
-        with contextlib.suppress(OSError):
-            return os.memfd_create("taskqueue_nb crash")
-    return None
 
 
 # -- one task ----------------------------------------------------------------------------------
@@ -557,7 +544,7 @@ class Processes(Place):
         """Return a worker that lives and has nothing to do; the lock is held."""
         while self._idle:
             worker = self._idle.pop()
-            if worker.exitcode is None and not worker.is_gone:
+            if worker.exitcode is None and not (worker.is_gone or worker.is_killed):
                 return worker
         self._workers.append(_Worker())
         if self._supervisor is None:
@@ -581,10 +568,11 @@ class Processes(Place):
                 return  # it was given up, and its process ended
             if error is None:
                 worker.trip = None
-                if not self._is_closed:
+                if not (self._is_closed or worker.is_killed):
                     self._idle.append(worker)
             else:
                 worker.is_gone = True
+                worker.kill()
         if error is None:
             trip.finish(answer)
         else:
@@ -650,9 +638,10 @@ class Processes(Place):
     def _settle(self, worker: _Worker) -> None:
         """Settle the call of a process that is gone, or make it elsewhere if it never began."""
         if not worker.has_ended(_PATIENCE):
-            worker.kill()  # alive, and out of reach
+            with self._lock:
+                worker.kill()  # alive, and out of reach
+            worker.has_ended(_PATIENCE)
         worker.hear()
-        has_begun = worker.has_begun()
         with self._lock:
             trip, worker.trip = worker.trip, None
             if trip is None:
@@ -660,7 +649,7 @@ class Processes(Place):
             trip.worker = None
             if self._is_closed:
                 trip.given_up = trip.given_up or "closed"
-            again = not has_begun and not trip.given_up and not trip.moved
+            again = not worker.has_begun(trip) and not trip.given_up and not trip.moved
             trip.moved = trip.moved or again
         if not again:
             trip.end(None, trip.died(worker))
