@@ -254,14 +254,20 @@ class _Line:
                 with contextlib.suppress(OSError):  # nobody listens any more: the end is near
                     self._connection.send((self._key, text, progress))
 
-    def end(self) -> tuple[str, int]:
-        """Report for no call any more; return what was not reported, and how much was dropped."""
+    def end(self) -> tuple[str, int, bool]:
+        """Report for no call any more.
+
+        Returns
+        -------
+        tuple of str, int and bool
+            What was not reported, how much was dropped, and whether anything was reported.
+        """
         self.flush()
         with self._lock:
             self._key = 0
             rest, dropped = self._rest, self._rest.dropped
             rest.dropped = 0  # whoever shows the whole says it
-            return str(rest), dropped
+            return str(rest), dropped, self._last > 0
 
 
 class _Stream(Tee):
@@ -367,7 +373,7 @@ def end_group(process: int) -> None:
             os.kill(process, signal.SIGTERM)  # on Windows that is as final
 
 
-def call(key: int, number: int, parcel: Parcel) -> Parcel:
+def call(key: int, number: int, parcel: Parcel) -> tuple[Parcel, bool]:
     """Make a call; what comes of it, even of unpickling it, is returned as data.
 
     Parameters
@@ -382,8 +388,8 @@ def call(key: int, number: int, parcel: Parcel) -> Parcel:
 
     Returns
     -------
-    Parcel
-        First a tuple that says what there is: see `_answer`.
+    tuple of Parcel and bool
+        What `_answer` packs, and whether anything was reported meanwhile.
     """
     global _sent
     if _sent is not None:
@@ -395,9 +401,9 @@ def call(key: int, number: int, parcel: Parcel) -> Parcel:
     answer = _made(number, parcel)
     if forks != _forks[0]:  # a process that the function forked: its way ends here
         _end_child(answer[1])
-    rest, dropped = ("", 0) if _line is None else _line.end()
+    rest, dropped, has_reported = ("", 0, False) if _line is None else _line.end()
     reply, _sent = _answer(*answer, rest, dropped)
-    return reply
+    return reply, has_reported
 
 
 def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:

@@ -535,7 +535,6 @@ class Processes(Place):
             trip.end(None, trip.died(None))
             return
         future = worker.submit(trip)
-        self._ring()
         future.add_done_callback(partial(self._arrived, worker, trip))
         if trip.given_up:  # meanwhile, when there was no process yet
             worker.kill()
@@ -547,6 +546,7 @@ class Processes(Place):
             if worker.exitcode is None and not (worker.is_gone or worker.is_killed):
                 return worker
         self._workers.append(_Worker())
+        self._ring()
         if self._supervisor is None:
             name = "taskqueue_nb processes"
             self._supervisor = threading.Thread(target=self._supervise, name=name, daemon=True)
@@ -557,8 +557,10 @@ class Processes(Place):
         """Take an answer, in a thread of pebble's."""
         error = future.exception()
         if error is None:
-            worker.hear()
-            answer = unpacked(future.result())
+            parcel, has_reported = future.result()
+            if has_reported:
+                worker.hear()
+            answer = unpacked(parcel)
             try:
                 next(answer)
             except Exception as lost:  # noqa: BLE001 - the file has gone with its process
@@ -573,10 +575,9 @@ class Processes(Place):
             else:
                 worker.is_gone = True
                 worker.kill()
+                self._ring()
         if error is None:
             trip.finish(answer)
-        else:
-            self._ring()
 
     def kill(self, trip: _ProcessTrip, why: str) -> None:
         """End a call with its process, unless it has been answered."""
@@ -585,29 +586,24 @@ class Processes(Place):
             worker = trip.worker
             if worker is not None and worker.trip is trip:
                 worker.kill()
-        self._ring()
+                self._ring()
 
     # -- supervision -------------------------------------------------------------------------
 
     def _ring(self) -> None:
-        """Have the supervisor look."""
-        with self._lock:
-            if not self._is_ringing and not self._rope.closed:
-                self._is_ringing = True
-                self._rope.send_bytes(b"!")
+        """Have the supervisor look; the lock is held."""
+        if not self._is_ringing and not self._rope.closed:
+            self._is_ringing = True
+            self._rope.send_bytes(b"!")
 
     def _supervise(self) -> None:
         """Hear what workers report, and take away those that have ended."""
         while not self._is_exit:
             with self._lock:
                 workers = list(self._workers)
-                is_busy = any(worker.trip is not None for worker in workers)
                 if self._is_closed and not workers:
                     return
-            ready = wait(
-                [self._bell, *(worker.connection for worker in workers)],
-                _LOOK if is_busy else None,
-            )
+            ready = wait([self._bell, *(worker.connection for worker in workers)], _LOOK)
             if self._bell in ready:
                 self._bell.recv_bytes()
                 self._is_ringing = False
@@ -665,7 +661,7 @@ class Processes(Place):
             self._is_closed = True
             for worker in self._workers:
                 worker.kill()
-        self._ring()
+            self._ring()
         mine = threading.current_thread()
         if self._supervisor is not None and self._supervisor is not mine:
             self._supervisor.join()
