@@ -1,6 +1,6 @@
 """What happens in a worker process, and how calls and outcomes are packed for the way.
 
-The notebook packs a call (`Packer`), a worker makes it (`call`) and packs what came of it, the
+The notebook packs a call (`Packer`), a worker makes it (`serve`) and packs what came of it, the
 notebook unpacks that. Nobody unpickles anything while a lock is held, a large thing is pickled once
 and passed by an anonymous file, and what cannot travel is known by name.
 """
@@ -251,23 +251,33 @@ class _Line:
             if self._texts or self._progress is not None:
                 text, progress = "".join(self._texts), self._progress
                 self._texts, self._progress, self._last = [], None, monotonic()
-                with contextlib.suppress(OSError):  # nobody listens any more: the end is near
-                    self._connection.send((self._key, text, progress))
+                self._send((self._key, text, progress, None))
 
-    def end(self) -> tuple[str, int, bool]:
-        """Report for no call any more.
+    def _send(self, message: tuple[Any, ...]) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: the end is near
+            self._connection.send(message)
 
-        Returns
-        -------
-        tuple of str, int and bool
-            What was not reported, how much was dropped, and whether anything was reported.
-        """
+    def answer(self, key: int, parcel: Parcel) -> None:
+        """Send what came of a call."""
+        with self._lock:
+            self._send((key, "", None, parcel))
+
+    def calls(self) -> Iterator[tuple[int, int, Parcel]]:
+        """Yield each call that is to be made, until the parent has ended."""
+        while True:
+            try:
+                yield self._connection.recv()
+            except (EOFError, OSError):
+                return
+
+    def end(self) -> tuple[str, int]:
+        """Report for no call any more; return what was not reported, and how much was dropped."""
         self.flush()
         with self._lock:
             self._key = 0
             rest, dropped = self._rest, self._rest.dropped
             rest.dropped = 0  # whoever shows the whole says it
-            return str(rest), dropped, self._last > 0
+            return str(rest), dropped
 
 
 class _Stream(Tee):
@@ -305,7 +315,6 @@ KEY_BYTES: Final = 8
 
 _line: _Line | None = None
 _notes = -1
-_sent: Held | None = None  # the file of the last outcome: it has arrived once the next call comes
 
 
 def start(connection: Connection, lifeline: Connection, notes: str) -> None:
@@ -314,7 +323,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     Parameters
     ----------
     connection : Connection
-        Where running tasks report.
+        Brings calls; takes what they report, and the answers.
     lifeline : Connection
         Nothing ever comes by it; it ends when the parent does.
     notes : str
@@ -331,7 +340,6 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     _notes = os.open(notes, os.O_RDWR)
     _note(0)
     faulthandler.enable(_notes)
-    connection.send((0, "", None))  # it is up
     _die_with_parent(lifeline)
     threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
 
@@ -373,41 +381,39 @@ def end_group(process: int) -> None:
             os.kill(process, signal.SIGTERM)  # on Windows that is as final
 
 
-def call(key: int, number: int, parcel: Parcel) -> tuple[Parcel, bool]:
-    """Make a call; what comes of it, even of unpickling it, is returned as data.
+def serve() -> None:
+    """Make one call after the other; each answer is data, even if the call cannot be unpickled."""
+    line = _line
+    if line is None:
+        message = "start() prepares a worker first"
+        raise RuntimeError(message)
+    line.answer(0, Parcel(b""))  # it is up
+    sent: Held | None = None
+    for key, number, parcel in line.calls():
+        if sent is not None:
+            sent.close()  # it has arrived, else there would be no further call
+        _note(key)
+        line.begin(key)
+        answer, sent = _called(number, parcel, line)
+        line.answer(key, answer)
 
-    Parameters
-    ----------
-    key : int
-        What reports of this call are marked with.
-    number : int
-        The number of the attempt.
-    parcel : Parcel
-        The task's name, the positions of its arguments, its function, each argument, and the text
-        of the cells that it comes from.
 
-    Returns
-    -------
-    tuple of Parcel and bool
-        What `_answer` packs, and whether anything was reported meanwhile.
-    """
-    global _sent
-    if _sent is not None:
-        _sent.close()
+def _called(number: int, parcel: Parcel, line: _Line) -> tuple[Parcel, Held | None]:
+    """Make a call and pack what comes of it; a process that it forked ends here."""
     forks = _forks[0]
-    _note(key)
-    if _line is not None:
-        _line.begin(key)
-    answer = _made(number, parcel)
-    if forks != _forks[0]:  # a process that the function forked: its way ends here
-        _end_child(answer[1])
-    rest, dropped, has_reported = ("", 0, False) if _line is None else _line.end()
-    reply, _sent = _answer(*answer, rest, dropped)
-    return reply, has_reported
+    value, error, stage = _made(number, parcel)
+    if forks != _forks[0]:
+        _end_child(error)
+    rest, dropped = line.end()
+    return _answer(value, error, stage, rest, dropped)
 
 
 def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:
-    """Make a call: its value, or the error, and what could not be read on the way."""
+    """Make a call: its value, or the error, and what could not be read on the way.
+
+    The parcel holds the task's name and the names of its arguments, its function, each argument,
+    and the text of the cells that these come from.
+    """
     stage = "the call"
     token = None
     try:

@@ -20,7 +20,6 @@ import sys
 import threading
 import weakref
 from functools import partial
-from multiprocessing.connection import wait
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
@@ -34,8 +33,8 @@ from taskqueue_nb._worker import (
     Packer,
     Parcel,
     anonymous_file,
-    call,
     end_group,
+    serve,
     start,
     unpacked,
 )
@@ -54,7 +53,6 @@ from taskqueue_nb.task import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
     from multiprocessing.connection import Connection
 
 _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
@@ -179,40 +177,90 @@ def _launch(popen: Any, process: Any) -> None:
 
 # -- one worker --------------------------------------------------------------------------------
 class _Worker:
-    """One process, and the call that it makes."""
+    """One process, the call that it makes, and the thread that hears of it."""
 
-    def __init__(self) -> None:
-        self.connection, report = multiprocessing.Pipe(duplex=False)
+    def __init__(self, place: Processes) -> None:
+        self._place = place
+        self._connection, report = multiprocessing.Pipe()
         lifeline, self._lifeline = multiprocessing.Pipe(duplex=False)
         self._notes, path = anonymous_file()
         self._context = _Context()
-        self.pool: Any = pebble.ProcessPool(
+        self._pool: Any = pebble.ProcessPool(
             1,
             initializer=start,
             initargs=(report, lifeline, path),
             context=cast("Any", self._context),
         )
         self._theirs: tuple[Connection, ...] = (report, lifeline)
+        self._poll = _poller(self._connection)
         self.trip: _ProcessTrip | None = None
-        self.is_gone = False
-        self._hearing = threading.Lock()
         self.is_killed = self._is_up = False
+        self.thread = threading.Thread(
+            target=self._listen, name="taskqueue_nb process", daemon=True
+        )
 
-    def submit(self, trip: _ProcessTrip) -> Future[Any]:
-        """Have the call made; the first one starts the process."""
-        number = 1 if trip.attempt is None else trip.attempt.number
-        future: Future[Any] = self.pool.schedule(call, (trip.key, number, trip.parcel))
-        for connection in self._theirs:  # the process has its own by now
+    def launch(self) -> None:
+        """Start the process, which takes calls from then on, and the thread."""
+        self._pool.schedule(serve)
+        for connection in self._theirs:  # the process has its own by now; pebble starts no other
             connection.close()
-        self._theirs = ()
-        with self._hearing:
-            if self._is_up:
-                trip.start_clock()
-        return future
+        self.thread.start()
 
-    def has_ended(self, seconds: float) -> bool:
+    def submit(self, trip: _ProcessTrip) -> None:
+        """Have a call made."""
+        number = 1 if trip.attempt is None else trip.attempt.number
+        with contextlib.suppress(OSError):  # it has ended, and the thread will see that
+            self._connection.send((trip.key, number, trip.parcel))
+        if self._is_up:
+            trip.start_clock()
+
+    def _listen(self) -> None:
+        """Hear the process until it has ended, then clear up."""
+        try:
+            while self._hear():
+                pass
+        finally:
+            try:
+                self._place.settle(self)
+            finally:
+                self._bury()
+
+    def _hear(self) -> bool:
+        """Take one message; say whether further ones may come."""
+        if not self._poll():
+            return self.exitcode is None
+        try:
+            key, text, progress, parcel = self._connection.recv()
+        except (EOFError, OSError):
+            return False
+        trip = self.trip
+        if not key:
+            self._is_up = True
+            if trip is not None:
+                trip.start_clock()
+        elif trip is None or trip.key != key:
+            return True
+        elif parcel is None:
+            trip.reported(text, progress)
+        else:
+            answer = unpacked(parcel)
+            try:
+                next(answer)
+            except Exception:  # noqa: BLE001 - the file has gone with its process
+                return False
+            if self._place.has_answered(self, trip):
+                trip.finish(answer)
+        return True
+
+    @property
+    def exitcode(self) -> int | None:
+        """How the process ended; None while it lives."""
+        process = self._context.process
+        return None if process is None else process.exitcode
+
+    def has_ended(self) -> bool:
         """Wait until the system says how the process ended; False if it lives on."""
-        due = monotonic() + seconds
+        due = monotonic() + _PATIENCE
         while self.exitcode is None and monotonic() < due:
             sleep(_SOON)
         return self.exitcode is not None
@@ -221,16 +269,19 @@ class _Worker:
         """Say whether the process, which has ended, has taken up a call."""
         return int.from_bytes(self._noted(0, KEY_BYTES), "little") == trip.key
 
-    def _noted(self, start: int, count: int) -> bytes:
-        """Read what the process noted; it has ended."""
-        os.lseek(self._notes.descriptor, start, os.SEEK_SET)
-        return os.read(self._notes.descriptor, count)
+    def last_words(self) -> str:
+        """Return what the interpreter said when it crashed."""
+        text = self._noted(KEY_BYTES, _LAST_WORDS).decode("utf-8", "replace")
+        cause, _, threads = text.partition("\n")
+        _, current, frames = threads.partition("Current thread")  # the one that makes the call
+        _, *users = frames.splitlines() or [""]
+        users = list(itertools.takewhile(lambda line: "_worker.py" not in line, users))
+        return "\n".join([cause, *users]) if current else text.strip()
 
-    @property
-    def exitcode(self) -> int | None:
-        """How the process ended; None while it lives."""
-        process = self._context.process
-        return None if process is None else process.exitcode
+    def _noted(self, begin: int, count: int) -> bytes:
+        """Read what the process noted; it has ended."""
+        os.lseek(self._notes.descriptor, begin, os.SEEK_SET)
+        return os.read(self._notes.descriptor, count)
 
     def kill(self) -> None:
         """End the process, with what it has started."""
@@ -243,44 +294,33 @@ class _Worker:
                 process.kill()
         end_group(process.pid)  # no other group can have that number so soon
 
-    def hear(self) -> None:
-        """Take what the process reports."""
-        with self._hearing:
-            try:
-                while not self.connection.closed and self.connection.poll(0):
-                    key, text, progress = self.connection.recv()
-                    trip = self.trip
-                    if not key:
-                        self._is_up = True
-                        if trip is not None:
-                            trip.start_clock()
-                    elif trip is not None and trip.key == key:
-                        trip.reported(text, progress)
-            except (EOFError, OSError):
-                self.is_gone = True
-
-    def last_words(self) -> str:
-        """Return what the interpreter said when it crashed."""
-        text = self._noted(KEY_BYTES, _LAST_WORDS).decode("utf-8", "replace")
-        cause, _, threads = text.partition("\n")
-        _, current, frames = threads.partition("Current thread")  # the one that makes the call
-        _, *users = frames.splitlines() or [""]
-        users = list(itertools.takewhile(lambda line: "_worker.py" not in line, users))
-        return "\n".join([cause, *users]) if current else text.strip()
-
-    def bury(self) -> None:
-        """End whatever is left; takes pebble some tenths of a second."""
-        self.pool.stop()
+    def leave(self) -> None:
+        """End the process because the interpreter ends."""
+        self._pool.stop()
         self.kill()
-        self.pool.join()
-        with self._hearing:
-            for connection in (self.connection, self._lifeline, *self._theirs):
-                connection.close()
-            self._notes.close()
+
+    def _bury(self) -> None:
+        """Close what is left; takes pebble some tenths of a second."""
+        self.leave()
+        self._pool.join()
+        for connection in (self._connection, self._lifeline):
+            connection.close()
+        self._notes.close()
         if self._context.process is not None:
             self._context.process.join(_PATIENCE)
             with contextlib.suppress(ValueError):  # it cannot be ended: the system has it
                 self._context.process.close()
+
+
+def _poller(connection: Connection) -> Callable[[], bool]:
+    """Return what waits a moment for a message; says whether there is one, or the end."""
+    import select  # noqa: PLC0415 - kept beside its one use
+
+    if not hasattr(select, "poll"):
+        return partial(connection.poll, _LOOK)
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return lambda: bool(poll.poll(_LOOK * 1000))
 
 
 # -- one task ----------------------------------------------------------------------------------
@@ -497,11 +537,8 @@ class Processes(Place):
         self._lock = threading.Lock()  # never held while anybody else's code runs
         self._workers: list[_Worker] = []
         self._idle: list[_Worker] = []
+        self._ended: list[_Worker] = []  # which are being cleared away
         self._keys = itertools.count(1)
-        self._bell, self._rope = multiprocessing.Pipe(duplex=False)
-        self._is_ringing = False
-        self._supervisor: threading.Thread | None = None
-        self._graves: list[threading.Thread] = []
         self._is_closed = self._is_exit = False
         _OPEN.add(self)
 
@@ -525,59 +562,47 @@ class Processes(Place):
                 raise
 
     def _hand_over(self, trip: _ProcessTrip) -> None:
+        """Give a call to a worker that has nothing to do, or to a new one."""
         with self._lock:
             if self._is_closed:
                 trip.given_up = trip.given_up or "closed"
-            if not trip.given_up:
-                worker = self._free_worker()
+            worker, is_new = (None, False) if trip.given_up else self._free_worker()
+            if worker is not None:
                 worker.trip, trip.worker = trip, worker
-        if trip.given_up and trip.worker is None:
+        if worker is None:
             trip.end(None, trip.died(None))
             return
-        future = worker.submit(trip)
-        future.add_done_callback(partial(self._arrived, worker, trip))
+        if is_new:
+            try:
+                worker.launch()
+            except BaseException:
+                with self._lock:
+                    worker.trip = None
+                    self._workers.remove(worker)
+                worker.leave()
+                raise
+        worker.submit(trip)
         if trip.given_up:  # meanwhile, when there was no process yet
-            worker.kill()
+            self.kill(trip, trip.given_up)
 
-    def _free_worker(self) -> _Worker:
-        """Return a worker that lives and has nothing to do; the lock is held."""
+    def _free_worker(self) -> tuple[_Worker, bool]:
+        """Return a worker, and whether it has yet to be launched; the lock is held."""
         while self._idle:
             worker = self._idle.pop()
-            if worker.exitcode is None and not (worker.is_gone or worker.is_killed):
-                return worker
-        self._workers.append(_Worker())
-        self._ring()
-        if self._supervisor is None:
-            name = "taskqueue_nb processes"
-            self._supervisor = threading.Thread(target=self._supervise, name=name, daemon=True)
-            self._supervisor.start()
-        return self._workers[-1]
+            if not worker.is_killed and worker.exitcode is None:
+                return worker, False
+        self._workers.append(_Worker(self))
+        return self._workers[-1], True
 
-    def _arrived(self, worker: _Worker, trip: _ProcessTrip, future: Future[Any]) -> None:
-        """Take an answer, in a thread of pebble's."""
-        error = future.exception()
-        if error is None:
-            parcel, has_reported = future.result()
-            if has_reported:
-                worker.hear()
-            answer = unpacked(parcel)
-            try:
-                next(answer)
-            except Exception as lost:  # noqa: BLE001 - the file has gone with its process
-                error = lost
+    def has_answered(self, worker: _Worker, trip: _ProcessTrip) -> bool:
+        """Note that a call is answered; say whether the answer is still wanted."""
         with self._lock:
-            if worker.trip is not trip:
-                return  # it was given up, and its process ended
-            if error is None:
+            is_wanted = worker.trip is trip
+            if is_wanted:
                 worker.trip = None
                 if not (self._is_closed or worker.is_killed):
                     self._idle.append(worker)
-            else:
-                worker.is_gone = True
-                worker.kill()
-                self._ring()
-        if error is None:
-            trip.finish(answer)
+        return is_wanted
 
     def kill(self, trip: _ProcessTrip, why: str) -> None:
         """End a call with its process, unless it has been answered."""
@@ -586,66 +611,28 @@ class Processes(Place):
             worker = trip.worker
             if worker is not None and worker.trip is trip:
                 worker.kill()
-                self._ring()
 
-    # -- supervision -------------------------------------------------------------------------
-
-    def _ring(self) -> None:
-        """Have the supervisor look; the lock is held."""
-        if not self._is_ringing and not self._rope.closed:
-            self._is_ringing = True
-            self._rope.send_bytes(b"!")
-
-    def _supervise(self) -> None:
-        """Hear what workers report, and take away those that have ended."""
-        while not self._is_exit:
+    def settle(self, worker: _Worker) -> None:
+        """Settle the call of a process that has ended, or have it made elsewhere if never begun."""
+        if self._is_exit:
+            return
+        if not worker.has_ended():
             with self._lock:
-                workers = list(self._workers)
-                if self._is_closed and not workers:
-                    return
-            ready = wait([self._bell, *(worker.connection for worker in workers)], _LOOK)
-            if self._bell in ready:
-                self._bell.recv_bytes()
-                self._is_ringing = False
-            for worker in workers:
-                if worker.connection in ready:
-                    worker.hear()
-                if self._is_closed or worker.is_gone or worker.exitcode is not None:
-                    self._take_away(worker)
-
-    def _take_away(self, worker: _Worker) -> None:
+                worker.kill()  # alive, and out of reach
+            worker.has_ended()
         with self._lock:
             self._workers.remove(worker)
             if worker in self._idle:
                 self._idle.remove(worker)
-        grave = threading.Thread(target=self._bury, args=(worker,), daemon=True)
-        self._graves = [known for known in self._graves if known.is_alive()]
-        self._graves.append(grave)
-        grave.start()
-
-    def _bury(self, worker: _Worker) -> None:
-        """Settle what a process leaves behind, then clear up."""
-        try:
-            if worker.trip is not None:
-                self._settle(worker)
-        finally:
-            worker.bury()
-
-    def _settle(self, worker: _Worker) -> None:
-        """Settle the call of a process that is gone, or make it elsewhere if it never began."""
-        if not worker.has_ended(_PATIENCE):
-            with self._lock:
-                worker.kill()  # alive, and out of reach
-            worker.has_ended(_PATIENCE)
-        worker.hear()
-        with self._lock:
+            self._ended = [other for other in self._ended if other.thread.is_alive()]
+            self._ended.append(worker)
             trip, worker.trip = worker.trip, None
             if trip is None:
-                return  # its answer came after all
+                return
             trip.worker = None
             if self._is_closed:
                 trip.given_up = trip.given_up or "closed"
-            again = not worker.has_begun(trip) and not trip.given_up and not trip.moved
+            again = not (trip.given_up or trip.moved or worker.has_begun(trip))
             trip.moved = trip.moved or again
         if not again:
             trip.end(None, trip.died(worker))
@@ -659,18 +646,12 @@ class Processes(Place):
         """End all processes, and the calls that they make; return when they are gone."""
         with self._lock:
             self._is_closed = True
+            leaving = [*self._workers, *self._ended]
             for worker in self._workers:
                 worker.kill()
-            self._ring()
-        mine = threading.current_thread()
-        if self._supervisor is not None and self._supervisor is not mine:
-            self._supervisor.join()
-        for grave in self._graves:
-            if grave is not mine:
-                grave.join()
-        with self._lock:
-            self._bell.close()
-            self._rope.close()
+        for worker in leaving:
+            if worker.thread.ident is not None and worker.thread is not threading.current_thread():
+                worker.thread.join()
 
     def leave(self) -> None:
         """End all processes because the interpreter ends; their tasks stay as they are."""
@@ -678,8 +659,7 @@ class Processes(Place):
             return  # a fork of the notebook: they are not ours
         self._is_closed = self._is_exit = True
         for worker in self._workers:
-            worker.pool.stop()
-            worker.kill()
+            worker.leave()
 
 
 @atexit.register
