@@ -630,7 +630,7 @@ class TaskQueue:
         if self._delayed:
             self._recall()
         ready = self._ready
-        while ready:
+        while ready or run.places.unpark(ready):
             task = ready.popleft()
             if task.fsm_state != "PENDING" or task._missing:
                 continue  # it has moved on since it was ready

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import pytest
 
 from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS, Graph, chain, fan_in
-from taskqueue_nb import CancellationError, Task, TaskQueue, task
+from taskqueue_nb import CancellationError, FSMError, Task, TaskQueue, task
 from taskqueue_nb.executors import check_executor, process_count
 
 # What stands here travels by value, as what stands in a notebook does.
@@ -322,6 +323,34 @@ def test_cancelled_before_the_start_never_runs(executor: Any) -> None:
 
     assert states(queue) == {"given up": "CANCELLED", "victim": "PENDING", "other": "DONE"}
     assert given_up.attempts == []
+
+
+def test_cancelled_while_it_waits_for_room_keeps_no_other_waiting(
+    executor: Any, tmp_path: Path
+) -> None:
+    """What stands behind cancelled tasks when all workers are busy runs all the same."""
+    gates = [tmp_path / f"gate{i}" for i in range(2)]
+    for each in gates:
+        os.mkfifo(each)
+    held = [Task(each.name, wait_at, func_args=(str(each),)) for each in gates]
+    rest = [Task(f"t{i}", make_value) for i in range(8)]
+    queue = TaskQueue(*held, *rest)
+
+    def cancel_some() -> None:
+        await_state(held[0], "RUNNING")
+        for given_up in rest[:4]:
+            with suppress(FSMError):  # where there is room for all, it has run
+                given_up.cancel()
+        for each in gates:
+            each.write_text("go on", encoding="utf-8")
+
+    cancelling = Background(cancel_some)
+    run(queue, executor=executor)
+    cancelling.join()
+
+    assert {task.fsm_state for task in rest[:4]} <= {"CANCELLED", "DONE"}
+    assert {task.fsm_state for task in (*held, *rest[4:])} == {"DONE"}
+    check_settled(queue)
 
 
 def test_fail_fast_starts_nothing_more(executor: Any) -> None:
