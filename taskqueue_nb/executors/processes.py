@@ -223,7 +223,7 @@ class _Worker:
             try:
                 self._place.settle(self)
             finally:
-                self._bury()
+                self.bury()
 
     def _hear(self) -> bool:
         """Take one message; say whether further ones may come."""
@@ -299,11 +299,11 @@ class _Worker:
         self._pool.stop()
         self.kill()
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
         """Close what is left; takes pebble some tenths of a second."""
         self.leave()
         self._pool.join()
-        for connection in (self._connection, self._lifeline):
+        for connection in (self._connection, self._lifeline, *self._theirs):
             connection.close()
         self._notes.close()
         if self._context.process is not None:
@@ -468,7 +468,7 @@ class _ProcessTrip(Trip):
             return None
         if self.given_up == "closed":
             return CancellationError(f"{called} was cancelled: the run ended", self.task)
-        code = None if worker is None else worker.exitcode
+        code = None if worker is None or worker.is_killed else worker.exitcode
         how = f"the process of {called} {_ended(code)}"
         if worker is not None and self.attempt is not None and (words := worker.last_words()):
             self.attempt._error_text = f"{how}\n\n{words}\n"
@@ -579,7 +579,7 @@ class Processes(Place):
                 with self._lock:
                     worker.trip = None
                     self._workers.remove(worker)
-                worker.leave()
+                worker.bury()
                 raise
         worker.submit(trip)
         if trip.given_up:  # meanwhile, when there was no process yet
