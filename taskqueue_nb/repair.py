@@ -158,6 +158,8 @@ def invalidate(*tasks: Task) -> tuple[Task, ...]:
 def cancel(*tasks: Task) -> tuple[Task, ...]:
     """Give tasks up: at once where they have not started, else by asking them to stop.
 
+    A worker process does not have to be asked: it is ended.
+
     Returns
     -------
     tuple of Task

@@ -486,6 +486,48 @@ def test_start_is_the_same_in_the_background(executor: Any) -> None:
     check_settled(queue)
 
 
+# ------------------------------------------------------------------------------------ in a kernel
+CELLS: Final = (
+    """
+from taskqueue_nb import Task, TaskQueue
+def halve(number):
+    print("halving", number)
+    return half_of(number)
+""",
+    """
+def half_of(number):
+    return number / 2  # the failing line
+""",
+    """
+bad = Task("bad", halve, func_args=("6",))
+queue = TaskQueue(bad, executor="processes:1")
+list(queue.run())
+text = bad.attempts[-1].error_text
+assert "return number / 2  # the failing line" in text
+assert "return half_of(number)" in text
+""",
+    """
+queue.repair(bad, args=(6,))
+list(queue.run())
+assert bad.result() == 3.0
+""",
+)
+
+
+def test_cells_of_a_notebook_run_in_processes() -> None:
+    """What stands in cells works, prints under the cell that runs it, and fails with its line."""
+    import nbclient
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+
+    shown = [[output.get("text") for output in cell.outputs] for cell in notebook.cells]
+    assert shown == [[], [], ["halving 6\n"], ["halving 6\n"]]
+
+
 # --------------------------------------------------------------------------- what is no executor
 @pytest.mark.parametrize(
     ("word", "count"), [("processes:1", 1), ("processes:16", 16), ("processes", None)]

@@ -25,7 +25,7 @@ import pytest
 from checks import LIMIT, Background, await_state, check_settled, run, states, wait_for
 from taskqueue_nb import FSMError, RunState, Task, TaskQueue
 from taskqueue_nb.capture import HEAD, TAIL
-from taskqueue_nb.executors.processes import TravelError, WorkerError
+from taskqueue_nb.executors import TravelError, WorkerError
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

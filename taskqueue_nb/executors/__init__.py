@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_nb.executors.trip import Place
+from taskqueue_nb.executors.trip import Place, TravelError, WorkerError
 from taskqueue_nb.fsm import shorten
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from taskqueue_nb.executors.processes import Processes
     from taskqueue_nb.task import Task
+
+__all__ = ["Place", "Places", "TravelError", "WorkerError", "check_executor", "process_count"]
 
 PROCESSES: Final = "processes"
 _NEEDED: Final = ("pebble", "cloudpickle")  # by the extra of that name
