@@ -343,7 +343,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))
-    _notes = os.open(notes, os.O_RDWR)
+    _notes = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
     _note(0)
     faulthandler.enable(_notes)
     _die_with_parent(lifeline)

@@ -243,6 +243,29 @@ def test_task_may_use_processes_itself() -> None:
     assert task.result() is True
 
 
+def test_queue_inside_a_task(telephone: Telephone) -> None:
+    """A task may run a queue in processes of its own; when it is ended, those end with it."""
+
+    def inner(path: str) -> list[int]:
+        from taskqueue_nb import Task, TaskQueue
+
+        tasks = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(3)]
+        list(TaskQueue(*tasks).run(executor="processes:2"))
+        stuck = Task("stuck", hang, func_args=(path,))
+        list(TaskQueue(stuck).run(executor="processes:1"))
+        return [task.result() for task in tasks]
+
+    outer = Task("outer", inner, func_args=(telephone.path,))
+    queue = TaskQueue(outer).start(executor="processes:1")
+    pids = telephone.hear()
+
+    outer.cancel()
+
+    assert queue.wait(LIMIT)
+    for pid in pids:
+        await_end(pid, 5)
+
+
 # ----------------------------------------------------------------------------------- stop is stop
 @pytest.mark.parametrize(
     ("verb", "how"),

@@ -38,9 +38,9 @@ from taskqueue_nb._worker import (
     start,
     unpacked,
 )
+from taskqueue_nb.capture import Tee
 from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
 from taskqueue_nb.fsm import CancellationError, shorten
-from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -348,13 +348,9 @@ class _ProcessTrip(Trip):
         if attempt is None:
             return
         if text:
-            outer = CURRENT.set(attempt)  # so that the stream keeps it, and shows it if it should
-            try:
-                sys.stdout.write(text)
-            except Exception as error:  # noqa: BLE001 - a stream of the notebook's
-                attempt.write(f"(could not be shown: {_said(error)})\n")
-            finally:
-                CURRENT.reset(outer)
+            attempt.write(text)
+            if attempt.echo:
+                _show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:
@@ -456,6 +452,15 @@ class _ProcessTrip(Trip):
         if self.held is not None:
             self.held.close()
         super()._close()
+
+
+def _show(text: str) -> None:
+    """Write where the run's own prints go, past what gives them to tasks."""
+    stream = sys.stdout
+    real = stream._real if isinstance(stream, Tee) else stream
+    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
+        if real is not None:
+            real.write(text)
 
 
 def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
