@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import operator
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -562,3 +564,24 @@ def test_missing_package_is_named_with_its_extra(
 
     with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'taskqueue-nb\[proc"):
         TaskQueue(executor="processes")
+
+
+# --------------------------------------------------------------- a process pool of the user's own
+def test_process_pool_of_the_users_own() -> None:
+    """Any `concurrent.futures` pool of processes runs tasks; an exit of a worker stays there."""
+    good = Task("good", operator.add, func_args=(2, 3))
+    after = Task("after", operator.neg, func_args=(good,))
+    bad = Task("bad", math.sqrt, func_args=(-1,))
+    leaving = Task("leaving", sys.exit, func_args=(3,))
+    small = Task("small", abs, func_args=(-1,), cancel_on_result=lambda value: value < 5)
+    queue = TaskQueue(good, after, bad, leaving, small)
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        run(queue, executor=pool)
+
+    assert after.result() == -5
+    assert isinstance(bad.exception, ValueError)
+    assert states(queue) == {
+        "good": "DONE", "after": "DONE", "bad": "FAILED", "leaving": "FAILED", "small": "CANCELLED",
+    }  # fmt: skip
+    check_settled(queue)
