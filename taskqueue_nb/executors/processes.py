@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
 _SOON: Final = 0.005  # the same for what must come at any moment
 _PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
+_FAREWELL: Final = 5.0  # seconds; a user's callback may hold a thread up, its process is gone
 _LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
 
 
@@ -634,7 +635,7 @@ class Processes(Place):
                 worker.kill()
         for worker in leaving:
             if worker.thread.ident is not None and worker.thread is not threading.current_thread():
-                worker.thread.join()
+                worker.thread.join(_FAREWELL)
 
     def leave(self) -> None:
         """End all processes because the interpreter ends; their tasks stay as they are."""
