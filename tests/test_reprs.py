@@ -116,7 +116,8 @@ TaskQueue 'penguins': 2 pending, 1 failed, 7 done
    └─ ✓ gentoo  done
       └─ ✓ fit gentoo  done
          └─ ○ plot  pending  (also after clean, fit adelie, fit chinstrap)
-            └─ ○ report  pending"""
+            └─ ○ report  pending
+1 cause blocks 2 tasks"""
     )
 
 

@@ -158,6 +158,20 @@ class Plan:
     def __repr__(self) -> str:
         return self.sentence
 
+    def as_svg(self, name: str | None = None, **options: Any) -> str:
+        """Return the graph as a picture with what the plan does with each task, as SVG.
+
+        Parameters
+        ----------
+        name : str, optional
+            What stands before the sentence, above the graph.
+        **options
+            `max_nodes` is the number of boxes above which groups are folded.
+        """
+        from taskqueue_nb.drawing import plan_as_svg  # noqa: PLC0415 - drawing is a layer above
+
+        return plan_as_svg(self, name, **options)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from taskqueue_nb.reprs import plan_mimebundle  # noqa: PLC0415 - reprs is a layer above
 
