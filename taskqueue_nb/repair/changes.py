@@ -91,8 +91,7 @@ class Change(NamedTuple):
     @property
     def moved(self) -> tuple[Task, ...]:
         """The tasks that change their state or are asked to, causes first."""
-        moved = tuple(step.task for step in self.steps)
-        return (*(moved[::-1] if self.verb == "invalidate" else moved), *self.asked)
+        return (*(step.task for step in self.steps), *self.asked)
 
 
 class Before(NamedTuple):
@@ -260,7 +259,7 @@ def _invalidate(*tasks: Task) -> Change:
     for task in tasks:
         task._fsm_target("invalidate")
     stale = closure(tasks, lambda t: [d for d in t._blocking if d.fsm_state == "DONE"])
-    steps = tuple(Step(task, "invalidate") for task in reversed(stale))
+    steps = tuple(Step(task, "invalidate") for task in stale)
     outdated = dict.fromkeys(
         dependent
         for task in stale

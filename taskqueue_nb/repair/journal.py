@@ -153,7 +153,7 @@ def _give_back(deed: Deed) -> None:
         if task in edited:
             task._set_arguments(each.args, each.kwargs or {})
             task.func = each.func
-    for each in reversed(deed.before):
+    for each in deed.before:  # causes first: what is DONE rests on what is DONE
         _to_state(each)
 
 

@@ -91,7 +91,7 @@ class Plan:
                 for task in (*change.moved, *(edit.task for edit in change.edits))
             }
         steps = change.steps
-        self.stale = tuple(step.task for step in reversed(steps) if step.event == "invalidate")
+        self.stale = tuple(step.task for step in steps if step.event == "invalidate")
         self._because = {edit.task: _edited(edit) for edit in change.edits} | dict(because or {})
         self._events = {step.task: step.event for step in steps}
         self._after = {step.task: _AFTER[step.event] for step in steps}
@@ -388,7 +388,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
     """
     ahead = _Ahead(change)
     due = deque(_ready_now(queue)) if queue is not None else deque()
-    due += [step.task for step in change.steps]
+    due += ahead.freed
     due += change.targets
     if queue is not None and queue._active:
         due += ahead.let_finish(t for t in (*queue._tasks, *queue._outside))
@@ -418,14 +418,14 @@ class _Ahead:
         self._joined: dict[Task, list[Task]] = {}  # prerequisite -> who requires it from then on
         self._left: set[tuple[Task, Task]] = set()  # prerequisite, who requires it no longer
         self._asked = set(change.asked)
+        self.freed: list[Task] = []  # what the steps may make ready, in order
         for edit in change.edits:
             self._rewire(edit)
         for task, event, _ in change.steps:
             if self.state(task) == "DONE":
                 self._count(task, 1)
             self._states[task] = _AFTER[event]
-            if event == "supply":
-                self._count(task, -1)
+            self.freed += self._count(task, -1) if event == "supply" else [task]
         for task in change.outdated:
             self._states[task] = "PENDING"
 
@@ -438,9 +438,9 @@ class _Ahead:
         return self._missing.get(task, task._missing)
 
     def done(self, task: Task) -> list[Task]:
-        """Let a task be DONE; return what may be ready then."""
+        """Let a task be DONE; return what is ready then."""
         self._states[task] = "DONE"
-        return self._count(task, -1)
+        return [d for d in self._count(task, -1) if not self.missing(d)]
 
     def let_finish(self, tasks: Iterator[Task]) -> list[Task]:
         """Let all be DONE that run or are queued, unless they are given up."""
