@@ -739,7 +739,7 @@ class _Caption:
 
     def __init__(self, heading: str, legend: Sequence[Look], wide: float) -> None:
         room = max(wide, _LEAST_CAPTION) - 2 * MARGIN
-        rows = lines(heading, SIZE, room, at_most=3)
+        rows = lines(heading, _HEADING, room, at_most=3)
         entries: list[list[tuple[float, Look]]] = [[]]
         x = 0.0
         for shown in legend:
@@ -749,20 +749,21 @@ class _Caption:
                 x = 0.0
             entries[-1].append((x, shown))
             x += need
-        self.height = MARGIN + 17.0 * len(rows) + 21.0 * len(entries)
+        self.height = MARGIN + 19.0 * len(rows) + 21.0 * len(entries)
         self.width = max(
-            *(width(row, SIZE) for row in rows),
+            *(width(row, _HEADING) for row in rows),
             *(at + _GLYPH + width(shown.word, SMALL) for row in entries for at, shown in row),
             0.0,
         ) + 2 * MARGIN  # fmt: skip
-        y = MARGIN + 11.0 - self.height
+        y = MARGIN + 13.0 - self.height
         ink = GROUND["light"].ink
         texts = [
-            f'<text class="ink" x="{MARGIN:.1f}" y="{y + 17 * i:.1f}" fill="{ink}">'
+            f'<text class="ink" x="{MARGIN:.1f}" y="{y + 19 * i:.1f}" fill="{ink}" '
+            f'font-size="{_HEADING:g}">'
             f"{xml(row)}</text>"
             for i, row in enumerate(rows)
         ]
-        y += 17.0 * len(rows) - 9
+        y += 19.0 * len(rows) - 9
         signs = [
             _legend_entry(MARGIN + at, y + 21 * i, shown)
             for i, row in enumerate(entries)
@@ -771,6 +772,7 @@ class _Caption:
         self.svg = f'<g class="caption">{"".join(texts)}{"".join(signs)}</g>'
 
 
+_HEADING: Final = 15.0
 _LEAST_CAPTION: Final = 460.0
 
 
