@@ -59,10 +59,8 @@ class Roles:
 
     def reason(self, task: Any) -> str:
         """Return why, on one clean line; "" if the plan has nothing to say of the task."""
-        if task not in self._plan.reasons:
-            return ""
         try:
-            return clean(self._plan.reasons[task], _REASON)
+            return clean(self._plan.reasons.get(task, ""), _REASON)
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - the words of a foreign exception may raise anything
