@@ -313,7 +313,9 @@ class Plan:
         if event == "retry":
             return self._reason_to_retry(task)
         if event == "invalidate" and task not in self.targets:
-            first = next(other for other in task._required if other in self._after)
+            first = next((other for other in task._required if other in self._after), None)
+            if first is None:  # the requirement has gone since
+                return "something that it required runs again"
             return f"{shorten(first.name)}, which it requires, runs again"
         return _SAYS[event]
 
