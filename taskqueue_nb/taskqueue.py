@@ -856,6 +856,53 @@ class TaskQueue:
         how = {"func": func, "args": args, "kwargs": kwargs}
         return self._mend("repair", task, then_run=then_run, **how)
 
+    def edit(
+        self,
+        task: Task,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
+    ) -> tuple[Task, ...]:
+        """Give a task the function of an edited text, then retry it.
+
+        Parameters
+        ----------
+        task : Task
+            Its `source` is the text to begin with.
+        source : str
+            One function definition, or one lambda. It sees the global names and the variables of
+            the function that it replaces, binds none, and shows in tracebacks and the debugger.
+        args, kwargs, then_run
+            As for `repair`.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again.
+
+        Raises
+        ------
+        SyntaxError, ValueError
+            If the text is no Python, or not one function.
+        TypeError, FSMError
+            As for `repair`. In each case nothing has changed.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 0, func_args=(6,))
+        >>> queue = TaskQueue(half)
+        >>> [task.fsm_state for task in queue.run()]
+        ['FAILED']
+        >>> queue.edit(half, "lambda number: number / 2") == (half,)
+        True
+        >>> [task.result() for task in queue.run()]
+        [3.0]
+        """
+        repair.check_member([task], self._tasks)
+        return self.repair(task, task._edited(source), args, kwargs, then_run=then_run)
+
     def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as a task's result: the task is DONE with it.
 
@@ -932,8 +979,8 @@ class TaskQueue:
         Parameters
         ----------
         verb : str
-            "retry", "repair", "supply", "invalidate", "cancel", or "run", which plans the next
-            run as things stand.
+            "retry", "repair", "edit", "supply", "invalidate", "cancel" or "refresh"; or "run",
+            which plans the next run as things stand.
         *args, **how
             Those of the method of that name.
 
@@ -961,7 +1008,61 @@ class TaskQueue:
         >>> plan.reasons[clean]
         "it waited for 'load'"
         """
+        if verb == "refresh" and not args:
+            return self.refresh(**how)
+        if verb == "edit":
+            return self._plan_of_edit(*args, **how)
         return repair.Plan(lambda: self._change(verb, *args, **how), self)
+
+    def _plan_of_edit(self, task: Task, source: str, *args: Any, **how: Any) -> Plan:
+        repair.check_member([task], self._tasks)
+        return self.plan("repair", task, task._edited(source), *args, **how)
+
+    def stale(self) -> dict[Task, str]:
+        """Say which tasks are out of date, and why. Nothing is run again unasked.
+
+        Returns
+        -------
+        dict
+            Each task that ran with other code, arguments or prerequisites than there are now, in
+            the order of requirement, with the reason: "code changed: …", "arguments changed: …",
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared.
+
+        Notes
+        -----
+        Code is the function's own, of the functions and classes of the notebook that it calls,
+        and the plain values that it reads there. What an argument held is looked at when the
+        first question comes; a list that was changed in place before that looks as it does now.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda rows: rows, func_args=(3,))
+        >>> total = Task("total", abs, func_args=(load,))
+        >>> queue = TaskQueue(load, total)
+        >>> [*queue.run()] and queue.stale()
+        {}
+        >>> load.func_args = (4,)
+        >>> list(queue.stale().values())
+        ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
+        """
+        return repair.stale_among(self.tasks)
+
+    def refresh(self, *, unknown: bool = False) -> Plan:
+        """Plan to run again what is out of date.
+
+        Parameters
+        ----------
+        unknown : bool
+            Whether to run those too of which nobody can say.
+
+        Returns
+        -------
+        Plan
+            Nothing has changed until `apply()`.
+        """
+        found = self.stale()
+        chosen = [task for task, why in found.items() if unknown or not repair.is_unknown(why)]
+        return repair.Plan(lambda: repair.change_of("refresh", *chosen), self, found)
 
     def _change(self, verb: str, *args: Any, **how: Any) -> Change:
         """Work out what a verb would do here: to members only, and to all that fell if to none."""
