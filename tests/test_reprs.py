@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks import LIMIT, Background, Calls, build
-from graphs import GRAPHS, Graph
+from graphs import GRAPHS, Graph, ladder
 from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.palette import PALETTE
 from taskqueue_nb.reprs import LINES, _forest, mimebundle, preview, said, still_html, tree
@@ -714,8 +714,34 @@ def test_numbers_of_a_long_plan_stay_in_their_place() -> None:
     svg = plan.as_svg(max_nodes=100)
 
     signs = re.findall(r'class="glyph"[^>]* font-size="([\d.]+)">(\d+)<', svg)
-    assert len(signs) > 50
+    assert len(signs) >= 30
     assert all(float(size) * 0.56 * len(number) < 28 for size, number in signs)
+
+
+def test_a_long_plan_in_the_middle_of_a_ladder_is_drawn() -> None:
+    """What runs begins and ends beside the same folded boxes, and is laid out all the same."""
+    graph = ladder(5000)
+    calls = Calls({list(graph)[5000]})
+    queue = TaskQueue(*build(graph, calls).values())
+    list(queue.run())
+    began = time.perf_counter()
+
+    boxes = told(queue.plan("retry").as_svg())
+
+    assert time.perf_counter() - began < 8
+    numbers = {int(sign) for role, sign, _ in boxes.values() if role == "run" and sign.isdigit()}
+    assert numbers >= set(range(1, 61))  # and their neighbours
+
+
+def test_a_small_number_is_as_large_as_a_sign() -> None:
+    """Numbers of one and two digits are as large as signs, longer ones as large as fits."""
+    tasks = [Task(f"part {i}", print) for i in range(120)]
+
+    svg = TaskQueue(*tasks).plan().as_svg()
+
+    signs = re.findall(r'class="glyph"[^>]* font-size="([\d.]+)">(\d+)<', svg)
+    assert len(signs) == 120
+    assert {len(number): size for size, number in signs} == {1: "15", 2: "15", 3: "14"}
 
 
 def test_a_plan_without_an_engine_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,16 @@ def drawn_with(plan: Plan) -> Any:
     return queue if len(shown) == len(members) == len(queue.tasks) else shown
 
 
+def _first(plan: Plan, max_nodes: int) -> tuple[Any, ...]:
+    """Return which of the tasks that run are to have a box of their own.
+
+    All of them if they leave room for others; else how it begins. A long row of boxes between two
+    ends in the same fold is a circle, which takes the engine longer than anybody waits.
+    """
+    runs = plan.will_run
+    return runs if len(runs) <= max_nodes * 3 // 4 else runs[: max_nodes * 3 // 10]
+
+
 def draw_plan(
     plan: Plan, name: str | None = None, *, max_nodes: int = MAX_NODES, roles: Roles | None = None
 ) -> Captioned:
@@ -180,7 +190,7 @@ def draw_plan(
         If nothing on this machine can lay it out.
     """
     roles = Roles(plan) if roles is None else roles
-    drawing = drawing_of(drawn_with(plan), max_nodes, plan.will_run)
+    drawing = drawing_of(drawn_with(plan), max_nodes, _first(plan, max_nodes))
     heading = plan.sentence if name is None else f"{clean(name)}: {plan.sentence}"
     said = f"Plan of {plan.verb}: {plan.sentence}" if name is None else heading
     return drawing.filled(map(roles.face, drawing.boxes), heading, roles.legend(), said)
