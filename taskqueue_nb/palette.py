@@ -151,7 +151,7 @@ _ROLES: Final = (
     ),
     PALETTE["CANCELLED"]._replace(state="given-up", letter="", word="given up"),
     PALETTE["PENDING"]._replace(
-        state="blocked", letter="", word="stays blocked", glyph="◌", dash=_DASHED
+        state="blocked", letter="", word="blocked", glyph="◌", dash=_DASHED
     ),
     PALETTE["DONE"]._replace(state="reused", letter="", word="reused"),
 )  # fmt: skip

@@ -705,6 +705,20 @@ def test_a_folded_box_counts_by_role() -> None:
     assert "of these 300 stale" in svg
 
 
+def test_a_folded_box_counts_what_stays_blocked() -> None:
+    """What waits in vain is counted beside what is reused."""
+    calls = Calls({"hub"})
+    hub = Task("hub", calls["hub"])
+    queue = TaskQueue(hub, *[hub.then(f"part {i}", print) for i in range(500)])
+    list(queue.run())
+
+    boxes = told(queue.plan("run").as_svg())
+
+    assert boxes["hub"] == (None, "✗", "failed")
+    assert boxes["part 0"] == ("blocked", "◌", "stays blocked")  # beside the cause
+    assert boxes["part \N{MULTIPLICATION SIGN} 492"] == ("blocked", "◌", "492 blocked")
+
+
 def test_numbers_of_a_long_plan_stay_in_their_place() -> None:
     """A number of five digits is as small as it must be."""
     tasks = [Task(f"part {i}", print) for i in range(12_000)]

@@ -71,6 +71,8 @@ class Roles:
         role = self.of.get(task, "")
         if role == "stale" and task in self.numbers:
             return "stale, runs again"
+        if role == "blocked":
+            return "stays blocked"
         return ROLES[role].word if role else ""
 
     def time(self, task: Any) -> str:
