@@ -181,7 +181,12 @@ class TaskQueue:
         """
         repair.check_tasks(tasks)
         if self._store is not None:
-            self._store.look_up(tasks)
+            with self._store.looking_up(tasks):
+                self._add_all(tasks)
+        else:
+            self._add_all(tasks)
+
+    def _add_all(self, tasks: tuple[Task, ...]) -> None:
         taken_back: list[Task] = []
         with GRAPH_LOCK:
             due = deque(tasks)

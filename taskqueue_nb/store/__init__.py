@@ -11,10 +11,11 @@ a new kernel       -> Store.look_up: fingerprints and rows of new tasks
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import weakref
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 from warnings import warn
@@ -28,7 +29,7 @@ from taskqueue_nb.store.resume import Earlier, Kernel, earlier_of, take_back
 from taskqueue_nb.store.writer import Writer, end_those_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from taskqueue_nb.task import Task
@@ -38,7 +39,25 @@ __all__ = ["LIMIT", "EarlierError", "Store", "StoreError", "StoreWarning"]
 #: Bytes of one result at most, unless a queue says otherwise.
 LIMIT: Final = 1_000_000_000
 
+_MANY: Final = 1000  # tasks from which the garbage collector would cost more than it brings
+
 _OWNERS: Final[weakref.WeakValueDictionary[Path, Store]] = weakref.WeakValueDictionary()
+
+
+@contextmanager
+def _adding(count: int) -> Iterator[None]:
+    """Leave the garbage collector out while many tasks are added: all that is made stays.
+
+    It would go through the growing graph again and again, for a third of the time.
+    """
+    is_left_out = count > _MANY and gc.isenabled()
+    if is_left_out:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if is_left_out:
+            gc.enable()
 
 
 class Store:
@@ -199,6 +218,13 @@ class Store:
             self._writer.end()
 
     # -- reading -----------------------------------------------------------------------------
+
+    @contextmanager
+    def looking_up(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """Find out what the file knows of new tasks, before the lock is taken to add them."""
+        with _adding(len(tasks)):
+            self.look_up(tasks)
+            yield
 
     def look_up(self, tasks: Iterable[Task]) -> None:
         """Take the fingerprints of new tasks, and find out what the file knows of them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, whole
 from taskqueue_nb.fsm import shorten
-from taskqueue_nb.store.prints import Fingerprint, fingerprint_of, whole
 from taskqueue_nb.task import Task
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Entry:
         "_args",
         "_func",
         "_kwargs",
+        "_own_digest",
         "attempts",
         "digest",
         "is_member",
@@ -68,9 +69,17 @@ class Entry:
         self.lost: str | None = None
         self.supplied = False
         self.is_new_life = False  # whether what the file tells of it is void
+        self._own_digest: str | None = None
         self._func: Any = self
         self._args: Any = None
         self._kwargs: Any = None
+
+    @property
+    def own_digest(self) -> str | None:
+        """The digest of its call."""
+        if self._own_digest is None:
+            self._own_digest = self.own.digest
+        return self._own_digest
 
     def look_at(self, call: Any, task: Task, known: Mapping[Task, Entry]) -> None:
         """Take the digests of a call: an attempt's, or the task's own to come."""
@@ -80,12 +89,13 @@ class Entry:
             func, args, kwargs = call.func, call.args, call.kwargs
         if func is not self._func or args is not self._args or kwargs is not self._kwargs:
             self._func, self._args, self._kwargs = func, args, kwargs
+            self._own_digest = None
             self.own = _fingerprint(func, args, kwargs or {})
         self.digest = whole(self.own, [_digest(other, known) for other in tuple(task._required)])
 
     def give(self, checksum: bytes | None) -> None:
         """Take the digest of a value that was given by hand."""
-        own = self.own.digest
+        own = self.own_digest
         self.digest = None if own is None or checksum is None else f"{own}+{checksum.hex()}"
 
     def requires(self, task: Task, known: Mapping[Task, Entry]) -> str:

@@ -101,16 +101,20 @@ class Reader:
 
     def of_each(
         self, table: str, columns: str, order: str, rows: list[int]
-    ) -> dict[int, list[Any]]:
-        """Return the rows of a table that belong to some tasks, by task."""
-        found: dict[int, list[Any]] = {}
-        many = f"SELECT task, {columns} FROM {table} ORDER BY task, {order}"  # noqa: S608
-        if len(rows) > _FEW:
-            for task, *rest in self.all(many):
-                found.setdefault(task, []).append(rest)
-            return found
-        query = f"SELECT {columns} FROM {table} WHERE task = ? ORDER BY {order}"  # noqa: S608
-        return {row: self.all(query, (row,)) for row in rows}
+    ) -> dict[int, list[tuple[Any, ...]]]:
+        """Return the rows of a table that belong to some tasks, each with its task first."""
+        query = f"SELECT task, {columns} FROM {table}"  # noqa: S608 - no value in it
+        if len(rows) <= _FEW:
+            one = f"{query} WHERE task = ? ORDER BY {order}"
+            return {row: self.all(one, (row,)) for row in rows}
+        found: dict[int, list[tuple[Any, ...]]] = {}
+        task, mine = 0, []
+        for each in self.all(f"{query} ORDER BY task, {order}"):
+            if each[0] != task:
+                task = each[0]
+                found[task] = mine = []
+            mine.append(each)
+        return found
 
     def prints(self, row: int) -> tuple[str, str]:
         """Return a task's fingerprint, and what it required, as JSON."""

@@ -6,12 +6,12 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from taskqueue_nb.fingerprint import Fingerprint
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.store.entries import Entry, read_extra
 from taskqueue_nb.store.errors import EarlierError
 from taskqueue_nb.store.file import bytes_of, text_of
-from taskqueue_nb.store.prints import Fingerprint
 from taskqueue_nb.task import ACTIVE, FSM_TRANSITIONS, GRAPH_LOCK, Attempt, LazyValue, Task
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def earlier_of(tasks: list[Task], known: dict[Task, Entry], reader: Reader) -> d
         entry.row, entry.result, entry.lost = row.row, row.result, row.lost
         entry.stored = (row.own, row.digest)
         entry.supplied = bool(row.supplied)
-        if row.supplied and row.own is not None and row.own == entry.own.digest:
+        if row.supplied and row.own is not None and row.own == entry.own_digest:
             entry.digest = row.digest
         reason = None if row.state == "PENDING" else _reason(task, entry, row, known, reader)
         found[task] = Earlier(row, reason)
@@ -182,11 +182,11 @@ def _log_of(
     log: list[Any] = []
     errors: dict[int, str] = {}
     state = task._first_state
-    for place, (step, event, new, at, extra, said) in enumerate(earlier.steps):
+    for place, (_, step, event, new, at, extra, said) in enumerate(earlier.steps):
         if step != place or FSM_TRANSITIONS[state].get(event) != new:
             return None, {}
         try:
-            log += event, new, at, read_extra(extra, tasks)
+            log += event, new, at, None if extra is None else read_extra(extra, tasks)
         except ValueError:
             return None, {}
         if said is not None:
@@ -198,7 +198,7 @@ def _log_of(
 def _live_again(task: Task, entry: Entry, log: list[Any], earlier: Earlier) -> None:
     """Give a task its log, and the attempts that are in it."""
     task._log = []
-    texts = {number: rest for number, *rest in earlier.attempts}
+    texts = {number: rest for _, number, *rest in earlier.attempts}
     for place in range(0, len(log), 4):
         if log[place] == "dispatch":
             attempt = Attempt(task, task._attempt)  # it begins where the log ends for now

@@ -247,7 +247,7 @@ class Writer:
         if state == "DONE":
             entry.supplied = task._log[upto - 4] == "supply"
             self._write_result(rows, task, entry, outcome)
-        digests = (entry.own.digest, entry.digest)
+        digests = (entry.own_digest, entry.digest)
         facts = (state, int(entry.supplied), entry.result, entry.lost)
         if is_new or digests != entry.stored:
             entry.stored = digests
