@@ -146,6 +146,35 @@ class BlockedError(TaskError):
         self.blocking_task = blocking_task
 
 
+class LostValueError(TaskError):
+    """A task's value is elsewhere, and cannot be had from there; the task is pending again."""
+
+
+class LazyValue:
+    """A task's value that is elsewhere until somebody asks for it.
+
+    Parameters
+    ----------
+    load : callable
+        Brings it, or raises if it cannot be had.
+    """
+
+    __slots__ = ("_load", "_lock", "_value")
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load: Callable[[], Any] | None = load
+        self._lock = threading.RLock()
+        self._value: Any = None
+
+    def get(self) -> Any:
+        """Return the value, bringing it the first time; never under the lock of the graph."""
+        with self._lock:
+            if self._load is not None:
+                self._value = self._load()
+                self._load = None
+            return self._value
+
+
 class _Options(NamedTuple):
     """What few tasks set; shared by all the others."""
 
@@ -220,6 +249,7 @@ class Attempt:
     version: Version | None = None  # what the function referred to, if that can change
     _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
+    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -1006,6 +1036,9 @@ class Task(BaseTask):
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
             self._fsm_move("cancel", {"because": INTERRUPTED}, here)
+        elif isinstance(error, LostValueError) and error.task in self._required:
+            attempt.lost = error
+            self._send_back(here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
@@ -1014,6 +1047,12 @@ class Task(BaseTask):
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
+
+    def _send_back(self, here: Any = None) -> None:
+        """Have it wait for a prerequisite whose value turned out to be lost; the lock is held."""
+        extra = {"because": "the stored result of a prerequisite is lost"}
+        self._fsm_move("cancel", extra, here)
+        self._fsm_move("retry", extra)
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
         """Say how long to wait before a failed task is retried by itself; None if it is not."""
@@ -1067,6 +1106,8 @@ class Task(BaseTask):
                 self._fsm_after()  # it may have been aborted
                 raise refusal
             self._perform(attempt)
+            if attempt.lost is not None:
+                raise _blocked(self, cast("Task", attempt.lost.task)) from attempt.lost
         except KeyboardInterrupt:
             if self._attempt is not before:
                 uninterrupted(self._abandon, is_on_its_way=True)
@@ -1261,7 +1302,12 @@ class Task(BaseTask):
                 return
             value, error = self._value, self._error
         if state == "DONE":
-            result.deliver(value)
+            try:
+                value = self._brought(value)
+            except LostValueError as lost:
+                result.deliver(None, lost)
+            else:
+                result.deliver(value)
         elif state == "FAILED":
             result.deliver(None, error or TaskError(f"{self._fsm_called()} failed", self))
         elif state == "CANCELLED":
@@ -1303,12 +1349,35 @@ class Task(BaseTask):
         Raises
         ------
         TaskError
-            If the task is not DONE.
+            If the task is not DONE, or its stored result cannot be read: then it is pending again.
         """
+        value = self._value
         if self.fsm_state != "DONE":
             message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
             raise TaskError(message, self)
-        return self._value
+        return self._brought(value)
+
+    def _brought(self, value: Any) -> Any:
+        """Return a value, brought from where it is; one that is lost makes the task pending."""
+        if type(value) is not LazyValue:
+            return value
+        try:
+            brought = value.get()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            because = f"its stored result cannot be read: {words_of(error)}"
+        else:
+            with GRAPH_LOCK:
+                if self._value is value:
+                    self._value = brought
+            return brought
+        with GRAPH_LOCK:
+            if self._value is value and self.fsm_state == "DONE":
+                self._fsm_move("invalidate", {"because": because})
+        self._fsm_after()
+        message = f"{self._fsm_called()}: {because}; it is pending again, so run it once more"
+        raise LostValueError(message, self)
 
     @property
     def exception(self) -> BaseException | None:

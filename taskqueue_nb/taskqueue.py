@@ -37,9 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
+    from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
 
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
+
+
+def _heard() -> None:
+    """Watch a queue that has a store, so that its loop tells of its own steps, too."""
 
 
 class _Run:
@@ -88,11 +93,19 @@ class TaskQueue:
         Where tasks run unless `run` or `start` says otherwise: None is the caller's thread, a
         number is that many threads; or a `concurrent.futures.Executor`, an object with `defer`,
         or a callable that takes a function. A task's own executor wins.
+    store : str or path-like, optional
+        A file into which results and every step go as they happen. The same tasks built again in a
+        new kernel take back what is there; see `store`.
+    store_limit : int, optional
+        Bytes that a stored result may have, by default 1 GB. A larger one is kept in memory, and
+        said once.
 
     Raises
     ------
     TypeError
         If something is no task, or the executor nothing that could run one.
+    StoreError
+        If the store is damaged, not yours alone, or cannot be made.
 
     Examples
     --------
@@ -111,6 +124,8 @@ class TaskQueue:
         run_dependent_tasks: bool = False,
         name: str | None = None,
         executor: Any = None,
+        store: Any = None,
+        store_limit: int | None = None,
     ) -> None:
         check_executor(executor)
         self.name = name
@@ -134,6 +149,13 @@ class TaskQueue:
         self._runs: list[_Run] = []
         self._background: _Run | None = None
         self._last_options: dict[str, Any] = {}
+        self._store: Store | None = None
+        if store is not None:
+            from taskqueue_nb.store import Store  # noqa: PLC0415 - brings sqlite3 along
+
+            repair.check_tasks(tasks)
+            self._store = Store(store, store_limit, self)
+            self._watchers = (_heard,)
         self.add(*tasks)
 
     @classmethod
@@ -164,16 +186,28 @@ class TaskQueue:
             If something is no task; then none is added.
         """
         repair.check_tasks(tasks)
+        if self._store is not None:
+            with self._store.looking_up(tasks):
+                self._add_all(tasks)
+        else:
+            self._add_all(tasks)
+
+    def _add_all(self, tasks: tuple[Task, ...]) -> None:
+        taken_back: list[Task] = []
         with GRAPH_LOCK:
             due = deque(tasks)
             while due:
                 task = due.popleft()
                 if task not in self._tasks:
+                    if self._store is not None and self._store.take_back(task):
+                        taken_back.append(task)
                     self._add(task)
                     if self.run_dependent_tasks and task.fsm_state == "DONE":
                         due.extend(task._blocking)
             self._is_changed()
             self._wake()
+        for task in taken_back:
+            task._fsm_after()
 
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
@@ -228,6 +262,15 @@ class TaskQueue:
         return f"<{type(self).__name__} {name}{states or 'empty'}>"
 
     @property
+    def store(self) -> Store | None:
+        """The file that keeps what happens; None without one.
+
+        `path`, `read_only`, `changed` (task → why what was stored of it does not count any more),
+        `flush()` and `close()`.
+        """
+        return self._store
+
+    @property
     def structure(self) -> int:
         """A number that grows when tasks are added or requirements among them change."""
         return self._structure
@@ -253,6 +296,8 @@ class TaskQueue:
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
     def _has_moved(self, task: Task, old: str, new: str) -> None:
+        if self._store is not None and task in self._tasks:
+            self._store.put(task, new)
         if new in ACTIVE:
             if old not in ACTIVE:
                 self._active += 1
@@ -271,6 +316,8 @@ class TaskQueue:
 
     def _has_moved_here(self, task: Task, new: str) -> None:
         """Hear of a step that our own loop made; what is ready and active is counted already."""
+        if self._store is not None:
+            self._store.put(task, new)
         if new == "DONE" and self.run_dependent_tasks:
             self.add(*task._blocking)
         for watcher in self._watchers:
@@ -284,6 +331,8 @@ class TaskQueue:
     def _has_done(self, deed: Deed) -> None:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
+        if self._store is not None:
+            self._store.note({"verb": deed.verb, "tasks": deed.targets})
         self._is_changed()
         self._wake()
 
@@ -424,7 +473,10 @@ class TaskQueue:
             Whether it has.
         """
         run = self._background
-        return run is None or run.ended.wait(timeout)
+        has_ended = run is None or run.ended.wait(timeout)
+        if has_ended and self._store is not None:
+            self._store.flush()
+        return has_ended
 
     def stop(self, *, cancel: bool = False) -> None:
         """Start nothing more; what runs is finished.
@@ -441,6 +493,8 @@ class TaskQueue:
             self._is_changed()
         if cancel:
             repair.carry_out(self._giving_up)
+        if self._store is not None:
+            self._store.flush()
 
     def _giving_up(self) -> Change:
         """Work out how to cancel all that is under way; the lock is held."""
@@ -502,6 +556,8 @@ class TaskQueue:
         try:
             uninterrupted(lambda: self._start_workers(run, completed.put), is_on_its_way=False)
             while (task := completed.get()) is not None:
+                if self._store is not None:
+                    self._store.flush()
                 yield task
         except GeneratorExit:
             self._end(run)
@@ -602,10 +658,14 @@ class TaskQueue:
                         with GRAPH_LOCK:
                             self._wake()
                     if interruption is None and task.fsm_state in SETTLED:
+                        if self._store is not None and not is_worker:
+                            self._store.flush()
                         yield task
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
+                    if self._store is not None and not is_worker:
+                        self._store.flush()
                     yield found
         except GeneratorExit:
             self._end(run)
@@ -717,6 +777,8 @@ class TaskQueue:
                     heapq.heappush(self._delayed, (due, next(self._ticket), task))
                 if run.left >= 0:
                     run.left += 1  # the same task still
+            elif attempt.lost is not None and run.left >= 0:
+                run.left += 1
             elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
                 self._wake()
@@ -1026,7 +1088,8 @@ class TaskQueue:
         dict
             Each task that ran with other code, arguments or prerequisites than there are now, in
             the order of requirement, with the reason: "code changed: …", "arguments changed: …",
-            "upstream changed: …", or "unknown: …" for a call that cannot be compared.
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared. Of a queue
+            with a store, also what that could not give back.
 
         Notes
         -----
@@ -1045,7 +1108,9 @@ class TaskQueue:
         >>> list(queue.stale().values())
         ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
         """
-        return repair.stale_among(self.tasks)
+        changed = {} if self._store is None else self._store.changed
+        pending = {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
+        return repair.stale_among(self.tasks, pending)
 
     def refresh(self, *, unknown: bool = False) -> Plan:
         """Plan to run again what is out of date.
