@@ -404,7 +404,9 @@ def words_of(error: BaseException) -> str:
     """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above, and SystemExit too
         words = "(its text cannot be had)"
     return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
 

@@ -427,7 +427,8 @@ class _Ahead:
             if self.state(task) == "DONE":
                 self._count(task, 1)
             self._states[task] = _AFTER[event]
-            self.freed += self._count(task, -1) if event == "supply" else [task]
+            freed = self._count(task, -1) if event == "supply" else [task]
+            self.freed += [other for other in freed if not self.missing(other)]
         for task in change.outdated:
             self._states[task] = "PENDING"
 
