@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import FSMError, shorten
 from taskqueue_nb.graph import closure
-from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, make
+from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make
 from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
@@ -200,8 +200,7 @@ class Plan:
         with GRAPH_LOCK:
             self._refuse_if_moved()
             make(self._change)
-        for task in self._change.moved:
-            task._fsm_after()
+        follow_up(self._change)
         if self._queue is not None:
             self._queue._then(self._change.moved, then_run=then_run)
         return self._change.moved
