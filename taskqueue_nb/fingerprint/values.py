@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import marshal
 import sys
+from functools import cache
 from itertools import chain, islice
 from types import (
     AsyncGeneratorType,
@@ -41,7 +42,7 @@ from taskqueue_nb.fingerprint.code import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: What `marshal` writes in one way only, with nothing inside that has an order or an identity.
 ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
@@ -49,7 +50,7 @@ _ROWS: Final = frozenset({tuple, list})
 _SORTABLE: Final = ({str}, {int}, {bytes})
 _LONG: Final = 256  # bytes of a plain value from which on its digest stands for it
 _EFFORT: Final = 1_000_000  # objects that are taken apart before a value counts as too large
-_FOREIGN_EFFORT: Final = 5  # as many of them does one cost that runs foreign code
+_FOREIGN_EFFORT: Final = 10  # as many of them does one cost that runs foreign code
 _ROUNDS: Final = 2_000_000  # likewise, for objects that contain each other
 _MARSHAL: Final = 2  # the last version that notes neither identity nor interning
 
@@ -168,10 +169,16 @@ class _Work:
             raise UnseenError("something very large")
 
 
-def _sha(text: bytes | memoryview) -> bytes:
+@cache
+def _sha256() -> Callable[[bytes | memoryview], Any]:
     from hashlib import sha256  # noqa: PLC0415 - not needed before somebody asks
 
-    return sha256(text).digest()
+    return sha256
+
+
+def _sha(text: bytes | memoryview) -> bytes:
+    digest: bytes = _sha256()(text).digest()
+    return digest
 
 
 def _atom(value: Any) -> bytes:
@@ -198,34 +205,38 @@ def _one_by_one(root: Any, work: _Work, *, lenient: bool) -> bytes:
     known: dict[tuple[int, bool], bytes | None] = {}  # None while it is under way
     alive: list[Any] = []  # so that no identity is given away twice
 
-    def frame(value: Any, bearable: bool) -> tuple[Any, ...]:  # noqa: FBT001 - private
-        known[id(value), bearable] = None
-        alive.append(value)
-        parts = take_apart(value, work, lenient=bearable)
-        return (value, bearable, parts, [], enumerate(parts.parts))
-
-    stack = [frame(root, lenient)]
+    first = take_apart(root, work, lenient=lenient)
+    known[id(root), lenient] = None
+    stack: list[tuple[tuple[int, bool], _Parts, list[bytes], Iterator[tuple[int, Any]]]]
+    stack = [((id(root), lenient), first, [], iter(enumerate(first.parts)))]
     while True:
-        value, bearable, parts, tokens, rest = stack[-1]
+        mine, whole, tokens, rest = stack[-1]
         for at, part in rest:
             if type(part) in ATOMS:
                 tokens.append(_atom(part))
                 continue
-            key = (id(part), bearable or at >= parts.lenient)
+            key = (id(part), mine[1] or at >= whole.lenient)
             if key in known:
                 token = known[key]
                 if token is None:
                     raise _CircleError
                 tokens.append(token)
                 continue
-            stack.append(frame(part, key[1]))
+            parts = take_apart(part, work, lenient=key[1])
+            alive.append(part)
+            if not parts.parts:
+                token = known[key] = _together(parts, [])
+                tokens.append(token)
+                continue
+            known[key] = None
+            stack.append((key, parts, [], iter(enumerate(parts.parts))))
             break
         else:
-            token = known[id(value), bearable] = _together(parts, tokens)
+            token = known[mine] = _together(whole, tokens)
             stack.pop()
             if not stack:
                 return token[1:]
-            stack[-1][3].append(token)
+            stack[-1][2].append(token)
 
 
 class _Circles:
@@ -350,15 +361,21 @@ def _last_place(path: list[int], number: int) -> int:
 # ------------------------------------------------------------------------------- taking apart
 def class_name(kind: type) -> str:
     """Return a class's module and qualified name, whatever its metaclass does."""
-    namespace = type.__dict__["__dict__"].__get__(kind)
-    module = namespace.get("__module__")
-    name = type.__dict__["__qualname__"].__get__(kind)
-    return f"{module if isinstance(module, str) else ''}.{name}"
+    return f"{module_of(kind)}.{type.__dict__['__qualname__'].__get__(kind)}"
+
+
+def module_of(kind: type) -> str:
+    """Return the name of a class's module, whatever its metaclass does."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:  # some class statements are run without a module
+        module = ""
+    return module if isinstance(module, str) else ""
 
 
 def a_kind(value: Any) -> str:
     """Return what a value is, in words for the user."""
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return "a class"
     name = type.__dict__["__name__"].__get__(type(value))
     clean = "".join(letter if letter.isprintable() else "?" for letter in name[:80])
@@ -430,10 +447,10 @@ def _take_apart(value: Any, work: _Work) -> _Parts:  # noqa: C901, PLR0911, PLR0
         return _Parts(b"task function", (plain,))
     if kind in _VIEWS:
         return _Parts(_text(kind.__name__), (list(value),))
-    if isinstance(value, (set, frozenset)):  # a subclass: pickle has its members in any order
-        members = frozenset(set.__iter__(value) if isinstance(value, set) else value)
+    if issubclass(kind, (set, frozenset)):  # a subclass: pickle has its members in any order
+        members = frozenset((set if issubclass(kind, set) else frozenset).__iter__(value))
         return _Parts(b"set object", (kind, members, _attributes(getattr(value, "__dict__", None))))
-    if isinstance(value, _LIVING):
+    if issubclass(kind, _LIVING):
         raise UnseenError(a_kind(value))
     return _object(value, kind, work)
 
@@ -560,7 +577,7 @@ def is_foreign_class(value: type) -> bool:
     """Whether a class counts by its name, because it belongs to Python or a package."""
     if not type.__dict__["__flags__"].__get__(value) & (1 << 9):  # not made by a class statement
         return True
-    return is_foreign_module(type.__dict__["__dict__"].__get__(value).get("__module__"))
+    return is_foreign_module(module_of(value))
 
 
 def _function(value: FunctionType) -> _Parts:
@@ -588,7 +605,17 @@ def own_of(function: FunctionType) -> Own:
     return Own(function.__code__, function.__defaults__, function.__kwdefaults__)
 
 
+def plain_digest(own: Own) -> bytes | None:
+    """Digest a function whose defaults are plain, without much ado; None for others."""
+    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
+    if not ATOMS.issuperset(map(type, items)):
+        return None
+    return _sha(code_digest(own.code) + _flat((own.defaults, sorted((own.named or {}).items()))))
+
+
 def _own_parts(own: Own) -> _Parts:
+    if (plain := plain_digest(own)) is not None:
+        return _Parts(b"plain code " + plain)
     defaults = (own.defaults, tuple(sorted((own.named or {}).items())))
     return _Parts(b"code " + code_digest(own.code), defaults, lenient=0)
 
@@ -657,7 +684,7 @@ def references(function: FunctionType) -> list[Reference]:
 
 
 def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterator[Reference]:
-    if isinstance(value, ModuleType) and kind == "global":
+    if issubclass(type(value), ModuleType) and kind == "global":
         if is_foreign_module(vars(value).get("__name__")):
             yield Reference(name, value, changing=False, holder=holder)
             return
@@ -669,9 +696,9 @@ def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterato
                 seen.add(each.name)
                 yield each
         return
-    if isinstance(value, (FunctionType, type)) or plain_function(value) is not None:
+    if issubclass(type(value), (FunctionType, type)) or plain_function(value) is not None:
         changing = (kind, name) in uses.assigned
-        without = uses.stored_at(kind, name) if isinstance(value, type) else ()
+        without = uses.stored_at(kind, name) if issubclass(type(value), type) else ()
         if without and not is_foreign_class(value):
             yield Reference(name, value, changing, holder, frozenset(without))
             return
@@ -686,13 +713,15 @@ def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> 
     for at, attribute in enumerate(path):
         namespace = vars(module)
         value = namespace.get(attribute, MISSING)
-        if isinstance(value, ModuleType) and not is_foreign_module(vars(value).get("__name__")):
+        if issubclass(type(value), ModuleType) and not is_foreign_module(
+            vars(value).get("__name__")
+        ):
             module = value
             continue
         if value is MISSING and hasattr(type(module), attribute):
             return None
         here = path[: at + 1]
-        changing = not isinstance(value, (FunctionType, type, ModuleType)) and (
+        changing = not issubclass(type(value), (FunctionType, type, ModuleType)) and (
             uses.changes_at("global", name, here) or is_random(value)
         )
         return Reference(".".join((name, *here)), value, changing, namespace)
@@ -714,8 +743,7 @@ def _is_moved(uses: Uses, kind: str, name: str, value: Any) -> bool:
 def is_random(value: Any) -> bool:
     """Whether an object's use changes it: a source of random numbers."""
     return any(
-        base.__name__ in _RANDOM
-        and str(base.__dict__.get("__module__")).partition(".")[0] in _RANDOM_MODULES
+        base.__name__ in _RANDOM and module_of(base).partition(".")[0] in _RANDOM_MODULES
         for base in type(value).__mro__
     )
 
@@ -750,7 +778,7 @@ def _object(value: Any, kind: type, work: _Work) -> _Parts:
     work.spend(_FOREIGN_EFFORT)
     if _is_resource(kind):
         return _resource(value, kind)
-    if hasattr(kind, "__next__") or kind.__module__ == "itertools":
+    if hasattr(kind, "__next__") and not _is_memory_file(kind):
         raise UnseenError(a_kind(value))
     if kind.__module__ == "functools" and kind.__name__ == "cached_property":
         return _Parts(b"cached_property", (value.func,))
@@ -815,15 +843,15 @@ def _pickle_buffer(value: Any) -> _Parts:
         return _Parts(b"buffer " + _buffer(raw))
 
 
+def _is_memory_file(kind: type) -> bool:
+    return any(base.__name__ in _MEMORY_FILES and module_of(base) == "_io" for base in kind.__mro__)
+
+
 def _is_resource(kind: type) -> bool:
-    for base in kind.__mro__:
-        module = base.__dict__.get("__module__")
-        if module in ("_io", "io") and base.__name__ in _MEMORY_FILES:
-            return False
-    return any(
-        isinstance(module := base.__dict__.get("__module__"), str)
-        and (module.partition(".")[0] in _RESOURCES or base.__name__ == "_IOBase")
-        for base in kind.__mro__
+    bases = [(module_of(base), base.__name__) for base in kind.__mro__]
+    return not _is_memory_file(kind) and any(
+        module.partition(".")[0] in _RESOURCES or (module == "_io" and name == "_IOBase")
+        for module, name in bases
     )
 
 

@@ -6,8 +6,15 @@ import sys
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from operator import is_, itemgetter
-from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
+from operator import attrgetter, is_, itemgetter
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -27,17 +34,19 @@ from taskqueue_nb.fingerprint.values import (
     is_foreign_class,
     members_of,
     own_of,
+    plain_digest,
     plain_function,
     references,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import CodeType
 
 _LOOKED_INTO: Final = 100  # values that are searched for functions inside one value
 _FOLLOWED: Final = 10_000  # functions and classes that one version follows
 _LARGE: Final = 1_000_000  # bytes of an array from which on it is not kept alive
+_code_of: Final = attrgetter("__code__")
 _CONTAINERS: Final = (list, tuple, set, frozenset)
 
 
@@ -67,11 +76,13 @@ class Version:
     False
     """
 
-    __slots__ = ("__weakref__", "_parts", "_watch", "func")
+    __slots__ = ("__weakref__", "_holds", "_namespace", "_parts", "_watch", "func")
 
     def __init__(self, func: Callable[..., Any], watch: _Watch) -> None:
         self.func = func
         self._watch = watch
+        self._holds = watch.holds
+        self._namespace = watch.namespace
         self._parts: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -117,21 +128,21 @@ def version_of(func: Callable[..., Any]) -> Version | None:
     >>> version_of(lambda a, b: max(a, b)) is None
     True
     """
-    if type(func) is FunctionType:
-        notes = NOTES.get(id(func.__code__))
-        if notes is not None and func.__closure__ is None:
-            if notes.only_builtins and (
-                not notes.names or func.__globals__.keys().isdisjoint(notes.names)
-            ):
-                return None
-            if func.__defaults__ is None and func.__kwdefaults__ is None:
-                version: Version | None = notes.version()
-                if version is not None:
-                    watch = version._watch
-                    if watch.namespace is func.__globals__ and watch.holds():
-                        return version
+    if type(func) is not FunctionType:
+        return _version_of_other(func)
+    notes = NOTES.get(id(func.__code__))
+    if notes is None:
         return _version_of_function(func)
-    return _version_of_other(func)
+    if notes.only_builtins and (not notes.names or func.__globals__.keys().isdisjoint(notes.names)):
+        if func.__closure__ is None or _are_plain(func.__closure__):
+            return None
+    elif func.__closure__ is None:
+        version: Version | None = notes.version()
+        if version is not None and version._namespace is func.__globals__ and version._holds():
+            if func.__defaults__ is None and func.__kwdefaults__ is None:
+                return version
+            return Version(func, version._watch)
+    return _version_of_function(func)
 
 
 def _version_of_function(func: FunctionType) -> Version | None:
@@ -139,32 +150,36 @@ def _version_of_function(func: FunctionType) -> Version | None:
     if is_foreign_file(code.co_filename) and func.__closure__ is None:
         return None
     notes = notes_of(code)
-    if func.__closure__ is not None:
-        if not notes.names and all(map(_is_plain, func.__closure__)):
-            return None
-        return _version_seen(func, (id(func), 0), func)
-    if notes.only_builtins and func.__globals__.keys().isdisjoint(notes.names):
+    reads_nothing = notes.only_builtins and func.__globals__.keys().isdisjoint(notes.names)
+    if reads_nothing and (func.__closure__ is None or _are_plain(func.__closure__)):
         return None
+    if func.__closure__ is not None:
+        return _version_seen(func, (id(func), 0), func)
     watch = notes.watch()
     if watch is None or watch.namespace is not func.__globals__ or not watch.holds():
         watch = _Watch(func)
         notes.watch = ref(watch)
     version = Version(func, watch)
-    if func.__defaults__ is None and func.__kwdefaults__ is None:
-        notes.version = ref(version)
+    notes.version = ref(version)
     return version
 
 
-def _is_plain(cell: CellType) -> bool:
+def _are_plain(cells: tuple[CellType, ...]) -> bool:
+    """Whether closures hold plain values only."""
     try:
-        return type(cell.cell_contents) in ATOMS
+        for cell in cells:
+            if type(cell.cell_contents) not in ATOMS:
+                return False
     except ValueError:  # not filled yet
         return False
+    return True
 
 
 def _version_of_other(func: Any) -> Version | None:
     """Note what a method, a class, a partial or another object that is called refers to."""
-    if isinstance(func, MethodType) and isinstance(func.__func__, FunctionType):
+    if type(func) is BuiltinFunctionType and type(func.__self__) is ModuleType:
+        return None
+    if type(func) is MethodType and type(func.__func__) is FunctionType:
         return _version_seen(func, (id(func.__func__), id(type(func.__self__))), func.__func__)
     return _version_seen(func, (id(func), 0), func)
 
@@ -207,9 +222,9 @@ def parts_of(func: Any) -> Mapping[str, str]:
 # ------------------------------------------------------------------------------------- labels
 def label_of(func: Any) -> str:
     """Return what a callable is called in the words about it."""
-    if isinstance(func, type):
+    if issubclass(type(func), type):
         return f"class {_last(type.__dict__['__qualname__'].__get__(func))}"
-    if isinstance(func, partial):
+    if issubclass(type(func), partial):
         return f"partial of {label_of(func.func)}" if _is_simple(func.func) else "a partial"
     if (plain := plain_function(func)) is not None:
         return label_of(plain)
@@ -220,7 +235,7 @@ def label_of(func: Any) -> str:
 
 def _is_simple(func: Any) -> bool:
     kind = type(func)
-    return kind in (FunctionType, MethodType) or isinstance(func, _BUILTINS)
+    return kind in (FunctionType, MethodType) or kind in _BUILTINS
 
 
 _BUILTINS: Final = (type(len), type(str.join), type([].__len__))
@@ -232,14 +247,16 @@ def _last(qualname: object) -> str:
 
 def own_digest(func: Any) -> str:
     """Return the digest of a callable without what it refers to."""
-    if isinstance(func, MethodType) and isinstance(func.__func__, FunctionType):
+    if type(func) is MethodType and type(func.__func__) is FunctionType:
         func = func.__func__
     if type(func) is not FunctionType:
         return _shown(_own_class(func) if _is_own_class(func) else func)
     if is_foreign_file(func.__code__.co_filename):
         return _shown(func)
     if func.__defaults__ is not None or func.__kwdefaults__ is not None:
-        return _shown(own_of(func))
+        own = own_of(func)
+        plain = plain_digest(own)
+        return _shown(own) if plain is None else plain.hex()
     notes = notes_of(func.__code__)
     if notes.own is None:
         notes.own = _shown(own_of(func))
@@ -255,12 +272,16 @@ def _shown(value: Any) -> str:
 
 
 def _is_own_class(value: Any) -> bool:
-    return isinstance(value, type) and not is_foreign_class(value)
+    return issubclass(type(value), type) and not is_foreign_class(value)
 
 
-def _own_class(value: type) -> OwnClass:
+def _own_class(value: type, without: Collection[str] = ()) -> OwnClass:
     bases = tuple(class_name(base) for base in bases_of(value))
-    members = tuple(pair for pair in members_of(value) if _method(pair[1]) is None)
+    members = tuple(
+        (name, member)
+        for name, member in members_of(value)
+        if _method(member) is None and name not in without
+    )
     return OwnClass(class_head(value), bases, members)
 
 
@@ -286,6 +307,7 @@ class _Watch:
         "_cells",
         "_codes",
         "_entries",
+        "_functions",
         "_parts",
         "_weak",
         "namespace",
@@ -298,7 +320,8 @@ class _Watch:
         self._absent: dict[int, tuple[dict[str, Any], set[str]]] = {}
         self._weak: list[tuple[Mapping[str, Any], str, _Weak]] = []
         self._cells: list[tuple[CellType, Any]] = []
-        self._codes: list[tuple[FunctionType, CodeType]] = []
+        self._functions: list[FunctionType] = []
+        self._codes: list[CodeType] = []
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         _Search(self, root, bound).search()
         self._bound = [
@@ -320,7 +343,7 @@ class _Watch:
                     return False
         except KeyError:
             return False
-        if self._codes and any(function.__code__ is not code for function, code in self._codes):
+        if self._codes and not all(map(is_, map(_code_of, self._functions), self._codes)):
             return False
         if self._cells and not all(_holds(cell, value) for cell, value in self._cells):
             return False
@@ -377,26 +400,37 @@ class _Search:
         self._known = {id(root)}
         self._values: set[tuple[str, int, bool]] = set()
         self._due: list[tuple[str, Any]] = []
+        self._classes: list[tuple[int, type]] = []  # the place of each among the entries
+        self._without: dict[int, set[str]] = {}  # attributes of classes that code changes
 
     def search(self) -> None:
         root = self._root
         if type(root) is FunctionType and not is_foreign_file(root.__code__.co_filename):
             self._references(root)
         elif _is_own_class(root):
-            self._class("class " + _last(root.__qualname__), root)
+            self._members(_last(root.__qualname__), root)
         else:
             self._inside(root)
+        entries = self._watch._entries
         for label, value in self._due:  # grows while it is walked
             if len(self._due) > _FOLLOWED:
-                self._watch._entries.append((label, Named("and more")))
+                entries.append((label, Named("and more")))
                 break
-            if isinstance(value, type):
-                self._class(label, value)
-                self._watch._entries.append((label, _own_class(value)))
+            if issubclass(type(value), type):
+                self._classes.append((len(entries), value))
+                entries.append((label, None))
+                self._members(label.removeprefix("class "), value)
             else:
-                self._watch._codes.append((value, value.__code__))
-                self._watch._entries.append((label, own_of(value)))
+                self._watch._functions.append(value)
+                self._watch._codes.append(value.__code__)
+                entries.append((label, own_of(value)))
                 self._references(value)
+        for at, value in self._classes:
+            without = self._without.get(id(value), ())
+            entries[at] = (entries[at][0], _own_class(value, without))
+            self._watch_class(value, without)
+        if _is_own_class(root):
+            self._watch_class(root, self._without.get(id(root), ()))
 
     def _label(self, wanted: str) -> str:
         label, count = wanted, 1
@@ -413,7 +447,7 @@ class _Search:
         self._known.add(id(value))
         if type(value) is FunctionType and value.__code__ is self._own_code:
             return  # it calls itself
-        wanted = f"class {name}" if isinstance(value, type) else f"{name}()"
+        wanted = f"class {name}" if issubclass(type(value), type) else f"{name}()"
         self._due.append((self._label(wanted), value))
 
     def _references(self, function: FunctionType) -> None:
@@ -426,15 +460,17 @@ class _Search:
             value = each.value
             if (plain := plain_function(value)) is not None:
                 value = plain
-            if not each.changing and _is_own(value) and not each.without:
+            if each.without:
+                self._without.setdefault(id(value), set()).update(each.without)
+            if not each.changing and _is_own(value):
                 self._follow(each.name, value)
             elif (key := (each.name, id(value), each.changing)) not in self._values:
                 self._values.add(key)
                 self._value(each, value)
 
     def _value(self, each: Reference, value: Any) -> None:
-        wanted = f"{each.name}()" if isinstance(value, FunctionType) else each.name
-        if isinstance(value, type):
+        wanted = f"{each.name}()" if type(value) is FunctionType else each.name
+        if issubclass(type(value), type):
             wanted = f"class {each.name}"
         label = self._label(wanted)
         weak = None if each.changing else _weakly(each.value)
@@ -459,18 +495,24 @@ class _Search:
         else:
             self._bound.setdefault(id(each.holder), (each.holder, {}))[1][name] = each.value
 
-    def _class(self, label: str, value: type) -> None:
+    def _members(self, name: str, value: type) -> None:
         """Follow a class's methods and bases."""
-        name = label.removeprefix("class ")
-        namespace = type.__dict__["__dict__"].__get__(value)
         for key, member in members_of(value):
-            if member is namespace[key]:  # not what its own methods change
-                self._bound.setdefault(id(value), (namespace, {}))[1][key] = member
             if (method := _method(member)) is not None:
                 self._follow(f"{name}.{key}", method)
         for base in bases_of(value):
             if _is_own(base):
                 self._follow(_last(base.__qualname__), base)
+
+    def _watch_class(self, value: type, without: Collection[str]) -> None:
+        namespace = type.__dict__["__dict__"].__get__(value)
+        watched = {
+            name: member
+            for name, member in members_of(value)
+            if member is namespace[name] and name not in without  # not what code changes
+        }
+        if watched:
+            self._bound[id(value)] = (namespace, watched)
 
     def _inside(self, value: Any) -> None:
         """Follow the functions and classes of the user's that stand in a value."""
@@ -502,11 +544,11 @@ def _functions_in(value: Any) -> Iterator[Any]:
             due += islice(list(each), _LOOKED_INTO)
         elif type(each) is dict:
             due += islice(list(each.values()), _LOOKED_INTO)
-        elif isinstance(each, partial):
+        elif issubclass(type(each), partial):
             due += (each.func, *each.args, *each.keywords.values())
-        elif isinstance(each, MethodType):
+        elif type(each) is MethodType:
             due += (each.__func__, each.__self__)
-        elif not isinstance(each, (type, ModuleType)):
+        elif not issubclass(type(each), (type, ModuleType)):
             due += _around(each)
 
 
@@ -536,7 +578,11 @@ class _Weak(ref[Any]):
 def _weakly(value: Any) -> _Weak | None:
     """Return a weak reference to a large array or table of an installed package."""
     kind = type(value)
-    if kind in ATOMS or kind in (FunctionType, ModuleType, Named, Own) or isinstance(value, type):
+    if (
+        kind in ATOMS
+        or kind in (FunctionType, ModuleType, Named, Own)
+        or issubclass(type(value), type)
+    ):
         return None
     module = str(getattr(kind, "__module__", ""))
     if module.partition(".")[0] in sys.stdlib_module_names or not is_foreign_module(module):
