@@ -748,6 +748,15 @@ def test_the_order_of_attributes_says_nothing() -> None:
     assert digest(one) == digest(two)
 
 
+def test_how_an_array_lies_in_memory_says_nothing() -> None:
+    """Rows first, columns first, every second number: the same numbers are the same array."""
+    numbers = np.arange(12.0).reshape(3, 4)
+
+    assert digest(numbers) == digest(np.asfortranarray(numbers))
+    assert digest(numbers[:, ::2]) == digest(numbers[:, ::2].copy())
+    assert digest(numbers) != digest(numbers.T)
+
+
 def test_100_megabytes_of_an_array_are_not_copied() -> None:
     """The memory itself is digested."""
     rows = np.arange(12_500_000, dtype="f8")
@@ -1150,6 +1159,30 @@ def test_a_function_that_reads_nothing_has_no_version() -> None:
     assert version_of(names["g"]) is None
     assert version_of(max) is None
     assert version_of(dict) is None
+
+
+def test_functions_of_one_code_have_their_own_defaults() -> None:
+    """What they refer to is shared, what they were given is not."""
+    names = cell("x = 1\nfs = [lambda i=i: x for i in (1, 2)]\nfs[1].__defaults__ = None")
+
+    versions = [version_of(func) for func in names["fs"]]
+
+    one, two = (version.parts for version in versions if version is not None)
+    assert one["<listcomp>.<lambda>()"] != two["<listcomp>.<lambda>()"]
+    assert one["x"] == two["x"]
+
+
+def test_code_that_cannot_be_read_equals_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new Python whose instructions are not understood makes calls changed, never the same."""
+    import dis
+
+    def fail(code: object) -> None:
+        raise IndexError
+
+    monkeypatch.setattr(dis, "Bytecode", fail)
+    one, two = of("def f(): return 1"), of("def f(): return 1")
+
+    assert one.differences(two) == ("its code changed",)
 
 
 def test_one_version_serves_many_functions() -> None:

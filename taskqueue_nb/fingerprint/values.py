@@ -784,6 +784,8 @@ def _object(value: Any, kind: type, work: _Work) -> _Parts:
         return _Parts(b"cached_property", (value.func,))
     if kind.__name__ == "PickleBuffer" and kind.__module__.lstrip("_") == "pickle":
         return _pickle_buffer(value)
+    if kind.__name__ == "ndarray" and module_of(kind) == "numpy" and not value.flags.c_contiguous:
+        value = value.copy(order="C")  # the same numbers, however they lie in memory
     try:
         reducer = copyreg.dispatch_table.get(kind)
         reduced = reducer(value) if reducer else value.__reduce_ex__(5)

@@ -18,7 +18,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-from taskqueue_nb.fingerprint.code import NOTES, is_foreign_file, is_foreign_module, notes_of
+from taskqueue_nb.fingerprint.code import NOTES, Notes, is_foreign_file, is_foreign_module, notes_of
 from taskqueue_nb.fingerprint.values import (
     ATOMS,
     MISSING,
@@ -76,13 +76,11 @@ class Version:
     False
     """
 
-    __slots__ = ("__weakref__", "_holds", "_namespace", "_parts", "_watch", "func")
+    __slots__ = ("__weakref__", "_parts", "_watch", "func")
 
     def __init__(self, func: Callable[..., Any], watch: _Watch) -> None:
         self.func = func
         self._watch = watch
-        self._holds = watch.holds
-        self._namespace = watch.namespace
         self._parts: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -137,12 +135,21 @@ def version_of(func: Callable[..., Any]) -> Version | None:
         if func.__closure__ is None or _are_plain(func.__closure__):
             return None
     elif func.__closure__ is None:
-        version: Version | None = notes.version()
-        if version is not None and version._namespace is func.__globals__ and version._holds():
-            if func.__defaults__ is None and func.__kwdefaults__ is None:
-                return version
-            return Version(func, version._watch)
+        watch = notes.watch()
+        if watch is not None and watch.namespace is func.__globals__ and watch.holds():
+            return _version_with(func, notes, watch)
     return _version_of_function(func)
+
+
+def _version_with(func: FunctionType, notes: Notes, watch: _Watch) -> Version:
+    """Return the version that functions of one code share; those with defaults have their own."""
+    if func.__defaults__ is not None or func.__kwdefaults__ is not None:
+        return Version(func, watch)
+    version: Version | None = notes.version()
+    if version is None or version._watch is not watch:
+        version = Version(func, watch)
+        notes.version = ref(version)
+    return version
 
 
 def _version_of_function(func: FunctionType) -> Version | None:
@@ -155,13 +162,9 @@ def _version_of_function(func: FunctionType) -> Version | None:
         return None
     if func.__closure__ is not None:
         return _version_seen(func, (id(func), 0), func)
-    watch = notes.watch()
-    if watch is None or watch.namespace is not func.__globals__ or not watch.holds():
-        watch = _Watch(func)
-        notes.watch = ref(watch)
-    version = Version(func, watch)
-    notes.version = ref(version)
-    return version
+    watch = _Watch(func)
+    notes.watch = ref(watch)
+    return _version_with(func, notes, watch)
 
 
 def _are_plain(cells: tuple[CellType, ...]) -> bool:
