@@ -15,7 +15,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
 from taskqueue_nb.fingerprint.code import NOTES, Notes, is_foreign_file, is_foreign_module, notes_of
@@ -33,7 +33,6 @@ from taskqueue_nb.fingerprint.values import (
     digest_of,
     is_foreign_class,
     members_of,
-    own_of,
     plain_digest,
     plain_function,
     references,
@@ -137,7 +136,9 @@ def version_of(func: Callable[..., Any]) -> Version | None:
     elif func.__closure__ is None:
         watch = notes.watch()
         if watch is not None and watch.namespace is func.__globals__ and watch.holds():
-            return _version_with(func, notes, watch)
+            if func.__defaults__ is None and func.__kwdefaults__ is None:
+                return notes.version() or _version_with(func, notes, watch)
+            return Version(func, watch)
     return _version_of_function(func)
 
 
@@ -145,10 +146,8 @@ def _version_with(func: FunctionType, notes: Notes, watch: _Watch) -> Version:
     """Return the version that functions of one code share; those with defaults have their own."""
     if func.__defaults__ is not None or func.__kwdefaults__ is not None:
         return Version(func, watch)
-    version: Version | None = notes.version()
-    if version is None or version._watch is not watch:
-        version = Version(func, watch)
-        notes.version = ref(version)
+    version = Version(func, watch)
+    notes.version = ref(version)
     return version
 
 
@@ -163,7 +162,7 @@ def _version_of_function(func: FunctionType) -> Version | None:
     if func.__closure__ is not None:
         return _version_seen(func, (id(func), 0), func)
     watch = _Watch(func)
-    notes.watch = ref(watch)
+    notes.watch, notes.version = ref(watch), _nothing  # the version of another watch
     return _version_with(func, notes, watch)
 
 
@@ -257,12 +256,12 @@ def own_digest(func: Any) -> str:
     if is_foreign_file(func.__code__.co_filename):
         return _shown(func)
     if func.__defaults__ is not None or func.__kwdefaults__ is not None:
-        own = own_of(func)
+        own = Own(func)
         plain = plain_digest(own)
         return _shown(own) if plain is None else plain.hex()
     notes = notes_of(func.__code__)
     if notes.own is None:
-        notes.own = _shown(own_of(func))
+        notes.own = _shown(Own(func))
     return notes.own
 
 
@@ -300,6 +299,9 @@ def _method(member: Any) -> FunctionType | None:
 
 
 # ------------------------------------------------------------------------------ what is watched
+_Bound: TypeAlias = "tuple[Mapping[str, Any], itemgetter[Any], list[Any]]"
+
+
 class _Watch:
     """All that a function refers to, directly or by way of others; shared by its versions."""
 
@@ -310,7 +312,9 @@ class _Watch:
         "_cells",
         "_codes",
         "_entries",
+        "_first",
         "_functions",
+        "_more",
         "_parts",
         "_weak",
         "namespace",
@@ -327,11 +331,12 @@ class _Watch:
         self._codes: list[CodeType] = []
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         _Search(self, root, bound).search()
-        self._bound = [
-            (namespace, itemgetter(*names, next(iter(names))), (*names.values(), first))
-            for namespace, names in bound.values()
-            for first in [next(iter(names.values()))]
-        ]
+        self._bound: list[_Bound] = []
+        for namespace, values in bound.values():
+            names = [*values, *list(values)[: 2 - len(values)]]  # two at least: a tuple comes back
+            self._bound.append((namespace, itemgetter(*names), [values[name] for name in names]))
+        self._first = self._bound.pop(0) if self._bound else None
+        self._more = bool(self._absent or self._weak or self._cells or self._codes or self._bound)
 
     @property
     def follows(self) -> bool:
@@ -340,21 +345,32 @@ class _Watch:
 
     def holds(self) -> bool:
         """Whether everything is still the very same object."""
+        if self._first is not None:  # asked at every attempt, and mostly all that there is
+            namespace, getter, values = self._first
+            try:
+                if not all(map(is_, getter(namespace), values)):
+                    return False
+            except KeyError:
+                return False
+        return not self._more or self._holds_too()
+
+    def _holds_too(self) -> bool:
+        """Whether all is that is not found in the first namespace."""
+        if self._codes and not all(map(is_, map(_code_of, self._functions), self._codes)):
+            return False
+        for present, absent in self._absent.values():
+            if not present.keys().isdisjoint(absent):
+                return False
         try:
             for namespace, getter, values in self._bound:
                 if not all(map(is_, getter(namespace), values)):
                     return False
         except KeyError:
             return False
-        if self._codes and not all(map(is_, map(_code_of, self._functions), self._codes)):
-            return False
         if self._cells and not all(_holds(cell, value) for cell, value in self._cells):
             return False
-        for present, names in self._absent.values():
-            if not present.keys().isdisjoint(names):
-                return False
         return not self._weak or all(
-            namespace.get(name, MISSING) is value() for namespace, name, value in self._weak
+            there.get(name, MISSING) is value() for there, name, value in self._weak
         )
 
     @property
@@ -426,7 +442,7 @@ class _Search:
             else:
                 self._watch._functions.append(value)
                 self._watch._codes.append(value.__code__)
-                entries.append((label, own_of(value)))
+                entries.append((label, Own(value)))
                 self._references(value)
         for at, value in self._classes:
             without = self._without.get(id(value), ())
