@@ -147,6 +147,10 @@ class _Parts:
         self.lenient = lenient  # parts from here on count by their class if they cannot be seen
 
 
+#: Stands in a closure that was not filled yet.
+NOTHING_YET: Final = Named("nothing yet")
+
+
 def digest_of(value: Any, *, lenient: bool = False) -> bytes:
     """Digest a value.
 
@@ -162,11 +166,15 @@ def digest_of(value: Any, *, lenient: bool = False) -> bytes:
     UnseenError
         If it cannot be seen and that is not to be borne, or if it is too large.
     """
-    work = _Work()
     try:
-        return _one_by_one(value, work, lenient=lenient)
-    except _CircleError:
-        return _Circles(value, _Work(), lenient=lenient).digest()
+        try:
+            return _one_by_one(value, _Work(), lenient=lenient)
+        except _CircleError:
+            return _Circles(value, _Work(), lenient=lenient).digest()
+    except UnseenError:
+        raise
+    except Exception as error:  # foreign code was run where nobody expects it: a metaclass
+        raise UnseenError(a_kind(value)) from error
 
 
 class _Work:
@@ -450,7 +458,7 @@ def _take_apart(value: Any, work: _Work) -> _Parts:  # noqa: C901, PLR0911, PLR0
     if kind is MappingProxyType:
         return _Parts(b"mappingproxy", (dict(value),))
     if kind is CellType:
-        return _Parts(b"cell", (_inside(value),))
+        return _Parts(b"cell", (inside(value),))
     if kind in _BY_NAME:
         return _Parts(b"slot " + _text(f"{class_name(value.__objclass__)}.{value.__name__}"))
     if hasattr(kind, "fsm_state"):  # a task, which stands for its result
@@ -469,16 +477,17 @@ def _take_apart(value: Any, work: _Work) -> _Parts:  # noqa: C901, PLR0911, PLR0
 
 def plain_function(value: Any) -> Any:
     """Return what a function of tasks (`@task`) calls; None if the value is something else."""
-    if type(value).__module__ == "taskqueue_nb.task" and type(value).__name__ == "TaskFunction":
+    if class_name(type(value)) == "taskqueue_nb.task.TaskFunction":
         return value.func
     return None
 
 
-def _inside(cell: CellType) -> Any:
+def inside(cell: CellType) -> Any:
+    """Return what a closure holds."""
     try:
         return cell.cell_contents
     except ValueError:
-        return Named("nothing yet")
+        return NOTHING_YET
 
 
 _FLAT: Final = frozenset({list, tuple, dict, set, frozenset, bytearray, memoryview})
@@ -600,7 +609,7 @@ def _function(value: FunctionType) -> _Parts:
     code = value.__code__
     if is_foreign_file(code.co_filename):
         name = f"{value.__globals__.get('__name__')}.{code.co_qualname}"
-        cells = tuple(map(_inside, value.__closure__ or ()))
+        cells = tuple(map(inside, value.__closure__ or ()))
         return _Parts(b"function " + _text(name), cells, lenient=0)
     own = _own_parts(Own(value))
     read = [part for each in references(value) for part in (each.name, each.counted)]
@@ -612,8 +621,8 @@ class Own:
 
     __slots__ = ("code", "defaults", "named")
 
-    def __init__(self, function: FunctionType) -> None:
-        self.code = function.__code__
+    def __init__(self, function: FunctionType, code: CodeType | None = None) -> None:
+        self.code = code or function.__code__
         self.defaults = function.__defaults__
         self.named = function.__kwdefaults__
 
@@ -695,7 +704,7 @@ def references(function: FunctionType) -> list[Reference]:
     code = function.__code__
     uses = notes_of(code).uses
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        found += _found(uses, "free", name, _inside(cell), cell)
+        found += _found(uses, "free", name, inside(cell), cell)
     namespace = function.__globals__
     builtins = namespace.get("__builtins__")
     builtin = vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}

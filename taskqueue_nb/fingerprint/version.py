@@ -31,6 +31,7 @@ from taskqueue_nb.fingerprint.values import (
     class_head,
     class_name,
     digest_of,
+    inside,
     is_foreign_class,
     members_of,
     plain_digest,
@@ -75,10 +76,11 @@ class Version:
     False
     """
 
-    __slots__ = ("__weakref__", "_parts", "_watch", "func")
+    __slots__ = ("__weakref__", "_code", "_parts", "_watch", "func")
 
     def __init__(self, func: Callable[..., Any], watch: _Watch) -> None:
         self.func = func
+        self._code = func.__code__ if type(func) is FunctionType else None
         self._watch = watch
         self._parts: Mapping[str, str] | None = None
 
@@ -88,13 +90,14 @@ class Version:
     @property
     def is_current(self) -> bool:
         """Whether the function still refers to the very same objects."""
-        return self._watch.holds()
+        code = self._code
+        return (code is None or code is self.func.__code__) and self._watch.holds()
 
     @property
     def parts(self) -> Mapping[str, str]:
         """The digest of each part, by what it is called; the function's own comes first."""
         if self._parts is None:
-            own = {label_of(self.func): own_digest(self.func)}
+            own = {label_of(self.func): own_digest(self.func, self._code)}
             self._parts = MappingProxyType({**own, **self._watch.parts})
         return self._parts
 
@@ -224,6 +227,13 @@ def parts_of(func: Any) -> Mapping[str, str]:
 # ------------------------------------------------------------------------------------- labels
 def label_of(func: Any) -> str:
     """Return what a callable is called in the words about it."""
+    try:
+        return _label_of(func)
+    except Exception:  # noqa: BLE001 - foreign code: the class of its class may do anything
+        return "something that is called"
+
+
+def _label_of(func: Any) -> str:
     if issubclass(type(func), type):
         return f"class {_last(type.__dict__['__qualname__'].__get__(func))}"
     if issubclass(type(func), partial):
@@ -247,22 +257,22 @@ def _last(qualname: object) -> str:
     return str(qualname).rpartition("<locals>.")[2]
 
 
-def own_digest(func: Any) -> str:
-    """Return the digest of a callable without what it refers to."""
+def own_digest(func: Any, code: CodeType | None = None) -> str:
+    """Return the digest of a callable without what it refers to; of a function, with that code."""
     if type(func) is MethodType and type(func.__func__) is FunctionType:
         func = func.__func__
     if type(func) is not FunctionType:
         return _shown(_own_class(func) if _is_own_class(func) else func)
     if is_foreign_file(func.__code__.co_filename):
         return _shown(func)
-    if func.__defaults__ is not None or func.__kwdefaults__ is not None:
-        own = Own(func)
-        plain = plain_digest(own)
-        return _shown(own) if plain is None else plain.hex()
-    notes = notes_of(func.__code__)
-    if notes.own is None:
-        notes.own = _shown(Own(func))
-    return notes.own
+    own = Own(func, code)
+    if own.defaults is None and own.named is None:
+        notes = notes_of(own.code)
+        if notes.own is None:
+            notes.own = _shown(own)
+        return notes.own
+    plain = plain_digest(own)
+    return _shown(own) if plain is None else plain.hex()
 
 
 def _shown(value: Any) -> str:
@@ -308,6 +318,7 @@ class _Watch:
     __slots__ = (
         "__weakref__",
         "_absent",
+        "_blind",
         "_bound",
         "_cells",
         "_codes",
@@ -330,13 +341,20 @@ class _Watch:
         self._functions: list[FunctionType] = []
         self._codes: list[CodeType] = []
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
-        _Search(self, root, bound).search()
+        self._blind = False
+        try:
+            _Search(self, root, bound).search()
+        except Exception:  # noqa: BLE001 - foreign code, as above; what is not seen is never the same
+            self._blind = True
+            self._entries = [("something that cannot be looked at", Named(_never_again()))]
         self._bound: list[_Bound] = []
         for namespace, values in bound.values():
             names = [*values, *list(values)[: 2 - len(values)]]  # two at least: a tuple comes back
             self._bound.append((namespace, itemgetter(*names), [values[name] for name in names]))
         self._first = self._bound.pop(0) if self._bound else None
-        self._more = bool(self._absent or self._weak or self._cells or self._codes or self._bound)
+        self._more = bool(
+            self._blind or self._absent or self._weak or self._cells or self._codes or self._bound
+        )
 
     @property
     def follows(self) -> bool:
@@ -352,7 +370,7 @@ class _Watch:
                     return False
             except KeyError:
                 return False
-        return not self._more or self._holds_too()
+        return not self._more or (not self._blind and self._holds_too())
 
     def _holds_too(self) -> bool:
         """Whether all is that is not found in the first namespace."""
@@ -367,7 +385,7 @@ class _Watch:
                     return False
         except KeyError:
             return False
-        if self._cells and not all(_holds(cell, value) for cell, value in self._cells):
+        if self._cells and not all(inside(cell) is value for cell, value in self._cells):
             return False
         return not self._weak or all(
             there.get(name, MISSING) is value() for there, name, value in self._weak
@@ -395,13 +413,6 @@ def _never_again() -> str:
     from secrets import token_hex  # noqa: PLC0415 - rarely needed
 
     return token_hex(32)
-
-
-def _holds(cell: CellType, value: Any) -> bool:
-    try:
-        return cell.cell_contents is value
-    except ValueError:
-        return value is MISSING
 
 
 class _Search:
@@ -558,7 +569,7 @@ def _functions_in(value: Any) -> Iterator[Any]:
         if _is_own(each):
             yield each
         elif type(each) is FunctionType:  # of a package, such as a decorator's
-            due += [cell.cell_contents for cell in each.__closure__ or () if _is_filled(cell)]
+            due += map(inside, each.__closure__ or ())
         elif type(each) in _CONTAINERS:
             due += islice(list(each), _LOOKED_INTO)
         elif type(each) is dict:
@@ -578,14 +589,6 @@ def _around(value: Any) -> tuple[Any, ...]:
     if type(value).__module__ == "functools":
         return (getattr(value, "__wrapped__", None),)
     return (type(value),)
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - asked for, not used
-    except ValueError:
-        return False
-    return True
 
 
 class _Weak(ref[Any]):
