@@ -34,7 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks import LIMIT, at_once
-from taskqueue_nb import Task, task
+from taskqueue_nb import RunState, Task, TaskQueue, task
 from taskqueue_nb.fingerprint import (
     Fingerprint,
     UnseenError,
@@ -431,6 +431,9 @@ def opened() -> dict[str, Callable[[], Any]]:
         "logger": lambda: logging.getLogger("taskqueue_nb.test"),
         "module": lambda: json,
         "client": Client,
+        "queue": lambda: TaskQueue(Task("one", list)),
+        "request to stop": RunState,
+        "shell": type("Shell", (), {"__module__": "IPython.core.interactiveshell"}),
     }
 
 
@@ -463,6 +466,21 @@ def test_opaque_things_count_by_their_kind(make: Callable[[], Any]) -> None:
     assert one.digest != fingerprint(max, (object,), {})
     assert read[0] == read[1]
     assert read[0].known
+
+
+def test_a_queue_is_the_same_after_it_ran() -> None:
+    """What a task reads of its own queue is no input."""
+    queue = TaskQueue(Task("one", list))
+    before = digest(queue)
+
+    list(queue.run())
+
+    assert digest(queue) == before
+
+
+def test_errors_of_resources_are_data() -> None:
+    """An exception of a module of the machine's counts by what it says."""
+    assert digest(sqlite3.Error("a")) != digest(sqlite3.Error("b"))
 
 
 def test_an_event_is_the_same_when_it_is_set() -> None:
@@ -862,7 +880,7 @@ SCRIPT: Final = '''
 import collections, dataclasses, enum, functools, json, sys
 from decimal import Decimal
 import helpers
-from taskqueue_nb import Task, task
+from taskqueue_nb import RunState, Task, TaskQueue, task
 from taskqueue_nb.fingerprint import digest, fingerprint_of, version_of, whole
 
 LIMIT = {"a", "b", "c", "d"}
@@ -875,6 +893,10 @@ class Point:
     y: int = 2
     tags: set = dataclasses.field(default_factory=set)
     def norm(self): return small(self.x) + small(self.y)
+def first(): return {"a", "b"}
+def second(): return first()
+TABLE = {first, second, even_later := (lambda: small(1))}
+def table(): return TABLE
 Pair = collections.namedtuple("Pair", "one two")
 class Node:
     def __init__(self): self.near = set()
@@ -919,8 +941,8 @@ values = dict(
     bound=tidy, metaclass=Meta, colours=Colour,
 )
 found = {name: digest(value) for name, value in values.items()}
-for func in (everything, waiting, yielding, closing("n"), functools.partial(even, 3), even, Point,
-             Point(1, 2).norm, max, Derived):
+for func in (everything, waiting, yielding, closing("n"), functools.partial(even, 3), even,
+             Point, table, Point(1, 2).norm, max, Derived):
     took = fingerprint_of(func, ({"k", "l"},), {"more": {"i", "j"}, "also": 1})
     found["call of " + next(iter(took.code))] = [took.digest, dict(took.code), dict(took.arguments)]
 found["whole"] = whole(took, [took.digest, found["words"]])

@@ -89,6 +89,9 @@ _RESOURCES: Final = frozenset(
         "threading",
     ]
 )
+#: Likewise packages of the notebook's own machinery, and what of this one changes as tasks run.
+_MACHINERY: Final = frozenset({"IPython", "ipykernel", "ipywidgets", "tornado", "zmq"})
+_OWN_RESOURCES: Final = frozenset({"Attempt", "Result", "RunState", "TaskGraph", "TaskQueue"})
 _MEMORY_FILES: Final = frozenset({"StringIO", "BytesIO"})
 _CLOSING: Final = ("close", "release", "shutdown", "terminate", "disconnect", "__exit__")
 #: Classes whose objects change whenever they are used.
@@ -883,8 +886,13 @@ def _is_memory_file(kind: type) -> bool:
 
 def _is_resource(kind: type) -> bool:
     bases = [(module_of(base), base.__name__) for base in kind.__mro__]
-    return not _is_memory_file(kind) and any(
-        module.partition(".")[0] in _RESOURCES or (module == "_io" and name == "_IOBase")
+    if issubclass(kind, BaseException) or _is_memory_file(kind):
+        return False
+    return any(
+        (top := module.partition(".")[0]) in _RESOURCES
+        or top in _MACHINERY
+        or (top == "_io" and name == "_IOBase")
+        or (top == "taskqueue_nb" and name in _OWN_RESOURCES)
         for module, name in bases
     )
 

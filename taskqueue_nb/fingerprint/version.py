@@ -40,14 +40,13 @@ from taskqueue_nb.fingerprint.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import CodeType
 
 _LOOKED_INTO: Final = 100  # values that are searched for functions inside one value
 _FOLLOWED: Final = 10_000  # functions and classes that one version follows
 _LARGE: Final = 1_000_000  # bytes of an array from which on it is not kept alive
 _code_of: Final = attrgetter("__code__")
-_CONTAINERS: Final = (list, tuple, set, frozenset)
 
 
 class Version:
@@ -568,18 +567,34 @@ def _functions_in(value: Any) -> Iterator[Any]:
         seen.add(id(each))
         if _is_own(each):
             yield each
-        elif type(each) is FunctionType:  # of a package, such as a decorator's
-            due += map(inside, each.__closure__ or ())
-        elif type(each) in _CONTAINERS:
-            due += islice(list(each), _LOOKED_INTO)
-        elif type(each) is dict:
-            due += islice(list(each.values()), _LOOKED_INTO)
-        elif issubclass(type(each), partial):
-            due += (each.func, *each.args, *each.keywords.values())
-        elif type(each) is MethodType:
-            due += (each.__func__, each.__self__)
-        elif not issubclass(type(each), (type, ModuleType)):
-            due += _around(each)
+        else:
+            due += _parts_of_it(each)
+
+
+def _parts_of_it(each: Any) -> Iterable[Any]:  # noqa: PLR0911 - one line per kind of value
+    """Return where functions may stand in a value."""
+    kind = type(each)
+    if kind is FunctionType:  # of a package, such as a decorator's
+        return map(inside, each.__closure__ or ())
+    if kind in (list, tuple):
+        return islice(each, _LOOKED_INTO)
+    if kind in (set, frozenset):
+        return _in_order(each)
+    if kind is dict:
+        return islice(list(each.values()), _LOOKED_INTO)
+    if kind is MethodType:
+        return (each.__func__, each.__self__)
+    if issubclass(kind, partial):
+        return (each.func, *each.args, *each.keywords.values())
+    return () if issubclass(kind, (type, ModuleType)) else _around(each)
+
+
+def _in_order(members: Collection[Any]) -> list[Any]:
+    """Return the functions and classes of a small set in an order that every process finds."""
+    if len(members) > _LOOKED_INTO:
+        return []
+    found = [each for each in list(members) if _is_own(each)]
+    return sorted(found, key=lambda each: (each.__qualname__, digest_of(each, lenient=True)))
 
 
 def _around(value: Any) -> tuple[Any, ...]:
