@@ -248,9 +248,16 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
     if spots:
         found = [node for node in found if all(_spans(node.body, *spot) for spot in spots)]
         found = found[-1:]  # a lambda in a lambda: `walk` comes to the innermost last
-    if len(found) != 1:
-        return None
-    return _cut_out(found[0], lines)
+    elif len(found) > 1:  # Python 3.12 forgets the place of a constant, and others when told to
+        found = [node for node in found if _is_code_of(node, code)]
+    texts = {_cut_out(node, lines) for node in found}
+    return texts.pop() if len(texts) == 1 else None
+
+
+def _is_code_of(node: ast.Lambda, code: CodeType) -> bool:
+    flags = code.co_flags & _FUTURES
+    whole = compile(ast.Expression(node), "<lambda>", "eval", flags, dont_inherit=True)
+    return _essence(_codes_in(whole)[-1]) == _essence(code)
 
 
 def _parameters(node: ast.Lambda) -> tuple[str, ...]:
@@ -1201,7 +1208,8 @@ def _essence(code: CodeType) -> tuple[Any, ...]:
         _essence(one) if isinstance(one, CodeType) else (type(one), repr(one))
         for one in code.co_consts
     ]
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
+    flags = code.co_flags & ~inspect.CO_NESTED  # where it stood
+    names = (code.co_names, code.co_varnames, code.co_freevars, flags)
     return (code.co_code, *names, *constants)
 
 

@@ -294,6 +294,40 @@ def test_a_task_of_others_stays() -> None:
     assert source_of(names["f"]) == "@task\ndef f(x):\n    return x"
 
 
+def test_lambdas_without_columns(tmp_path: Any) -> None:
+    """Where Python keeps no columns, what was compiled tells lambdas apart, or nothing does."""
+    path = tmp_path / "lambdas.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from taskqueue_nb.source import source_of\n"
+        "one, two = (lambda x: x + 1), (lambda x: x + 2)\n"
+        "constants = [lambda: 1, lambda: True, lambda: 1.0]\n"
+        "def make(y): return (lambda: y, lambda: [y])\n"
+        "alone = make(1)\n"
+        "for f in (one, two, *constants, *alone): print(source_of(f))\n"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-X", "no_debug_ranges", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+    assert said.stdout.split("\n") == [
+        "lambda x: x + 1",
+        "lambda x: x + 2",
+        "lambda: 1",
+        "lambda: True",
+        "lambda: 1.0",
+        "None",  # closures are compiled in another way than alone
+        "None",
+        "",
+    ]
+
+
 INDENTED: Final = {
     "tabs": ("if 1:\n\tdef f(x):\n\t\treturn x\n", "def f(x):\n\treturn x"),
     "a comment at the margin": (
