@@ -132,15 +132,15 @@ def _text(function: FunctionType) -> str | None:
             text = _lambda_text(code, lines)
         else:
             text = _definition_text(function, lines[code.co_firstlineno - 1 :])
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError, tokenize.TokenError):
-        return None  # the file has changed since, or is no Python
+    except Exception:  # noqa: BLE001 - a file that has changed is any text, a loader foreign code
+        return None
     return text if text is not None and len(text) <= LONGEST else None
 
 
 def _definition_text(function: FunctionType, lines: list[str]) -> str | None:
     """Cut the definition at the top of some lines out, if it is that of the function."""
     lines = inspect.getblock(lines)
-    if not lines or sum(map(len, lines)) > LONGEST + _SHOWN * len(lines):
+    if not lines or sum(map(len, lines)) > 2 * LONGEST:  # a margin may be half of it
         return None
     ours: set[int] = set()
     name = None
@@ -286,6 +286,10 @@ _WANTED: Final = "one function definition, `def name(...):` with its body, or on
 _BEGINNING: Final = re.compile(r"\s*(@|async\b|def\b|\(*lambda\b)")
 _NEW: Final = "<edited>"  # no name that a text can use, so that none is bound
 _edited: Final[dict[str, tuple[int, str]]] = {}  # file → which code is the whole of its text
+# Code goes at any moment, also while `linecache.checkcache` walks through its entries, and
+# before Python 3.13 trips over a missing one. So an entry is emptied at once, and taken out at the
+# next edit.
+_gone: Final[list[str]] = []
 _edits: Final[dict[str, Iterator[int]]] = {}  # what an edited function is called → its numbers
 
 
@@ -363,7 +367,7 @@ def _checked(source: object) -> str:
     if not isinstance(source, str):
         message = f"the text of a function is wanted, not {shorten(source)}"
         raise TypeError(message)
-    text = str.__str__(source)
+    text = str.__str__(source).removeprefix("\ufeff")  # the mark that some editors put first
     if len(text) > LONGEST:
         message = (
             f"the text has {len(text):,} characters; {LONGEST:,} are allowed: keep data in files"
@@ -533,6 +537,8 @@ def _function_code(factory: CodeType) -> CodeType:
 
 def _keep_lines(text: str, filename: str, code: CodeType) -> None:
     """Let tracebacks and debuggers find the lines for as long as any of the code is there."""
+    while _gone:
+        linecache.cache.pop(_gone.pop(), None)
     lines = [f"{line}\n" for line in text.split("\n")[:-1]]
     linecache.cache[filename] = (len(text), None, lines, filename)  # None: not to be looked for
     codes = [code]
@@ -543,9 +549,10 @@ def _keep_lines(text: str, filename: str, code: CodeType) -> None:
 
     def is_gone() -> None:
         left.pop()
-        if not left:
-            linecache.cache.pop(filename, None)
+        if not left and filename in linecache.cache:
+            linecache.cache[filename] = (0, None, [], filename)
             _edited.pop(filename, None)
+            _gone.append(filename)
 
     for one in codes:
         finalize(one, is_gone).atexit = False
@@ -755,15 +762,20 @@ class _Cell:
         self.key = key
         self.owner, self.source = _owner(func)
         self.taken = _names_of(self.owner.__code__) if self.owner else set()
+        self.names = self.owner.__globals__ if self.owner else vars(sys.modules["__main__"])
         self.kept_as = self._unused("inputs")
         self.kept: Inputs | None = None
         self.imports: list[str] = []
 
     def _unused(self, name: str) -> str:
-        """Return a name that the function does not look up."""
-        while name in self.taken:
+        """Return a name that the function does not use, and that is free, or of an earlier cell."""
+        while name in self.taken or not self._is_ours(name):
             name += "_"
         return name
+
+    def _is_ours(self, name: str) -> bool:
+        value = self.names.get(name)
+        return value is None or type(value) is Inputs or _attribute(value, "__name__") == name
 
     def text(self) -> str:
         """Return the whole cell."""
@@ -826,13 +838,11 @@ class _Cell:
         own_name, names = owner.__code__.co_name, owner.__globals__
         is_lambda = own_name == "<lambda>"
         if is_lambda:
-            self.taken |= set(names)
             name = self._unused("function")
             source = f"(\n{source}\n)" if "\n" in source else f"({source})"
         elif own_name not in names or names[own_name] is self.func:
             name = own_name
         else:  # it means a task's maker, or a later version, which is to stay
-            self.taken |= set(names)
             name = self._unused(f"{own_name}_again")
         free = [one for one in owner.__code__.co_freevars if one in _variables(owner)]
         if not free:

@@ -413,6 +413,19 @@ def test_a_file_with_windows_line_ends(tmp_path: Any) -> None:
     assert source_of(names["A"].step) == "def step(self):\n    return 1"
 
 
+def test_a_loader_that_fails_gives_no_text() -> None:
+    """Where lines come from is other people's code."""
+
+    class Loader:
+        def get_source(self, name: str) -> str:
+            raise RuntimeError(name)
+
+    names: dict[str, Any] = {"__name__": "lost", "__loader__": Loader()}
+    exec(compile("def f(): pass", "lost.py", "exec"), names)
+
+    assert source_of(names["f"]) is None
+
+
 def test_a_very_long_function_has_no_text() -> None:
     """It is not cut: half a function is worse than none."""
     long = f"def f():\n    return '{'x' * LONGEST}'\n"
@@ -622,6 +635,7 @@ STAND_INS: Final[dict[str, tuple[Any, str, Any]]] = {
     "margin before a lambda": (first, "    lambda x: (x,\n 1)", 2),
     "other letters": (plain, "def größe(ä):\n    return ä, 'ß€😀'", 2),
     "odd line breaks in a text": (plain, "def f(x):\n    return 'a\u2028b\x0cc\x85d', x", 2),
+    "a mark of an editor": (plain, "\ufeffdef f(x): return x", 2),
     "form feed": (plain, "\x0cdef f(x):\n    return x", 2),
 }
 ANSWERS: Final[dict[str, Any]] = {
@@ -706,7 +720,8 @@ def test_what_is_refused(text: Any, kind: type[Exception], words: str) -> None:
         compiled(text, plain)
 
     gc.collect()
-    assert not {name for name in linecache.cache if "edited" in name} - kept
+    added = {name for name in linecache.cache if "edited" in name} - kept
+    assert not [name for name in added if linecache.getlines(name)]
 
 
 WRONG: Final[dict[str, tuple[str, str, int, str]]] = {
@@ -792,7 +807,8 @@ def test_each_edit_has_its_own_lines() -> None:
 def registered() -> int:
     """Count what is kept of edited functions."""
     gc.collect()
-    kept = [name for name in linecache.cache if ", edited " in name]
+    edits = [name for name in linecache.cache if ", edited " in name]
+    kept = [name for name in edits if linecache.getlines(name)]
     return len(kept) + len(module._edited) + len(weakref.finalize._registry)  # type: ignore[attr-defined]  # no other way to count
 
 
@@ -806,6 +822,8 @@ def test_a_thousand_edits_leave_nothing() -> None:
     del new
 
     assert registered() == before
+    compiled("def plain(): pass", plain)  # takes what was emptied out
+    assert not [name for name in linecache.cache if name.startswith("<many, edited")]
 
 
 def test_lines_stay_while_any_part_is_there() -> None:
@@ -825,7 +843,7 @@ def test_lines_stay_while_any_part_is_there() -> None:
     caught.value.__traceback__ = None
     del caught
     gc.collect()
-    assert filename not in linecache.cache
+    assert linecache.getlines(filename) == []
 
 
 def test_a_decorator_that_fails_shows_its_line() -> None:
@@ -1108,6 +1126,27 @@ def test_a_closure_is_made_again() -> None:
         "\n"
         "times(1)"
     )
+
+
+def test_a_cell_leaves_other_names_alone() -> None:
+    """What the notebook uses already, other than for such cells, means the same afterwards."""
+    names = cell(NOTEBOOK)
+    mine = {"inputs": [1], "share_again": 5, "with_variables": "text", "function": 3}
+    names |= mine
+    owner, other = Owner(), Owner()
+    lambda_ = names["nth"]
+    key = keep(owner, (Table(),), {}, names["share"].func)
+
+    text = snippet("n", 1, names["share"].func, (Table(),), {}, None, key)
+    assert isinstance(again(text, names), TypeError)
+    text = snippet("n", 1, lambda_, (7,), {}, None, keep(other, (7,), {}, lambda_))
+    assert isinstance(again(text, names), IndexError)
+
+    assert {name: names[name] for name in mine} == mine
+    assert "function_(7)" in text
+    assert "def with_variables_(factor):" in text
+    text = snippet("n", 2, lambda_, (7,), {}, None, keep(other, (7,), {}, lambda_))
+    assert "with_variables_(**inputs_." in text  # those of an earlier cell are taken again
 
 
 def test_a_function_of_a_module_is_called_there() -> None:
