@@ -498,9 +498,11 @@ def _factory_code(node: _Function, owner: FunctionType | None, filename: str) ->
 
 
 def _class_of(owner: FunctionType | None) -> str | None:
-    """Return the name of the class in whose body a function was defined."""
-    home = owner.__qualname__.rpartition(".")[0].rpartition(".")[2] if owner else ""
-    return home if home.isidentifier() else None
+    """Return the name of the class in whose body a function, or one around it, was defined."""
+    *homes, _ = owner.__qualname__.split(".") if owner else [""]
+    while homes[-1:] == ["<locals>"]:
+        del homes[-2:]
+    return homes[-1] if homes and homes[-1].isidentifier() else None
 
 
 def _codes_in(code: CodeType) -> list[CodeType]:
@@ -774,8 +776,12 @@ class _Cell:
         return name
 
     def _is_ours(self, name: str) -> bool:
-        value = self.names.get(name)
-        return value is None or type(value) is Inputs or _attribute(value, "__name__") == name
+        if name not in self.names:
+            return True
+        value = self.names[name]
+        if name.startswith("inputs"):
+            return type(value) is Inputs
+        return type(value) is FunctionType and value.__name__ == name
 
     def text(self) -> str:
         """Return the whole cell."""

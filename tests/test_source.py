@@ -141,6 +141,12 @@ class Shop:
     def who(self) -> str:
         return super().__repr__()
 
+    def asker(self) -> Any:
+        def ask() -> tuple[int, str]:
+            return self.__price, __class__.__name__  # type: ignore[name-defined]  # in methods
+
+        return ask
+
     @classmethod
     def name(cls) -> str:
         return cls.__name__
@@ -210,6 +216,13 @@ TEXTS: Final[dict[str, tuple[Any, str | None]]] = {
     ),
     "class method": (Shop.name, "@classmethod\ndef name(cls) -> str:\n    return cls.__name__"),
     "static method": (Shop.open, "@staticmethod\ndef open() -> bool:\n    return True"),
+    "nested in a method": (
+        Shop().asker(),
+        (
+            "def ask() -> tuple[int, str]:\n    return self.__price, __class__.__name__"
+            "  # type: ignore[name-defined]  # in methods"
+        ),
+    ),
     "nested": (make(2)[0], "def times(number: int) -> int:\n    return number * factor"),
     "nested lambda": (make(2)[2], "lambda number: number * factor"),
     "first lambda of a line": (first, "lambda x: x + 1"),
@@ -401,6 +414,9 @@ def test_a_file_that_changed_gives_no_wrong_text(tmp_path: Any, after: str) -> N
 
     assert source_of(names["step"]) is None
     assert source_of(names["other"]) is None
+    path.write_text("\n\no = lambda x: 22222\n")
+    os.utime(path, (2, 2))
+    assert source_of(names["other"]) is None  # one stands there, with other parameters
 
 
 def test_a_file_with_windows_line_ends(tmp_path: Any) -> None:
@@ -600,9 +616,11 @@ def test_methods_keep_their_class() -> None:
     shop = Shop()
 
     price = compiled("def price(self): return self.__price + 1", Shop.price)
+    ask = compiled("def ask(): return self.__price * 2, __class__", shop.asker())
     who: Any = compiled("def who(self): return super().__hash__() == hash(self)", shop.who)
 
     assert price(shop) == 4
+    assert ask() == (6, Shop)
     assert who() is True
     assert type(who) is MethodType
     assert who.__self__ is shop
@@ -1131,7 +1149,13 @@ def test_a_closure_is_made_again() -> None:
 def test_a_cell_leaves_other_names_alone() -> None:
     """What the notebook uses already, other than for such cells, means the same afterwards."""
     names = cell(NOTEBOOK)
-    mine = {"inputs": [1], "share_again": 5, "with_variables": "text", "function": 3}
+    mine = {
+        "inputs": None,
+        "inputs_": cell("def inputs_(): pass")["inputs_"],
+        "share_again": 5,
+        "with_variables": "text",
+        "function": 3,
+    }
     names |= mine
     owner, other = Owner(), Owner()
     lambda_ = names["nth"]
@@ -1146,7 +1170,7 @@ def test_a_cell_leaves_other_names_alone() -> None:
     assert "function_(7)" in text
     assert "def with_variables_(factor):" in text
     text = snippet("n", 2, lambda_, (7,), {}, None, keep(other, (7,), {}, lambda_))
-    assert "with_variables_(**inputs_." in text  # those of an earlier cell are taken again
+    assert "with_variables_(**inputs__." in text  # those of an earlier cell are taken again
 
 
 def test_a_function_of_a_module_is_called_there() -> None:
