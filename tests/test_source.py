@@ -530,6 +530,30 @@ def test_the_edited_function_stands_in_for_the_old_one() -> None:
     assert new([1]) == [3]  # its default was taken when it was made
 
 
+def test_the_name_and_module_that_were_given_stay() -> None:
+    """Also where they are others than the text and the namespace give."""
+    old: Any = cell("def f(): pass")["f"]
+    old.__module__, old.__name__, old.__qualname__ = "elsewhere", "name", "Whole.name"
+
+    new = compiled("def g(): pass", old)
+
+    assert (new.__module__, new.__name__, new.__qualname__) == ("elsewhere", "name", "Whole.name")
+
+
+@pytest.mark.parametrize("text", ["  def f(x):\r      return x / 0\r", "(\r\nlambda x:\r\n x / 0)"])
+def test_lines_count_as_in_the_text(text: str) -> None:
+    """Whatever ends the lines, and wherever they begin."""
+    new = compiled(text, plain)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        new(1)
+
+    last = traceback.extract_tb(caught.value.__traceback__)[-1]
+    lines = text.splitlines()
+    assert (last.lineno, last.line) == (len(lines), lines[-1].strip())
+    assert "\r" not in (source_of(new) or "\r")
+
+
 def test_a_namespace_gains_no_name_at_all() -> None:
     """Not even the builtins, which `exec` would add."""
     names: dict[str, Any] = {"one": 1}
@@ -1022,6 +1046,7 @@ CALLS: Final[dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]]] = {
         'many(inputs["first"], 1, inputs[2])',
     ),
     "odd names": ("many", (1,), {"a b": 2, "class": 3}, "many(1, **inputs.kwargs)"),
+    "keywords": ("many", (1,), {"class": 3}, "many(1, **inputs.kwargs)"),
     "odder names": ("many", (1,), {"\n) import os #": 2}, "many(1, **inputs.kwargs)"),
     "ligatures": ("many", (1,), {"ﬁ": 2}, "many(1, **inputs.kwargs)"),
     "other letters": ("many", (1,), {"größe": 2}, "many(1, größe=2)"),
@@ -1536,6 +1561,13 @@ class Huge:
         return "line\n" * 1_000_000
 
 
+class Machine:
+    """What counts as a task of other people's making."""
+
+    fsm_state = "DONE"
+    name = "load"
+
+
 one_task, another_task = Task("load", plain, func_args=(1,)), Task("lo\nad", plain, func_args=(1,))
 loud_value, table = Loud(), Table(1)
 
@@ -1559,6 +1591,18 @@ COMPARED: Final[dict[str, tuple[Any, Any, dict[str, tuple[str, str]]]]] = {
     "equal lists": ((([1, 2],), {}), (([1, 2],), {}), {}),
     "equal sets": ((({"a", "b"},), {}), (({"b", "a"},), {}), {}),
     "equal objects": (((OrderedDict(a=1),), {}), ((OrderedDict(a=1),), {}), {}),
+    "equal when pickled": (((Table(1),), {}), ((Table(1),), {}), {}),
+    "equal, and not to be pickled": ((([first],), {}), (([first],), {}), {}),
+    "another class": (
+        ((OrderedDict(a=1),), {}),
+        (({"a": 1},), {}),
+        {"rows": ("OrderedDict([('a', 1)])", "{'a': 1}")},
+    ),
+    "tasks of one name": (
+        ((Machine(),), {}),
+        ((Machine(),), {}),
+        {"rows": ("task 'load'", "task 'load' (another one, or not comparable)")},
+    ),
     "one task": (((one_task,), {}), ((one_task,), {}), {}),
     "other tasks": (
         ((one_task,), {}),
@@ -1698,12 +1742,16 @@ def test_code_without_text_is_compared(text: str, same: bool) -> None:
 def test_partials_and_methods_are_taken_apart() -> None:
     """What a partial or a method brings along is an argument like any other."""
     found = compare(Call("a", functools.partial(high, [1], threshold=2)), Call("b", high, ([1], 3)))
+    called = Call("c", functools.partial(high, threshold=2), ([1],), {"threshold": 3})
     shops = Shop(), Shop()
+    vars(shops[1])["sold"] = True
     methods = compare(Call("a", shops[0].price), Call("b", shops[1].price))
 
     assert dict(found.arguments) == {"threshold": ("2", "3")}
     assert found.code == ()
     assert methods.code == ()
+    assert list(methods.arguments) == ["self"]
+    assert not compare(called, Call("d", high, ([1], 3)))
     assert compare(Call("a", shops[0].who), Call("b", shops[0].who)).arguments == {}
 
 
