@@ -764,7 +764,9 @@ class _Cell:
         self.key = key
         self.owner, self.source = _owner(func)
         self.taken = _names_of(self.owner.__code__) if self.owner else set()
-        self.names = self.owner.__globals__ if self.owner else vars(sys.modules["__main__"])
+        self.names = vars(sys.modules["__main__"])  # of the notebook
+        if self.owner is not None and not _is_of_module(self.owner.__globals__):
+            self.names = self.owner.__globals__
         self.kept_as = self._unused("inputs")
         self.kept: Inputs | None = None
         self.imports: list[str] = []
@@ -833,8 +835,7 @@ class _Cell:
         if not (type(self.func) is FunctionType or is_decorated) or _class_of(owner) is not None:
             return False
         names = owner.__globals__
-        module = sys.modules.get(str(names.get("__name__")))
-        if module is not None and module.__name__ != "__main__" and vars(module) is names:
+        if names is not self.names:
             return False
         used = _names_at_definition(source)
         return used is not None and used <= {*names, *vars(builtins), *owner.__code__.co_freevars}
@@ -872,6 +873,12 @@ class _Cell:
                 self._inputs()
                 written = f"{self.kept_as}[{_quoted(name)}]"
             yield f"{name}={written}"
+
+
+def _is_of_module(names: dict[str, Any]) -> bool:
+    """Say whether some global names are those of a module, and not of a notebook."""
+    name = str(names.get("__name__"))
+    return name != "__main__" and _attribute(sys.modules.get(name), "__dict__") is names
 
 
 def _quoted(key: object) -> str:
@@ -1221,8 +1228,7 @@ def _same_code(old: FunctionType, new: FunctionType) -> bool:
 
 def _essence(code: CodeType) -> tuple[Any, ...]:
     constants = [
-        _essence(one) if isinstance(one, CodeType) else (type(one), repr(one))
-        for one in code.co_consts
+        _essence(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts
     ]
     flags = code.co_flags & ~inspect.CO_NESTED  # where it stood
     names = (code.co_names, code.co_varnames, code.co_freevars, flags)
