@@ -1441,3 +1441,16 @@ def test_asking_every_time_is_cheap() -> None:
     assert perf_counter() - began < 0.5  # 50 µs each would be that much
     assert keep is not None
     assert len({version.parts["x"] for version in versions[:10] if version}) == 1
+
+
+def test_looking_at_a_class_does_not_change_it() -> None:
+    """A class without annotations has an empty mapping of them once somebody asked for it."""
+
+    class Plain:
+        def get(self) -> int:
+            return 1
+
+    before = digest(Plain)
+
+    assert Plain.__annotations__ == {}
+    assert digest(Plain) == before

@@ -36,7 +36,7 @@ from checks import LIMIT, at_once
 from taskqueue_nb import Task, task
 from taskqueue_nb import source as module
 from taskqueue_nb import task as other_name
-from taskqueue_nb.fingerprint import fingerprint
+from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.source import (
     LONGEST,
     Call,
@@ -490,7 +490,9 @@ def test_unchanged_text_gives_the_same_code(name: str) -> None:
         assert getattr(new.__code__, part) == getattr(old.__code__, part), part
     assert new.__closure__ == old.__closure__
     if func is not waits:  # a name that is imported in the same file is called in another way
-        assert fingerprint(new, (), {}) == fingerprint(old, (), {})
+        then, now = fingerprint_of(old, (), {}).code, fingerprint_of(new, (), {}).code
+        assert then.items() <= now.items()  # an edited method is not the one of its class
+        assert name == "partial of a method" or then == now
     assert new.__code__.co_qualname == old.__code__.co_qualname
     assert new.__qualname__ == old.__qualname__
     assert new.__module__ == old.__module__

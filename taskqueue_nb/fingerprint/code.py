@@ -75,6 +75,7 @@ UNTOLD: Final = frozenset(
         "__annotate_func__",
         "__annotations_cache__",
         "__classdictcell__",
+        "__slotnames__",  # where `copyreg` keeps what it found out
     ]
 )
 _SILENT: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PRECALL"})
