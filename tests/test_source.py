@@ -34,7 +34,6 @@ from hypothesis import strategies as st
 
 from checks import LIMIT, at_once
 from taskqueue_nb import Task, task
-from taskqueue_nb import source as module
 from taskqueue_nb import task as other_name
 from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.source import (
@@ -49,6 +48,7 @@ from taskqueue_nb.source import (
     snippet,
     source_of,
 )
+from taskqueue_nb.source import lines as edited_lines
 
 _cells = itertools.count(1)
 
@@ -853,7 +853,7 @@ def registered() -> int:
     gc.collect()
     edits = [name for name in linecache.cache if ", edited " in name]
     kept = [name for name in edits if linecache.getlines(name)]
-    return len(kept) + len(module._edited) + len(weakref.finalize._registry)  # type: ignore[attr-defined]  # no other way to count
+    return len(kept) + len(edited_lines._edited) + len(weakref.finalize._registry)  # type: ignore[attr-defined]  # no other way to count
 
 
 def test_a_thousand_edits_leave_nothing() -> None:
