@@ -459,13 +459,15 @@ class Evil:
     def __getattr__(self, name: str) -> Any:
         if self.mood == "raises":
             raise RuntimeError(name)
+        if self.mood == "exits":
+            raise SystemExit
         return {"itself": self, "lies": 5, "new": Evil("new")}[self.mood]
 
     def __call__(self) -> None:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("mood", ["raises", "itself", "lies", "new"])
+@pytest.mark.parametrize("mood", ["raises", "exits", "itself", "lies", "new"])
 def test_foreign_objects_have_no_text(mood: str) -> None:
     """Whatever an object claims to wrap, the look ends, and raises nothing."""
     evil = Evil(mood)

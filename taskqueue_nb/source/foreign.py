@@ -25,10 +25,7 @@ def guarded(look: Callable[[], Any]) -> Any:
 
 def attribute(thing: object, name: str) -> Any:
     """Return an attribute; None if there is none to be had."""
-    try:
-        return getattr(thing, name, None)
-    except Exception:  # noqa: BLE001 - a foreign `__getattr__` may raise anything
-        return None
+    return guarded(lambda: getattr(thing, name, None))
 
 
 def is_task(value: object) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_nb.source.foreign import attribute
+from taskqueue_nb.source.foreign import attribute, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +70,7 @@ def positional_names(func: Any) -> tuple[str, ...]:
 
 def parameters_of(func: Any) -> tuple[inspect.Parameter, ...]:
     """Return a callable's parameters; none if they cannot be had."""
-    try:
-        return tuple(inspect.signature(func).parameters.values())
-    except Exception:  # noqa: BLE001 - a foreign `__signature__` may raise anything
-        return ()
+    return guarded(lambda: tuple(inspect.signature(func).parameters.values())) or ()
 
 
 def codes_in(code: CodeType) -> list[CodeType]:
