@@ -127,16 +127,10 @@ class _Cell:
             message = "the call cannot be written out; give the key of its inputs: key=keep(...)"
             raise ValueError(message)
         self.kept = inputs(self.key)
-        if self.kept.func is not None and self.kept.func is not self.func:
+        if self.kept.func is not self.func:
             message = f"what is kept under {shorten(self.key)} is of a call of something else"
             raise ValueError(message)
         return self.kept
-
-    def _need_function(self) -> None:
-        """Use what was kept, and the function with it."""
-        if self._inputs().func is None:
-            message = "the function cannot be written out; keep it: keep(owner, args, kwargs, func)"
-            raise ValueError(message)
 
     def _function(self) -> tuple[list[str], str]:
         """Return the blocks that define the function, and how it is called."""
@@ -147,7 +141,7 @@ class _Cell:
             module, qualname = found
             self.imports = [f"import {module}"]
             return [], f"{module}.{qualname}"
-        self._need_function()
+        self._inputs()
         return [], f"{self.kept_as}.func"
 
     def _is_of_the_notebook(self, source: str, owner: FunctionType) -> bool:
@@ -175,7 +169,7 @@ class _Cell:
         free = [one for one in owner.__code__.co_freevars if one in variables_of(owner)]
         if not free:
             return [f"{name} = {source}" if is_lambda else _with_name(source, name)], name
-        self._need_function()
+        self._inputs()
         maker = self._unused("with_variables")
         inside = f"return {source}" if is_lambda else f"{source}\nreturn {own_name}"
         made = f"def {maker}({', '.join(free)}):\n{shifted(inside, '', '    ')}"

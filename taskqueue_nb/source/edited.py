@@ -20,7 +20,7 @@ from taskqueue_nb.source.text import LONGEST, owner_of
 _NEW: Final = "<edited>"  # no name that a text can use, so that none is bound
 
 
-def compiled(source: str, like: Any = None, *, name: str | None = None) -> Any:
+def compiled(source: str, like: Any = None) -> Any:
     """Turn edited text into a function that can stand in for another one.
 
     Parameters
@@ -31,8 +31,6 @@ def compiled(source: str, like: Any = None, *, name: str | None = None) -> Any:
         The function that it replaces. The new one sees the same global names and closes over the
         same variables, and has its name and module; its defaults are those of the text. A partial
         or a bound method gives one again. Without it, the text runs in `__main__`.
-    name : str, optional
-        What its file is called in tracebacks: `<name, edited 2>`; by default the function's name.
 
     Returns
     -------
@@ -52,6 +50,9 @@ def compiled(source: str, like: Any = None, *, name: str | None = None) -> Any:
     No global name is bound: whoever else calls the old function still does. A function that calls
     itself by its own name looks that name up as ever, and so finds the old one too.
 
+    Tracebacks call its file `<clean, edited 2>`, by the name of the function that it replaces, and
+    show its lines.
+
     Examples
     --------
     >>> def clean(rows, threshold=3):
@@ -62,10 +63,9 @@ def compiled(source: str, like: Any = None, *, name: str | None = None) -> Any:
     """
     text = _checked(source)
     owner = owner_of(like)[0]
-    called = name or (owner.__name__ if owner else None)
     node = one_function(text)
     own_name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
-    filename = next_filename(called or own_name)
+    filename = next_filename(owner.__name__ if owner else own_name)
     with explained(text, filename):
         code = _factory_code(node, owner, filename)
     code = _renamed(code, own_name, owner)

@@ -22,7 +22,7 @@ class Inputs:
 
     Attributes
     ----------
-    func : callable or None
+    func : callable
         The function.
     args, kwargs
         The arguments, as they were given.
@@ -58,9 +58,7 @@ class Inputs:
         return place
 
 
-def keep(
-    owner: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, func: Any = None
-) -> str:
+def keep(owner: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, func: Any) -> str:
     """Keep what was called for as long as an owner lives.
 
     Parameters
@@ -69,7 +67,7 @@ def keep(
         Usually an attempt. It is given an attribute, and is not kept alive by it.
     args, kwargs
         The arguments.
-    func : callable, optional
+    func : callable
         The function. Its parameters give the arguments' names.
 
     Returns
