@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
+from taskqueue_nb.repair import Plan, PlanError
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import RunState
 from taskqueue_nb.task import Attempt, BaseTask, BlockedError, Task, TaskError, task
@@ -28,6 +29,8 @@ __all__ = [
     "EarlierError",
     "FSMError",
     "FSMTransitionEvent",
+    "Plan",
+    "PlanError",
     "Result",
     "RunState",
     "StoreError",

@@ -81,6 +81,16 @@ def mimebundle(
     return bundle
 
 
+def plan_mimebundle(
+    plan: Any,
+    include: Collection[str] | None = None,
+    exclude: Collection[str] | None = None,
+) -> dict[str, str]:
+    """Return what a front end may show of a plan; the parameters are those of `mimebundle`."""
+    del include, exclude
+    return {"text/plain": repr(plan)}
+
+
 def still_html(shown: Any, key: str | None = None) -> str:
     """Return the picture and the table of a queue, for a page without a kernel.
 

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
     CancellationError,
@@ -39,6 +40,10 @@ from taskqueue_nb.runstate import CURRENT, RunState
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
+
+    from taskqueue_nb.fingerprint import Fingerprint, Version
+    from taskqueue_nb.repair import Plan
+    from taskqueue_nb.source import Comparison
 
 R = TypeVar("R")
 
@@ -63,6 +68,10 @@ FSM_TRANSITIONS: Final[Table] = {
 COMPLETED: Final = frozenset({"DONE", "FAILED", "ABORT"})
 SETTLED: Final = COMPLETED | {"CANCELLED"}
 ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
+
+#: Why attempts are cancelled that nobody gave up: `retry()` without names takes them too.
+INTERRUPTED: Final = "interrupted"
+STOPPED: Final = "the run was stopped"
 
 #: Held for every step of every task and every change of a graph; never while a user's code runs.
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
@@ -238,6 +247,9 @@ class Attempt:
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
     lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
+    version: Version | None = None  # what the function referred to, if that can change
+    _call: Fingerprint | None = None
+    because: str | None = None  # why it was asked to stop, if not for its own sake
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -245,9 +257,13 @@ class Attempt:
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
         self.task = task
+        if _LATER:
+            task.func = defined_now(task.func)
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
+        if self.func is not None and (version := version_of(self.func)) is not None:
+            self.version = version
         self._at = len(task._log)
         self._previous = previous
         if previous is not None:
@@ -307,14 +323,22 @@ class Attempt:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
             self._error_text = _traceback_text(self._error)
-            self._error = _said(self._error)
+            self._error = words_of(self._error)
+
+    @property
+    def call(self) -> Fingerprint:
+        """The fingerprint of its code and arguments, by parts; taken when it is first asked for."""
+        if self._call is None:
+            from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib
+
+            func: Any = self.func
+            self._call = fingerprint_of(func, self.args, self.kwargs or {}, self.version)
+        return self._call
 
     @property
     def fingerprint(self) -> str | None:
         """The same text for the same code and arguments; None if they cannot be looked at."""
-        from taskqueue_nb.fingerprint import fingerprint  # noqa: PLC0415 - brings hashlib along
-
-        return fingerprint(self.func, self.args, self.kwargs or {})
+        return self.call.digest
 
     @property
     def output(self) -> str:
@@ -342,17 +366,42 @@ class Attempt:
         return self._runstate is not None and self._runstate.cancelled
 
 
+#: The id of a function that `@task` was on → the one that took its name since, in a cell run again.
+_LATER: Final[dict[int, Callable[..., Any]]] = {}
+
+
+def defined_now(func: Any) -> Any:
+    """Return what a function that `@task` was put on is by now; any other as it is."""
+    while (later := _LATER.get(id(func))) is not None:
+        func = later
+    return func
+
+
+def _note_definition(func: Callable[..., Any]) -> None:
+    """Have a function replace the one that `@task` was put on under the same name before."""
+    name, space = getattr(func, "__name__", None), getattr(func, "__globals__", None)
+    if space is None or name != getattr(func, "__qualname__", None):
+        return
+    known = space.get(name)
+    if isinstance(known, TaskFunction) and known.func is not func:
+        from weakref import finalize  # noqa: PLC0415 - needed once a cell is run again
+
+        old = known.func
+        finalize(old, _LATER.pop, id(old), None).atexit = False
+        _LATER[id(old)] = func
+
+
 def _traceback_text(error: BaseException) -> str:
     import traceback  # noqa: PLC0415 - only failures need it
 
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - the exception's own words may raise anything
-        return _said(error)
+        return words_of(error)
 
 
-def _said(error: BaseException) -> str:
-    """Return an exception's class and words on one line, whatever its `__str__` does."""
+def words_of(error: BaseException) -> str:
+    """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
     except Exception:  # noqa: BLE001 - as above
@@ -666,6 +715,9 @@ class Task(BaseTask):
             self._value = self._error = None
             if self._result is not None and self._result.claimed:
                 self._result = None  # what comes now has a result of its own
+        elif new != "RUNNING" and new != "QUEUED":  # noqa: PLR1714 - a set would cost twice as much
+            for queue in self._told_queues():
+                queue._has_fallen(self)
         if self._fsm_listeners is not None:
             step = FSMTransitionEvent(old, new, event, now, extra or {})
             self._fsm_listeners.pending.append(step)
@@ -972,25 +1024,25 @@ class Task(BaseTask):
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
-            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+            attempt.late = "it returned" if error is None else f"it raised {words_of(error)}"
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
-            self._fsm_move("cancel", {"because": "asked to stop"}, here)
+            self._fsm_move("cancel", {"because": attempt.because or "asked to stop"}, here)
         elif error is None:
             self._value = value
             self._fsm_move("done", None, here)
             if attempt.outdated:
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
-            self._fsm_move("cancel", {"because": "interrupted"}, here)
+            self._fsm_move("cancel", {"because": INTERRUPTED}, here)
         elif isinstance(error, LostValueError) and error.task in self._required:
             attempt.lost = error
             self._send_back(here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
-                self._fsm_move("cancel", {"because": _said(error)}, here)
+                self._fsm_move("cancel", {"because": words_of(error)}, here)
             else:
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
@@ -1011,7 +1063,7 @@ class Task(BaseTask):
         try:
             return max(0.0, float(delay(attempt.number) if callable(delay) else delay))
         except Exception as error:  # noqa: BLE001 - a user's function; it ends the retries
-            attempt.write(f"retry_delay failed: {_said(error)}\n")
+            attempt.write(f"retry_delay failed: {words_of(error)}\n")
             return None
 
     def _retry_by_itself(self, attempt: Attempt) -> bool:
@@ -1065,7 +1117,7 @@ class Task(BaseTask):
         """Leave a sound graph behind after an interrupt at any point of a run."""
         with GRAPH_LOCK:
             if self.fsm_state == "RUNNING":
-                self._fsm_move("cancel", {"because": "interrupted"})
+                self._fsm_move("cancel", {"because": INTERRUPTED})
             self._drop_unborn()
             for task in (self, *self._blocking):
                 task._recount()
@@ -1314,7 +1366,7 @@ class Task(BaseTask):
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
-            because = f"its stored result cannot be read: {_said(error)}"
+            because = f"its stored result cannot be read: {words_of(error)}"
         else:
             with GRAPH_LOCK:
                 if self._value is value:
@@ -1384,9 +1436,7 @@ class Task(BaseTask):
         FSMError
             If it is completed.
         """
-        from taskqueue_nb.repair import cancel  # noqa: PLC0415 - mending is a layer above
-
-        cancel(self)
+        self._mend("cancel")
 
     def retry(self) -> tuple[Task, ...]:
         """Make a failed or cancelled task pending again, with the dependents that fell with it.
@@ -1401,9 +1451,7 @@ class Task(BaseTask):
         FSMError
             If it is neither failed nor cancelled; then nothing has changed.
         """
-        from taskqueue_nb.repair import retry  # noqa: PLC0415 - mending is a layer above
-
-        return retry(self)
+        return self._mend("retry")
 
     def repair(
         self,
@@ -1412,21 +1460,154 @@ class Task(BaseTask):
         kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Task, ...]:
         """Give the task new code or arguments, then retry it; see `TaskQueue.repair`."""
-        from taskqueue_nb.repair import repair  # noqa: PLC0415 - mending is a layer above
-
-        return repair(self, func, args, kwargs)
+        return self._mend("repair", func=func, args=args, kwargs=kwargs)
 
     def supply(self, value: Any) -> tuple[Task, ...]:
         """Use a value as the result: the task is DONE with it; see `TaskQueue.supply`."""
-        from taskqueue_nb.repair import supply  # noqa: PLC0415 - mending is a layer above
-
-        return supply(self, value)
+        return self._mend("supply", value)
 
     def invalidate(self) -> tuple[Task, ...]:
         """Have a DONE task, and all DONE tasks behind it, run again; see `TaskQueue.invalidate`."""
-        from taskqueue_nb.repair import invalidate  # noqa: PLC0415 - mending is a layer above
+        return self._mend("invalidate")
 
-        return invalidate(self)
+    def _mend(self, verb: str, *args: Any, **how: Any) -> tuple[Task, ...]:
+        from taskqueue_nb.repair import carry_out, change_of  # noqa: PLC0415 - a layer above
+
+        return carry_out(lambda: change_of(verb, self, *args, **how))
+
+    def edit(
+        self,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Task, ...]:
+        """Give the task the function of an edited text, then retry it; see `TaskQueue.edit`."""
+        return self._mend("repair", func=self._edited(source), args=args, kwargs=kwargs)
+
+    def _edited(self, source: str) -> Callable[..., Any]:
+        from taskqueue_nb.source import compiled  # noqa: PLC0415 - brings ast and inspect along
+
+        made: Callable[..., Any] = compiled(source, defined_now(self.func))
+        return made
+
+    def plan(self, verb: str = "retry", *args: Any, **how: Any) -> Plan:
+        """Say what a verb would do to this task and to what is behind it; see `TaskQueue.plan`."""
+        from taskqueue_nb.repair import Plan, change_of  # noqa: PLC0415 - a layer above
+
+        return Plan(lambda: change_of(verb, self, *args, **how))
+
+    # -- looking into it ---------------------------------------------------------------------
+
+    @property
+    def source(self) -> str | None:
+        """The text of the function, as one would edit it; None where there is none."""
+        from taskqueue_nb.source import source_of  # noqa: PLC0415 - brings ast and inspect along
+
+        return source_of(defined_now(self.func))
+
+    def debug(self) -> None:
+        """Open the debugger where the last attempt failed: IPython's own in IPython, else pdb.
+
+        Raises
+        ------
+        TaskError
+            If the task has not failed, or only the text of its error was kept.
+        """
+        from taskqueue_nb.source import post_mortem  # noqa: PLC0415 - brings ast and inspect along
+
+        if self._error is None:
+            message = f"{self._fsm_called()} is {self.fsm_state}: there is no failure to look at"
+            raise TaskError(message, self)
+        try:
+            post_mortem(self._error)
+        except ValueError as refusal:
+            message = f"{self._fsm_called()}: {refusal}"
+            raise TaskError(message, self) from None
+
+    def snippet(self, number: int | None = None) -> str:
+        r"""Return a call of the function as a cell that makes it again.
+
+        Parameters
+        ----------
+        number : int, optional
+            Of the attempt; by default the last.
+
+        Returns
+        -------
+        str
+            A comment, the function, and the call with its arguments: literals where they have one,
+            else a reference to what the attempt was given.
+
+        Raises
+        ------
+        TaskError
+            If there is no such attempt, or a prerequisite has no result now.
+
+        Examples
+        --------
+        >>> from math import sqrt
+        >>> root = Task("root", sqrt, func_args=(-1,))
+        >>> root.dispatch()
+        >>> print(root.snippet())
+        # task 'root', attempt 1, raised ValueError: math domain error
+        import math
+        <BLANKLINE>
+        math.sqrt(-1)
+        """
+        from taskqueue_nb.source import keep, snippet  # noqa: PLC0415 - brings ast and inspect
+
+        attempt = self._attempt_number(number)
+        args, kwargs = with_results((attempt.args, attempt.kwargs or {}))
+        key = keep(attempt, args, kwargs, attempt.func)
+        error = attempt.error
+        return snippet(self.name, attempt.number, attempt.func, args, kwargs, error, key)
+
+    def diff(self, before: int = -2, after: int = -1) -> Comparison:
+        """Say what changed in code and arguments from one attempt to another.
+
+        Parameters
+        ----------
+        before, after : int
+            Their numbers, from 1; negative ones count from the last.
+
+        Returns
+        -------
+        Comparison
+            `code` is a unified diff, `arguments` each one's text before and after; it is false if
+            both made the same call, and prints as a text.
+
+        Raises
+        ------
+        TaskError
+            If there are no such attempts.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 2, func_args=("6",))
+        >>> half.dispatch()
+        >>> _ = half.repair(args=(6,)), half.dispatch()
+        >>> half.diff()
+        from attempt 1 to attempt 2
+        arguments: number '6' -> 6
+        """
+        from taskqueue_nb.source import Call, compare  # noqa: PLC0415 - brings ast and inspect
+
+        calls = [
+            Call(f"attempt {a.number}", a.func, a.args, a.kwargs)
+            for a in (self._attempt_number(before), self._attempt_number(after))
+        ]
+        return compare(*calls)
+
+    def _attempt_number(self, number: int | None) -> Attempt:
+        attempts = self.attempts
+        if number is None:
+            number = -1
+        for place, attempt in enumerate(attempts, -len(attempts)):
+            if number in (attempt.number, place):
+                return attempt
+        numbers = f"1 to {len(attempts)}" if attempts else "none"
+        message = f"{self._fsm_called()} has no attempt {number!r:.20}; there are {numbers}"
+        raise TaskError(message, self)
 
     # -- the picture -------------------------------------------------------------------------
 
@@ -1609,7 +1790,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
             _end_child(outcome.exception())
         if attempt.asked_to_stop:
             raised = outcome.exception()
-            attempt.late = "it returned" if raised is None else f"it raised {_said(raised)}"
+            attempt.late = "it returned" if raised is None else f"it raised {words_of(raised)}"
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):
@@ -1819,6 +2000,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
 
+    Notes
+    -----
+    A cell that is run again defines its function anew. From then on the tasks that it made before
+    call the new one, whenever they run; what is done already stays so, see `TaskQueue.stale`.
+
     Examples
     --------
     >>> @task
@@ -1833,10 +2019,15 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         message = f"@task has no option {', '.join(sorted(unknown))}"
         raise TypeError(message)
     if func is None:
-        return lambda function: TaskFunction(function, options)
+        return lambda function: _task_function(function, options)
+    return _task_function(func, options)
+
+
+def _task_function(func: Callable[..., Any], options: dict[str, Any]) -> TaskFunction[Any]:
     if not callable(func):
         message = f"@task is put on a function, not on {shorten(func)}"
         raise TypeError(message)
+    _note_definition(func)
     return TaskFunction(func, options)
 
 

@@ -21,8 +21,10 @@ from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
     GRAPH_LOCK,
+    INTERRUPTED,
     PLAIN,
     SETTLED,
+    STOPPED,
     Attempt,
     Task,
     TaskError,
@@ -34,6 +36,7 @@ from taskqueue_nb.task import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
+    from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
 
@@ -61,7 +64,8 @@ class _Run:
         self.threads = executor if isinstance(executor, int) else 0
         self.executor = None if self.threads else executor
         self.runstate = runstate
-        self.left = 1 if once else -1  # how many tasks it may still start; negative: any number
+        self.most = 1 if once else -1  # how many tasks it may start; negative: any number
+        self.left = self.most  # how many it may still start
         self.fail_fast = fail_fast
         self.background = background
         self.stepping = stepping
@@ -130,6 +134,8 @@ class TaskQueue:
         self._tasks: dict[Task, None] = {}
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
         self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
+        self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
+        self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
         self._ticket = itertools.count()
@@ -217,6 +223,8 @@ class TaskQueue:
                 self._add_outside(prerequisite)
         if not task._missing and task.fsm_state == "PENDING":
             self._ready.append(task)
+        elif task.fsm_state in SETTLED and task.fsm_state != "DONE":
+            self._fallen[task] = None
 
     def _add_outside(self, prerequisite: Task) -> None:
         """Hear of a prerequisite of ours that is not ours: it may be running elsewhere."""
@@ -272,29 +280,18 @@ class TaskQueue:
         found = Counter(task.fsm_state for task in self.tasks)
         return {state: found[state] for state in FSM_TRANSITIONS if found[state]}
 
-    def causes(self) -> dict[Task, tuple[Task, ...]]:
+    def causes(self) -> Causes:
         """Tell what is blocked by what.
 
         Returns
         -------
-        dict
-            Each task that failed, was cancelled or aborted by itself, with the tasks of this queue
-            that wait for it, directly or through others.
+        Causes
+            A dict: each task that failed, was cancelled or aborted by itself, with the tasks of
+            this queue that wait for it, directly or through others. Its `groups` puts those
+            together that fell in the same way at the same place: `queue.retry(*group.tasks)`.
         """
         with GRAPH_LOCK:
-            causes = [
-                task
-                for task in self._tasks
-                if task.fsm_state in ("FAILED", "CANCELLED", "ABORT") and not repair.fell_with(task)
-            ]
-            return {
-                cause: tuple(
-                    task
-                    for task in closure(cause._blocking, lambda t: t._blocking)
-                    if task in self._tasks and task.fsm_state not in ("DONE", "RUNNING")
-                )
-                for cause in causes
-            }
+            return repair.causes_among(self._down(), self._tasks)
 
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
@@ -325,6 +322,19 @@ class TaskQueue:
             self.add(*task._blocking)
         for watcher in self._watchers:
             watcher()
+
+    def _has_fallen(self, task: Task) -> None:
+        """Hear that a task failed, or was cancelled or aborted."""
+        if task in self._tasks:
+            self._fallen[task] = None
+
+    def _has_done(self, deed: Deed) -> None:
+        """Hear of a verb that was carried out on tasks of ours."""
+        self._deeds.append(deed)
+        if self._store is not None:
+            self._store.note({"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved})
+        self._is_changed()
+        self._wake()
 
     def _is_ready(self, task: Task) -> None:
         if task in self._tasks:
@@ -480,11 +490,16 @@ class TaskQueue:
             for run in self._runs:
                 run.stopped = True
             self._wake()
-            running = [task for task in self._tasks if task.fsm_state in ACTIVE] if cancel else []
             self._is_changed()
-        repair.cancel(*running)
+        if cancel:
+            repair.carry_out(self._giving_up)
         if self._store is not None:
             self._store.flush()
+
+    def _giving_up(self) -> Change:
+        """Work out how to cancel all that is under way; the lock is held."""
+        active = [task for task in self._tasks if task.fsm_state in ACTIVE]
+        return repair.change_of("cancel", *active, because=STOPPED)
 
     def step(self) -> Task | None:
         """Run exactly one task in the caller's thread, also on a held queue.
@@ -603,9 +618,18 @@ class TaskQueue:
                 self._background = None
             for place in run.places:
                 self._ready.extend(place.parked)
+            if run.left != run.most:
+                self._forget_befores()
             self._wake()
             self._is_changed()
         run.places.close()
+
+    def _forget_befores(self) -> None:
+        """Let go of what `undo` would need: something has run since."""
+        for deed in reversed(self._deeds):
+            if not deed.before:
+                break
+            deed.forget()
 
     def _end(self, run: _Run) -> None:
         with GRAPH_LOCK:
@@ -805,9 +829,9 @@ class TaskQueue:
                 if task.fsm_state == "RUNNING" and mine:
                     if attempt is not None:
                         attempt.runstate.cancel()
-                    task._fsm_move("cancel", {"because": "interrupted"})
+                    task._fsm_move("cancel", {"because": INTERRUPTED})
                 elif task.fsm_state == "QUEUED" and task in run.sent:
-                    task._fsm_move("cancel", {"because": "interrupted"})
+                    task._fsm_move("cancel", {"because": INTERRUPTED})
                 task._drop_unborn()
             self._recount()
         for task in self.tasks:
@@ -831,7 +855,7 @@ class TaskQueue:
         Parameters
         ----------
         *tasks : Task
-            By default all that failed, or were interrupted in the middle.
+            By default all that failed, or were cut off by an interrupt or a stop of the run.
         then_run : bool
             Whether to go on in the background.
 
@@ -845,11 +869,7 @@ class TaskQueue:
         FSMError
             If one of them is neither failed nor cancelled; then nothing has changed.
         """
-        with GRAPH_LOCK:
-            repair.check_member(tasks, self._tasks)
-            chosen = tasks or tuple(filter(repair.has_failed, self._tasks))
-            moved = repair.retry(*chosen)
-        return self._then(moved, then_run=then_run)
+        return self._mend("retry", *tasks, then_run=then_run)
 
     def repair(
         self,
@@ -895,8 +915,55 @@ class TaskQueue:
         >>> [task.result() for task in queue.run()]
         [3.0]
         """
+        how = {"func": func, "args": args, "kwargs": kwargs}
+        return self._mend("repair", task, then_run=then_run, **how)
+
+    def edit(
+        self,
+        task: Task,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
+    ) -> tuple[Task, ...]:
+        """Give a task the function of an edited text, then retry it.
+
+        Parameters
+        ----------
+        task : Task
+            Its `source` is the text to begin with.
+        source : str
+            One function definition, or one lambda. It sees the global names and the variables of
+            the function that it replaces, binds none, and shows in tracebacks and the debugger.
+        args, kwargs, then_run
+            As for `repair`.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again.
+
+        Raises
+        ------
+        SyntaxError, ValueError
+            If the text is no Python, or not one function.
+        TypeError, FSMError
+            As for `repair`. In each case nothing has changed.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 0, func_args=(6,))
+        >>> queue = TaskQueue(half)
+        >>> [task.fsm_state for task in queue.run()]
+        ['FAILED']
+        >>> queue.edit(half, "lambda number: number / 2") == (half,)
+        True
+        >>> [task.result() for task in queue.run()]
+        [3.0]
+        """
         repair.check_member([task], self._tasks)
-        return self._then(repair.repair(task, func, args, kwargs), then_run=then_run)
+        return self.repair(task, task._edited(source), args, kwargs, then_run=then_run)
 
     def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as a task's result: the task is DONE with it.
@@ -911,11 +978,12 @@ class TaskQueue:
         FSMError
             If it runs or is completed well; then nothing has changed.
         """
-        repair.check_member([task], self._tasks)
-        return self._then(repair.supply(task, value), then_run=then_run)
+        return self._mend("supply", task, value, then_run=then_run)
 
     def invalidate(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
         """Have DONE tasks, and every DONE dependent of theirs, run again.
+
+        A dependent that runs meanwhile finishes, and is then invalidated in its turn.
 
         Returns
         -------
@@ -927,8 +995,7 @@ class TaskQueue:
         FSMError
             If one of them is not DONE; then nothing has changed.
         """
-        repair.check_member(tasks, self._tasks)
-        return self._then(repair.invalidate(*tasks), then_run=then_run)
+        return self._mend("invalidate", *tasks, then_run=then_run)
 
     def cancel(self, *tasks: Task) -> tuple[Task, ...]:
         """Give tasks up: at once where they have not started, else by asking them to stop.
@@ -943,8 +1010,172 @@ class TaskQueue:
         FSMError
             If one of them is completed; then nothing has changed.
         """
-        repair.check_member(tasks, self._tasks)
-        return repair.cancel(*tasks)
+        return self._mend("cancel", *tasks)
+
+    def undo(self) -> tuple[Task, ...]:
+        """Take back the last verb: code, arguments, states and results are as they were.
+
+        Returns
+        -------
+        tuple of Task
+            Those that were concerned.
+
+        Raises
+        ------
+        TaskError
+            If nothing was done, or something ran since; then nothing has changed.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1)
+        >>> queue = TaskQueue(load)
+        >>> _ = [*queue.run()], queue.invalidate(load)
+        >>> queue.undo() == (load,), load.value
+        (True, 1)
+        """
+        return repair.undo(self._deeds, self._tasks)
+
+    def plan(self, verb: str = "run", *args: Any, **how: Any) -> Plan:
+        """Say what a verb would do, without doing it.
+
+        Parameters
+        ----------
+        verb : str
+            "retry", "repair", "edit", "supply", "invalidate", "cancel" or "refresh"; or "run",
+            which plans the next run as things stand.
+        *args, **how
+            Those of the method of that name.
+
+        Returns
+        -------
+        Plan
+            What will run, what is reused, and why; `apply()` does exactly that.
+
+        Raises
+        ------
+        ValueError
+            If there is no such verb.
+        FSMError, TypeError
+            If the verb would be refused.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1 / 0)
+        >>> clean, plot = load.then("clean", list), Task("plot", list)
+        >>> queue = TaskQueue(load, clean, plot)
+        >>> for _ in queue.run(): pass
+        >>> plan = queue.plan("retry")
+        >>> [task.name for task in plan.will_run], [task.name for task in plan.reused]
+        (['load', 'clean'], ['plot'])
+        >>> plan.reasons[clean]
+        "it waited for 'load'"
+        """
+        if verb == "refresh" and not args:
+            return self.refresh(**how)
+        if verb == "edit":
+            return self._plan_of_edit(*args, **how)
+        return repair.Plan(lambda: self._change(verb, *args, **how), self)
+
+    def _plan_of_edit(self, task: Task, source: str, *args: Any, **how: Any) -> Plan:
+        repair.check_member([task], self._tasks)
+        return self.plan("repair", task, task._edited(source), *args, **how)
+
+    def stale(self) -> dict[Task, str]:
+        """Say which tasks are out of date, and why. Nothing is run again unasked.
+
+        Returns
+        -------
+        dict
+            Each task that ran with other code, arguments or prerequisites than there are now, in
+            the order of requirement, with the reason: "code changed: …", "arguments changed: …",
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared.
+
+        Notes
+        -----
+        Code is the function's own, of the functions and classes of the notebook that it calls,
+        and the plain values that it reads there. What an argument held is looked at when the
+        first question comes; a list that was changed in place before that looks as it does now.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda rows: rows, func_args=(3,))
+        >>> total = Task("total", abs, func_args=(load,))
+        >>> queue = TaskQueue(load, total)
+        >>> [*queue.run()] and queue.stale()
+        {}
+        >>> load.func_args = (4,)
+        >>> list(queue.stale().values())
+        ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
+        """
+        return repair.stale_among(self.tasks)
+
+    def refresh(self, *, unknown: bool = False) -> Plan:
+        """Plan to run again what is out of date.
+
+        Parameters
+        ----------
+        unknown : bool
+            Whether to run those too of which nobody can say.
+
+        Returns
+        -------
+        Plan
+            Nothing has changed until `apply()`.
+        """
+        found = self.stale()
+        chosen = [task for task, why in found.items() if unknown or not repair.is_unknown(why)]
+        return repair.Plan(lambda: repair.change_of("refresh", *chosen), self, found)
+
+    def _change(self, verb: str, *args: Any, **how: Any) -> Change:
+        """Work out what a verb would do here: to members only, and to all that fell if to none."""
+        named = args[:1] if verb in ("repair", "supply") else args
+        repair.check_member(named, self._tasks)
+        if verb == "retry" and not args:
+            args = tuple(task for task in self._down() if repair.has_failed(task))
+        return repair.change_of(verb, *args, **how)
+
+    def _mend(self, verb: str, *args: Any, then_run: bool = False, **how: Any) -> tuple[Task, ...]:
+        moved = repair.carry_out(lambda: self._change(verb, *args, **how))
+        return self._then(moved, then_run=then_run)
+
+    def _down(self) -> list[Task]:
+        """Return the members that are failed, cancelled or aborted, in the order they fell."""
+        self._fallen = {task: None for task in self._fallen if task.fsm_state in SETTLED - {"DONE"}}
+        return list(self._fallen)
+
+    @property
+    def deeds(self) -> tuple[Deed, ...]:
+        """The verbs that were carried out on tasks of this queue, oldest first."""
+        return tuple(self._deeds)
+
+    def journal(self) -> list[Entry]:
+        """Return every transition of the tasks and every verb, oldest first."""
+        return repair.journal_of(self.tasks, self._deeds)
+
+    def history(self, when: float | None = None) -> dict[Task, str]:
+        """Return the states of the tasks at a moment.
+
+        Parameters
+        ----------
+        when : float, optional
+            In seconds since the epoch, as in the journal; by default now.
+
+        Returns
+        -------
+        dict
+            Each task with its state then; one that came later, with its first state.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 1)
+        >>> queue = TaskQueue(load)
+        >>> _ = [*queue.run()]
+        >>> [queue.history(entry.when)[load] for entry in queue.journal()]
+        ['RUNNING', 'DONE']
+        """
+        if when is None:
+            return {task: task.fsm_state for task in self.tasks}
+        return {task: repair.state_at(task, when) for task in self.tasks}
 
     def _then(self, moved: tuple[Task, ...], *, then_run: bool) -> tuple[Task, ...]:
         """Go on in the background, in the way of the last start, unless that is still going on."""

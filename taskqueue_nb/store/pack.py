@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from taskqueue_nb.task import _said
+from taskqueue_nb.task import words_of
 
 PIECE: Final = 16 * 2**20  # bytes of one row at most
 _BESIDE: Final = 4096  # bytes from which a buffer stands beside the stream
@@ -174,7 +174,7 @@ def _packed(pickler: Any, value: Any, limit: int, emit: Emit) -> Packed:
     except _HandOnError as error:
         raise (error.__cause__ or error) from None
     except BaseException as error:  # noqa: BLE001 - pickling runs foreign code, and no run ends by it
-        message = f"it cannot be pickled ({_said(error)[:300]})"
+        message = f"it cannot be pickled ({words_of(error)[:300]})"
         raise _UnpicklableError(message) from None
     return sink.packed()
 
