@@ -70,7 +70,7 @@ def _found(given: str) -> Path:
 def _opened(path: Path) -> sqlite3.Connection:
     """Open a file that may be damaged, for reading alone."""
     if (size := path.stat().st_size) < file.SMALLEST:
-        raise StoreError(str(path), f"it has {size} bytes: nothing is left in it, or it is no store")
+        raise StoreError(str(path), f"it has {size} bytes: nothing is left, or it is no store")
     connection = file.connect(path, quiet=not file.log_size(path))
     try:
         connection.execute("PRAGMA writable_schema=ON")  # opens a file that was cut, too
