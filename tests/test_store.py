@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import sqlite3
 import stat
 import sys
 import threading
@@ -22,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import taskqueue_nb.store.pack
+import taskqueue_nb.store.writer
 from checks import LIMIT, Background, Calls, build, check_settled, states, wait_for
 from graphs import DIAMOND, GRAPHS, PENGUINS, Graph
 from stores import change, kernel, killed, query, run_all, said, script, started, store_of
@@ -32,6 +34,7 @@ from taskqueue_nb import (
     TaskQueue,
     make_now,
 )
+from taskqueue_nb.store.file import connect
 from taskqueue_nb.task import GRAPH_LOCK, LostValueError
 
 IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
@@ -911,18 +914,33 @@ def test_wait_and_stop_and_flush_return_when_it_is_written(path: Path) -> None:
         assert query(path, "SELECT count(*) FROM tasks WHERE state = 'DONE'") == [(50,)]
 
 
-def test_a_result_and_its_state_are_one_transaction(path: Path, tmp_path: Path) -> None:
-    """No moment exists at which a task is DONE in the file without its result."""
-    with kernel(*[Task(f"t{i}", _length, func_args=(i,)) for i in range(300)], store=path) as queue:
-        queue.start()
-        while queue.running:
-            wrong = query(
-                path,
-                "SELECT name FROM tasks WHERE state = 'DONE' AND (result IS NULL OR "
-                "result NOT IN (SELECT id FROM results))",
-            )
-            assert wrong == []
-        queue.wait()
+def test_a_result_and_its_state_are_one_transaction(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two statements, no task is DONE in the file without its result."""
+    seen: list[tuple[int, int]] = []
+
+    def look(_statement: str) -> None:
+        wrong = query(
+            path,
+            "SELECT count(*) FROM tasks WHERE state = 'DONE' AND (result IS NULL OR "
+            "result NOT IN (SELECT id FROM results))",
+        )
+        done = query(path, "SELECT count(*) FROM tasks WHERE state = 'DONE'")
+        seen.append((wrong[0][0], done[0][0]))
+
+    def watched(path: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(path, **options)
+        connection.set_trace_callback(look)
+        return connection
+
+    monkeypatch.setattr(taskqueue_nb.store.writer, "connect", watched)
+    with kernel(*[Task(f"t{i}", _length, func_args=(i,)) for i in range(9)], store=path) as queue:
+        queue.start(executor=2).wait()
+        queue.invalidate(*queue.tasks)
+        queue.start(executor=2).wait()
+    assert {wrong for wrong, _ in seen} == {0}
+    assert {done for _, done in seen} >= {0, 9}
 
 
 def test_the_lock_of_the_graph_is_never_waited_under(path: Path) -> None:
