@@ -1088,7 +1088,8 @@ class TaskQueue:
         dict
             Each task that ran with other code, arguments or prerequisites than there are now, in
             the order of requirement, with the reason: "code changed: …", "arguments changed: …",
-            "upstream changed: …", or "unknown: …" for a call that cannot be compared.
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared. Of a queue
+            with a store, also what that could not give back.
 
         Notes
         -----
@@ -1107,7 +1108,9 @@ class TaskQueue:
         >>> list(queue.stale().values())
         ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
         """
-        return repair.stale_among(self.tasks)
+        changed = {} if self._store is None else self._store.changed
+        pending = {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
+        return repair.stale_among(self.tasks, pending)
 
     def refresh(self, *, unknown: bool = False) -> Plan:
         """Plan to run again what is out of date.
