@@ -107,6 +107,11 @@ def _layers(func: object) -> Iterator[object]:
             func = _attribute(func, "__wrapped__")
 
 
+def _is_wrapping(layer: object) -> bool:
+    """Say whether something is a partial or a bound method, which brings arguments along."""
+    return issubclass(type(layer), (partial, MethodType))
+
+
 def _attribute(thing: object, name: str) -> Any:
     try:
         return getattr(thing, name, None)
@@ -127,15 +132,15 @@ def _text(function: FunctionType) -> str | None:
             text = _lambda_text(code, lines)
         else:
             text = _definition_text(function, lines[code.co_firstlineno - 1 :])
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError, tokenize.TokenError):
-        return None  # the file has changed since, or is no Python
+    except Exception:  # noqa: BLE001 - a file that has changed is any text, a loader foreign code
+        return None
     return text if text is not None and len(text) <= LONGEST else None
 
 
 def _definition_text(function: FunctionType, lines: list[str]) -> str | None:
     """Cut the definition at the top of some lines out, if it is that of the function."""
     lines = inspect.getblock(lines)
-    if not lines or sum(map(len, lines)) > LONGEST + _SHOWN * len(lines):
+    if not lines or sum(map(len, lines)) > 2 * LONGEST:  # a margin may be half of it
         return None
     ours: set[int] = set()
     name = None
@@ -191,7 +196,7 @@ def _is_task_decorator(dotted: str, names: Mapping[str, Any]) -> bool:
 
 
 def _margin(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
+    return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _shifted(text: str, old: str, new: str) -> str:
@@ -243,9 +248,16 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
     if spots:
         found = [node for node in found if all(_spans(node.body, *spot) for spot in spots)]
         found = found[-1:]  # a lambda in a lambda: `walk` comes to the innermost last
-    if len(found) != 1:
-        return None
-    return _cut_out(found[0], lines)
+    elif len(found) > 1:  # Python 3.12 forgets the place of a constant, and others when told to
+        found = [node for node in found if _is_code_of(node, code)]
+    texts = {_cut_out(node, lines) for node in found}
+    return texts.pop() if len(texts) == 1 else None
+
+
+def _is_code_of(node: ast.Lambda, code: CodeType) -> bool:
+    flags = code.co_flags & _FUTURES
+    whole = compile(ast.Expression(node), "<lambda>", "eval", flags, dont_inherit=True)
+    return _essence(_codes_in(whole)[-1]) == _essence(code)
 
 
 def _parameters(node: ast.Lambda) -> tuple[str, ...]:
@@ -274,6 +286,10 @@ _WANTED: Final = "one function definition, `def name(...):` with its body, or on
 _BEGINNING: Final = re.compile(r"\s*(@|async\b|def\b|\(*lambda\b)")
 _NEW: Final = "<edited>"  # no name that a text can use, so that none is bound
 _edited: Final[dict[str, tuple[int, str]]] = {}  # file → which code is the whole of its text
+# Code goes at any moment, also while `linecache.checkcache` walks through its entries, and
+# before Python 3.13 trips over a missing one. So an entry is emptied at once, and taken out at the
+# next edit.
+_gone: Final[list[str]] = []
 _edits: Final[dict[str, Iterator[int]]] = {}  # what an edited function is called → its numbers
 
 
@@ -351,7 +367,7 @@ def _checked(source: object) -> str:
     if not isinstance(source, str):
         message = f"the text of a function is wanted, not {shorten(source)}"
         raise TypeError(message)
-    text = str.__str__(source)
+    text = str.__str__(source).removeprefix("\ufeff")  # the mark that some editors put first
     if len(text) > LONGEST:
         message = (
             f"the text has {len(text):,} characters; {LONGEST:,} are allowed: keep data in files"
@@ -381,7 +397,7 @@ def _begins_with_lambda(text: str) -> bool:
 def _parsed(text: str) -> Sequence[ast.AST]:
     """Parse statements at any margin, or a lambda that may go over several lines."""
     first = _first_line(text)
-    if first[:1].isspace() and not _begins_with_lambda(text):
+    if _margin(first) and not _begins_with_lambda(text):
         ours: Any = _parsed_within("if 1:\n", text, "")[0]
         return list(ours.body)
     if not _begins_with_lambda(text):
@@ -482,9 +498,11 @@ def _factory_code(node: _Function, owner: FunctionType | None, filename: str) ->
 
 
 def _class_of(owner: FunctionType | None) -> str | None:
-    """Return the name of the class in whose body a function was defined."""
-    home = owner.__qualname__.rpartition(".")[0].rpartition(".")[2] if owner else ""
-    return home if home.isidentifier() else None
+    """Return the name of the class in whose body a function, or one around it, was defined."""
+    *homes, _ = owner.__qualname__.split(".") if owner else [""]
+    while homes[-1:] == ["<locals>"]:
+        del homes[-2:]
+    return homes[-1] if homes and homes[-1].isidentifier() else None
 
 
 def _codes_in(code: CodeType) -> list[CodeType]:
@@ -521,6 +539,8 @@ def _function_code(factory: CodeType) -> CodeType:
 
 def _keep_lines(text: str, filename: str, code: CodeType) -> None:
     """Let tracebacks and debuggers find the lines for as long as any of the code is there."""
+    while _gone:
+        linecache.cache.pop(_gone.pop(), None)
     lines = [f"{line}\n" for line in text.split("\n")[:-1]]
     linecache.cache[filename] = (len(text), None, lines, filename)  # None: not to be looked for
     codes = [code]
@@ -531,9 +551,10 @@ def _keep_lines(text: str, filename: str, code: CodeType) -> None:
 
     def is_gone() -> None:
         left.pop()
-        if not left:
-            linecache.cache.pop(filename, None)
+        if not left and filename in linecache.cache:
+            linecache.cache[filename] = (0, None, [], filename)
             _edited.pop(filename, None)
+            _gone.append(filename)
 
     for one in codes:
         finalize(one, is_gone).atexit = False
@@ -559,12 +580,12 @@ def _dressed_like(like: Any, made: Any) -> Any:
     """Put a function into the partials and methods that another one was in."""
     wraps: list[Callable[[Any], Any]] = []
     for layer in _layers(like):
+        if not _is_wrapping(layer):
+            break
         if issubclass(type(layer), partial):
             wraps.append(partial(_in_partial, layer))
-        elif type(layer) is MethodType:
-            wraps.append(partial(_in_method, layer))
         else:
-            break
+            wraps.append(partial(_in_method, layer))
     for wrap in reversed(wraps):
         made = wrap(made)
     return made
@@ -737,19 +758,32 @@ class _Cell:
     ) -> None:
         self.func, self.args, self.kwargs = func, args, kwargs
         raised = f", raised {_said(error)}" if error is not None else ""
-        self.comment = f"# task {_line(shorten(name), _SHOWN)}, attempt {int(number)}{raised}"
+        self.comment = (
+            f"# task {_line(shorten(str.__str__(name)), _SHOWN)}, attempt {int(number)}{raised}"
+        )
         self.key = key
         self.owner, self.source = _owner(func)
         self.taken = _names_of(self.owner.__code__) if self.owner else set()
+        self.names = vars(sys.modules["__main__"])  # of the notebook
+        if self.owner is not None and not _is_of_module(self.owner.__globals__):
+            self.names = self.owner.__globals__
         self.kept_as = self._unused("inputs")
         self.kept: Inputs | None = None
         self.imports: list[str] = []
 
     def _unused(self, name: str) -> str:
-        """Return a name that the function does not look up."""
-        while name in self.taken:
+        """Return a name that the function does not use, and that is free, or of an earlier cell."""
+        while name in self.taken or not self._is_ours(name):
             name += "_"
         return name
+
+    def _is_ours(self, name: str) -> bool:
+        if name not in self.names:
+            return True
+        value = self.names[name]
+        if name.startswith("inputs"):
+            return type(value) is Inputs
+        return type(value) is FunctionType and value.__name__ == name
 
     def text(self) -> str:
         """Return the whole cell."""
@@ -762,7 +796,7 @@ class _Cell:
             top += [
                 "import taskqueue_nb.source",
                 "",
-                f"{self.kept_as} = taskqueue_nb.source.inputs({self.key!r})",
+                f"{self.kept_as} = taskqueue_nb.source.inputs({_quoted(self.key)})",
             ]
         return "\n\n".join(("\n".join(top), *definition, call))
 
@@ -772,49 +806,55 @@ class _Cell:
             message = "the call cannot be written out; give the key of its inputs: key=keep(...)"
             raise ValueError(message)
         self.kept = inputs(self.key)
+        if self.kept.func is not None and self.kept.func is not self.func:
+            message = f"what is kept under {shorten(self.key)} is of a call of something else"
+            raise ValueError(message)
         return self.kept
+
+    def _need_function(self) -> None:
+        """Use what was kept, and the function with it."""
+        if self._inputs().func is None:
+            message = "the function cannot be written out; keep it: keep(owner, args, kwargs, func)"
+            raise ValueError(message)
 
     def _function(self) -> tuple[list[str], str]:
         """Return the blocks that define the function, and how it is called."""
-        if self.owner is not None and self.source is not None and self._is_of_the_notebook():
-            return self._definition(self.source, self.owner)
+        owner, source = self.owner, self.source
+        if owner and source and self._is_of_the_notebook(source, owner):
+            return self._definition(source, owner)
         if found := _import_path(self.func):
             module, qualname = found
             self.imports = [f"import {module}"]
             return [], f"{module}.{qualname}"
-        if self._inputs().func is None:
-            message = "the function cannot be written out; keep it: keep(owner, args, kwargs, func)"
-            raise ValueError(message)
+        self._need_function()
         return [], f"{self.kept_as}.func"
 
-    def _is_of_the_notebook(self) -> bool:
+    def _is_of_the_notebook(self, source: str, owner: FunctionType) -> bool:
         """Say whether the text, run in a cell, gives the same function."""
-        if type(self.func) is not FunctionType or _class_of(self.owner) is not None:
+        is_decorated = _first_line(source).startswith("@") and not _is_wrapping(self.func)
+        if not (type(self.func) is FunctionType or is_decorated) or _class_of(owner) is not None:
             return False
-        names = self.owner.__globals__  # type: ignore[union-attr]  # asked for where there is one
-        module = sys.modules.get(str(names.get("__name__")))
-        if module is not None and module.__name__ != "__main__" and vars(module) is names:
+        names = owner.__globals__
+        if names is not self.names:
             return False
-        known = {*names, *vars(builtins), *self.owner.__code__.co_freevars}  # type: ignore[union-attr]  # likewise
-        return _names_at_definition(self.source or "") <= known
+        used = _names_at_definition(source)
+        return used is not None and used <= {*names, *vars(builtins), *owner.__code__.co_freevars}
 
     def _definition(self, source: str, owner: FunctionType) -> tuple[list[str], str]:
         """Return the blocks that define the function from its text, and its name there."""
         own_name, names = owner.__code__.co_name, owner.__globals__
         is_lambda = own_name == "<lambda>"
         if is_lambda:
-            self.taken |= set(names)
             name = self._unused("function")
             source = f"(\n{source}\n)" if "\n" in source else f"({source})"
         elif own_name not in names or names[own_name] is self.func:
             name = own_name
         else:  # it means a task's maker, or a later version, which is to stay
-            self.taken |= set(names)
             name = self._unused(f"{own_name}_again")
         free = [one for one in owner.__code__.co_freevars if one in _variables(owner)]
         if not free:
             return [f"{name} = {source}" if is_lambda else _with_name(source, name)], name
-        self._inputs()
+        self._need_function()
         maker = self._unused("with_variables")
         inside = f"return {source}" if is_lambda else f"{source}\nreturn {own_name}"
         made = f"def {maker}({', '.join(free)}):\n{_shifted(inside, '', '    ')}"
@@ -823,7 +863,7 @@ class _Cell:
     def _arguments(self) -> Iterator[str]:
         """Write the arguments."""
         for place, value in enumerate(self.args):
-            yield _literal(value) or f"{self.kept_as}[{self._inputs()._key(place)!r}]"
+            yield _literal(value) or f"{self.kept_as}[{_quoted(self._inputs()._key(place))}]"
         if not all(map(_is_plain_name, self.kwargs)):
             self._inputs()
             yield f"**{self.kept_as}.kwargs"
@@ -831,8 +871,19 @@ class _Cell:
         for name, value in self.kwargs.items():
             if (written := _literal(value)) is None:
                 self._inputs()
-                written = f"{self.kept_as}[{name!r}]"
+                written = f"{self.kept_as}[{_quoted(name)}]"
             yield f"{name}={written}"
+
+
+def _is_of_module(names: dict[str, Any]) -> bool:
+    """Say whether some global names are those of a module, and not of a notebook."""
+    name = str(names.get("__name__"))
+    return name != "__main__" and _attribute(sys.modules.get(name), "__dict__") is names
+
+
+def _quoted(key: object) -> str:
+    """Write a key as people do, in double quotes."""
+    return f'"{key}"' if isinstance(key, str) and re.fullmatch(r"\w+", key) else repr(key)
 
 
 def _with_name(source: str, name: str) -> str:
@@ -847,13 +898,12 @@ def _with_name(source: str, name: str) -> str:
     return source
 
 
-def _names_at_definition(source: str) -> set[str]:
+def _names_at_definition(source: str) -> set[str] | None:
     """Return the names that are looked up when a definition is run, before any call."""
-    node = _parsed(source)[0]
-    if isinstance(node, ast.Expr):
-        node = node.value
-    if not isinstance(node, _Function):
-        return set()
+    try:
+        node = _one_function(source, "<source>")
+    except (SyntaxError, ValueError):
+        return None
     of = node.args
     parts: list[ast.expr | None] = [*of.defaults, *of.kw_defaults]
     if not isinstance(node, ast.Lambda):
@@ -935,21 +985,23 @@ _ATOMS: Final = (type(None), bool, int, float, complex, str, bytes)
 
 def _literal(value: Any) -> str | None:
     """Return the text that means exactly this value; None if there is none, or a long one."""
-    due, seen = [value], 0
-    while due:
-        part = due.pop()
-        seen += 1
+    due: list[Any] = [value]
+    containers: set[int] = set()
+    for part in due:
         kind = type(part)
-        if kind in (list, tuple, set):
-            due += part if len(part) <= _LITERAL else [part] * _LITERAL
-        elif kind is dict:
-            due += (*part, *part.values()) if len(part) <= _LITERAL else [part] * _LITERAL
+        if kind in (list, dict, set):
+            if id(part) in containers:
+                return None  # what is one thing in two places, or contains itself
+            containers.add(id(part))
+        if kind in (list, tuple, set, dict):
+            due += part if len(part) < _LITERAL else [part] * _LITERAL
+            due += part.values() if kind is dict else ()
         elif kind not in _ATOMS or (kind in (str, bytes) and len(part) > _LITERAL):
             return None
-        if seen > _LITERAL or (kind is int and part.bit_length() > _LITERAL):
-            return None  # long, or a list that contains itself
-    text = repr(value)
+        if len(due) > _LITERAL or (kind is int and part.bit_length() > _LITERAL):
+            return None
     try:
+        text = repr(value)
         exact = len(text) <= _LITERAL and bool(ast.literal_eval(text) == value)
     except (ValueError, SyntaxError, RecursionError, MemoryError):  # inf, nan; nested deeply
         return None
@@ -1004,7 +1056,8 @@ def post_mortem(error: BaseException | str | None) -> None:
 def _shell() -> Any:
     """Return IPython's shell, if we are in one."""
     ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
+    get_shell = _attribute(ipython, "get_ipython")
+    return None if get_shell is None else get_shell()
 
 
 # -- what changed ------------------------------------------------------------------------------
@@ -1152,19 +1205,34 @@ def _code_changes(old: Any, new: Any, labels: tuple[str, str]) -> Iterator[str]:
         silent = [_called(f) for f, text in ((old, old_text), (new, new_text)) if text is None]
         both = f"{_called(old)} -> {_called(new)}"
         yield f"{both}; there is no text of {' and of '.join(dict.fromkeys(silent))}"
-    if old_owner is not None and new_owner is not None:
-        first, then = _variables(old_owner), _variables(new_owner)
-        for name in first.keys() & then.keys():
-            if not _same(first[name], then[name]):
-                yield f"it closes over {name} {_short(first[name])} -> {_short(then[name])}"
+    if old_owner is None or new_owner is None:
+        return
+    pairs = [("it closes over", _variables(old_owner), _variables(new_owner))]
+    if old_text == new_text:
+        pairs.append(("its default of", _defaults(old_owner), _defaults(new_owner)))
+    for what, first, then in pairs:
+        for name in first:
+            if name in then and not _same(first[name], then[name]):
+                yield f"{what} {name}: {_short(first[name])} -> {_short(then[name])}"
+
+
+def _defaults(owner: FunctionType) -> dict[str, Any]:
+    parameters = _signature(owner)
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
 def _same_code(old: FunctionType, new: FunctionType) -> bool:
     """Compare what Python compiled, without where it stood."""
-    one, other = old.__code__, new.__code__
-    return one.replace(co_filename="", co_firstlineno=1, co_linetable=b"") == other.replace(
-        co_filename="", co_firstlineno=1, co_linetable=b""
-    )
+    return _essence(old.__code__) == _essence(new.__code__)
+
+
+def _essence(code: CodeType) -> tuple[Any, ...]:
+    constants = [
+        _essence(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts
+    ]
+    flags = code.co_flags & ~inspect.CO_NESTED  # where it stood
+    names = (code.co_names, code.co_varnames, code.co_freevars, flags)
+    return (code.co_code, *names, *constants)
 
 
 def _called(func: Any) -> str:

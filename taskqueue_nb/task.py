@@ -246,10 +246,11 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
-    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     version: Version | None = None  # what the function referred to, if that can change
     _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
+    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
+    kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -322,7 +323,7 @@ class Attempt:
     def _keep_text_alone(self) -> None:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
-            self._error_text = _traceback_text(self._error)
+            self._error_text = self.error_text
             self._error = words_of(self._error)
 
     @property
@@ -404,7 +405,9 @@ def words_of(error: BaseException) -> str:
     """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above, and SystemExit too
         words = "(its text cannot be had)"
     return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
 
