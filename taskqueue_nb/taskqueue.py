@@ -1035,6 +1035,12 @@ class TaskQueue:
         """
         return repair.undo(self._deeds, self._tasks)
 
+    @property
+    def undoable(self) -> str:
+        """The verb that `undo` would take back, such as "retry 'load'"; "" if there is none."""
+        deed = next((deed for deed in reversed(self._deeds) if not deed.undone), None)
+        return str(deed) if deed is not None and deed.before and not deed.final else ""
+
     def plan(self, verb: str = "run", *args: Any, **how: Any) -> Plan:
         """Say what a verb would do, without doing it.
 

@@ -295,6 +295,18 @@ def test_plan_outlives_what_does_not_concern_it() -> None:
     assert names(moved) == ["b"]
 
 
+def test_looking_at_a_task_moves_nothing() -> None:
+    """A plan is good after somebody read the code, the arguments and the attempts."""
+    one = Task("one", list)
+    queue = TaskQueue(one)
+    queue.cancel(one)
+    plan = queue.plan("retry", one)
+
+    assert (one.func, one.func_args, one.func_kwargs, one.attempts) == (list, (), {}, [])
+
+    assert plan.apply() == (one,)
+
+
 def test_plan_that_has_moved_still_says_what_it_said(queue: MakeQueue, calls: Calls) -> None:
     """The lists are those of the moment when it was made, though looked at later."""
     calls.failing.add("b")
