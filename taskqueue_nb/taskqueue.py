@@ -7,7 +7,8 @@ import itertools
 import threading
 import weakref
 from collections import Counter, deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,14 @@ from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
 from taskqueue_nb.graph import closure
+from taskqueue_nb.loops import (
+    Awaiting,
+    Bell,
+    Loop,
+    has_threads,
+    is_coroutine_function,
+    running_loop,
+)
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
@@ -29,17 +38,32 @@ from taskqueue_nb.task import (
     Task,
     TaskError,
     attempt_here,
+    defined_now,
     let_holder_finish,
     uninterrupted,
+    without_our_frames,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    import asyncio
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
+    from taskqueue_nb.executors import Place
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.widget import TaskGraph
 
+_LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
+_POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
 
 
 class _Run:
@@ -54,10 +78,19 @@ class _Run:
         fail_fast: bool = False,
         background: bool = False,
         stepping: bool = False,
+        on_loop: bool = False,
+        limit: int | None = None,
     ) -> None:
         check_executor(executor)
-        self.threads = executor if isinstance(executor, int) else 0
+        self.threads = executor if isinstance(executor, int) and not on_loop else 0
         self.executor = None if self.threads else executor
+        self.limit = limit  # how many tasks may be away at once
+        self.context = copy_context()  # each attempt has a copy of its own
+        self.context.run(CURRENT.set, None)
+        self.bell: Bell | None = None  # of a run on an event loop
+        self.loop: Loop | None = None  # where coroutines are awaited; made at need
+        self.begun = 0  # coroutines
+        self.waits_when_held = background or on_loop  # else `resume` could not be called
         self.runstate = runstate
         self.most = 1 if once else -1  # how many tasks it may start; negative: any number
         self.left = self.most  # how many it may still start
@@ -71,6 +104,23 @@ class _Run:
         self.places = Places()
         self.ended = threading.Event()
         self.failure: BaseException | None = None
+        self.driver: asyncio.Task[None] | None = None  # where a background run has no thread
+
+
+class _Changed(threading.Condition):
+    """What idle workers wait for, and those that sleep on an event loop until a bell rings."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self.bells: list[Bell] = []
+
+    def notify(self, n: int = 1) -> None:
+        """Wake `n` of the workers, and every event loop."""
+        super().notify(n)
+        if self.bells:
+            bells, self.bells = self.bells, []
+            for bell in bells:
+                bell.ring()
 
 
 class TaskQueue:
@@ -125,7 +175,7 @@ class TaskQueue:
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
         self._ticket = itertools.count()
         self._active = 0  # of ours and of `_outside`, how many are queued or running
-        self._changed = threading.Condition(GRAPH_LOCK)
+        self._changed = _Changed(GRAPH_LOCK)
         self._idle = 0  # workers that wait for it
         self._mine = (weakref.ref(self),)  # shared by all tasks that are in no other queue
         self._watchers: tuple[Callable[[], object], ...] = ()
@@ -403,12 +453,191 @@ class TaskQueue:
             self._background = run
             self._last_options = {**options, "runstate": None, "once": False}
         try:
-            uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
+            if has_threads():
+                uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
+            else:
+                self._start_between_turns(run)
         except BaseException:
             with GRAPH_LOCK:
                 self._background = None
             raise
         return self
+
+    def _start_between_turns(self, run: _Run) -> None:
+        """Have a background run go on in the turns of this thread's event loop, a task in each.
+
+        So runs what `start` begins where there are no threads, as in a web page.
+        """
+        loop = running_loop()
+        if loop is None:
+            message = (
+                "there are no threads here, and no event loop runs: nothing can run in the "
+                "background; use run()"
+            )
+            raise TaskError(message)
+        run.threads = 0
+        self._enter(run)
+
+        async def whole() -> None:
+            try:
+                async for _ in self._on_loop(run):
+                    pass
+            except BaseException as error:
+                run.failure = error
+                raise
+            finally:
+                run.ended.set()
+
+        run.driver = loop.create_task(whole(), name="taskqueue_nb run")
+
+    async def arun(
+        self,
+        runstate: RunState | None = None,
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
+        limit: int | None = None,
+    ) -> list[Task]:
+        """Run what is ready on the running event loop, until nothing is.
+
+        Coroutine functions are awaited on the loop, many at a time; plain ones go to threads, so
+        that the loop stays alive. Where there are no threads they are called one per turn.
+
+        Parameters
+        ----------
+        runstate : RunState, optional
+            Ends the run early: `runstate.cancel()`.
+        executor : optional
+            Where plain functions run; by default the queue's executor, else a few threads.
+        fail_fast : bool
+            Whether to start nothing more once a task ends in a state that is not DONE.
+        limit : int, optional
+            How many tasks run at a time, at most; by default as many as are ready.
+
+        Returns
+        -------
+        list of Task
+            Each task that ran, in the order in which they completed.
+
+        Notes
+        -----
+        Cancelling whoever awaits this cancels the coroutines; all that ran is then CANCELLED,
+        `because="interrupted"`, and can be retried. On a held queue the run waits for `resume`.
+
+        In a coroutine, `await task` waits for another task and gives its result; that one should
+        be done, running or certain to run: a task whose turn comes only after the one that waits
+        is waited for in vain, so pass it as an argument instead.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> async def load(number):
+        ...     await asyncio.sleep(0)
+        ...     return number
+        >>> tasks = [Task(f"load {number}", load, func_args=(number,)) for number in (3, 4)]
+        >>> total = Task("total", sum, func_args=(tasks,))
+        >>> done = asyncio.run(TaskQueue(*tasks, total).arun())
+        >>> total.value
+        7
+        """
+        tasks = self.arun_iter(runstate, executor, fail_fast, limit)
+        return [task async for task in tasks]
+
+    def arun_iter(
+        self,
+        runstate: RunState | None = None,
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
+        limit: int | None = None,
+    ) -> AsyncIterator[Task]:
+        """Run as `arun` does, and yield each task as it completes: `async for task in ...`.
+
+        The parameters are those of `arun`. Leaving the loop finishes what runs and starts nothing
+        more; use `contextlib.aclosing` to have that done before you go on.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            message = f"limit is a number of tasks, at least 1, not {limit!r:.80}"
+            raise ValueError(message)
+        chosen = self.executor if executor is None else executor
+        run = _Run(chosen, runstate, fail_fast=fail_fast, on_loop=True, limit=limit)
+        return self._on_loop(run)
+
+    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:
+        """Run on the running event loop: the same loop as everywhere, asleep instead of waiting."""
+        import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
+
+        loop = asyncio.get_running_loop()
+        run.loop, run.bell = Loop(loop), Bell(loop)
+        between_turns = not has_threads()
+        if run.executor is None and not between_turns:
+            run.executor = _POOL
+        with capturing():
+            try:
+                self._enter(run)
+                with closing(self._work(run)) as work:
+                    for task in work:
+                        if task is not None:
+                            yield task
+                        elif run.bell.armed:
+                            await self._sleep(run, run.bell)
+                        if between_turns or task is None:
+                            await asyncio.sleep(0)
+                        self._raise_failure(run)
+                self._raise_failure(run)
+            except GeneratorExit:
+                await self._finish(run, run.bell)
+                raise
+            except BaseException:
+                await self._cut_off(run)
+                raise
+            finally:
+                self._leave(run)
+
+    def _raise_failure(self, run: _Run) -> None:
+        """Let a keyboard interrupt or an exit in a coroutine go on to whoever runs the queue."""
+        if run.failure is not None:
+            raise run.failure
+
+    async def _sleep(self, run: _Run, bell: Bell) -> None:
+        """Wait until a bell rings for which the run has lain down."""
+        try:
+            await bell.wait(self._patience(run))
+        finally:
+            with GRAPH_LOCK:
+                self._idle -= 1
+
+    def _lie_down(self, bell: Bell) -> None:
+        """Have a bell rung when something changes; the lock is held."""
+        bell.arm()
+        self._idle += 1
+        self._changed.bells.append(bell)
+
+    async def _finish(self, run: _Run, bell: Bell) -> None:
+        """Start nothing more, and wait for what is away."""
+        self._end(run)
+        while True:
+            with GRAPH_LOCK:
+                if not run.in_flight:
+                    return
+                self._lie_down(bell)
+            await self._sleep(run, bell)
+
+    async def _cut_off(self, run: _Run) -> None:
+        """Cancel all that a run on an event loop has under way, and wait for its coroutines."""
+        import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
+
+        with GRAPH_LOCK:
+            run.stopped = True
+            attempts = [task._attempt for task in self._tasks if task.fsm_state == "RUNNING"]
+        cut = []
+        for attempt in attempts:
+            if attempt is not None and attempt.run is run and attempt.awaiting is not None:
+                attempt.interrupt()
+                cut.append(attempt.awaiting.task)
+        try:
+            if cut:
+                await asyncio.wait(cut)
+        finally:
+            self._interrupt(run)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the background run has ended.
@@ -422,8 +651,19 @@ class TaskQueue:
         -------
         bool
             Whether it has.
+
+        Raises
+        ------
+        TaskError
+            If there are no threads here (in a web page), so that waiting would stop the run.
         """
         run = self._background
+        if run is not None and run.driver is not None and running_loop() is not None:
+            message = (
+                "there are no threads here: the run goes on between cells, and waiting would stop "
+                "it; `await queue.arun()` waits for it"
+            )
+            raise TaskError(message)
         return run is None or run.ended.wait(timeout)
 
     def stop(self, *, cancel: bool = False) -> None:
@@ -551,7 +791,8 @@ class TaskQueue:
 
     def _enter(self, run: _Run) -> None:
         with GRAPH_LOCK:
-            self._runs.append(run)
+            if run not in self._runs:
+                self._runs.append(run)
             self._is_changed()
 
     def _leave(self, run: _Run) -> None:
@@ -567,6 +808,8 @@ class TaskQueue:
             self._wake()
             self._is_changed()
         run.places.close()
+        if run.loop is not None:
+            run.loop.close()
 
     def _forget_befores(self) -> None:
         """Let go of what `undo` would need: something has run since."""
@@ -580,8 +823,11 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Generator[Task, None, None]:  # noqa: C901, PLR0912 - read in one piece
-        """Take, call, settle: the loop of one worker."""
+    def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912 - read in one piece
+        """Take, call, settle: the loop of one worker.
+
+        It yields tasks; on an event loop also None, when that is to have a turn.
+        """
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
         take = self._take
@@ -593,6 +839,11 @@ class TaskQueue:
                         task._fsm_after()
                     interruption = attempt_here(found)
                     if task.fsm_state != "DONE":
+                        if found.coroutine is not None:
+                            self._await(run, found)
+                            if run.bell is not None and not run.begun % _BREATH:
+                                yield None
+                            continue
                         self._look_after(run, found)
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
@@ -603,13 +854,16 @@ class TaskQueue:
                             self._wake()
                     if interruption is None and task.fsm_state in SETTLED:
                         yield task
+                elif found is _LATER:
+                    yield None
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
                     yield found
         except GeneratorExit:
-            self._end(run)
-            self._await_return(run)
+            if run.bell is None:
+                self._end(run)
+                self._await_return(run)
             raise
         except BaseException:
             uninterrupted(lambda: self._interrupt(run), is_on_its_way=True)
@@ -635,12 +889,16 @@ class TaskQueue:
                 if (
                     is_open
                     and (run.stepping or not self._held)
+                    and (run.limit is None or run.in_flight < run.limit)
                     and (found := self._pick(run)) is not None
                 ):
                     return found
                 if not self._may_come(run, is_open=is_open):
                     self._wake()
                     return None
+                if run.bell is not None:
+                    self._lie_down(run.bell)
+                    return _LATER
                 self._idle += 1
                 try:
                     self._changed.wait(self._patience(run))
@@ -662,6 +920,8 @@ class TaskQueue:
             executor = None if options is PLAIN else options.executor
             if executor is None:
                 executor = run.executor
+                if executor is not None and is_coroutine_function(defined_now(task.func)):
+                    executor = None  # awaited on the loop of the run, wherever plain ones go
             if executor is None:
                 if self._idle and ready:
                     self._changed.notify()
@@ -683,8 +943,8 @@ class TaskQueue:
         if run.in_flight or not is_open:
             return run.in_flight > 0
         if self._held and not run.stepping:
-            # a foreground run could not be resumed by the one thread that it occupies
-            return run.background and bool(self._ready or self._delayed or self._others())
+            # a run in the foreground could not be resumed by the one thread that it occupies
+            return run.waits_when_held and bool(self._ready or self._delayed or self._others())
         return bool(self._delayed) or self._others()
 
     def _others(self) -> bool:
@@ -728,21 +988,56 @@ class TaskQueue:
         place = run.places.of(run.executor if executor is None else executor)
 
         def returned(task: Task, attempt: Attempt | None) -> None:
+            self._has_come_back(run, task, attempt, place)
+
+        place.send(task, returned, run)
+
+    def _await(self, run: _Run, attempt: Attempt) -> None:
+        """Have the coroutine awaited that an attempt's function has returned."""
+        task = attempt.task
+        coroutine, context = attempt.coroutine
+        with GRAPH_LOCK:
+            run.in_flight += 1
+            run.begun += 1
+
+        def ended(value: Any, error: BaseException | None) -> None:
             with GRAPH_LOCK:
-                run.sent.discard(task)
-            if attempt is not None:
-                self._look_after(run, attempt)
-            task._fsm_after()
+                task._settle(attempt, value, None if error is None else without_our_frames(error))
+            if isinstance(error, TimeoutError):
+                attempt.runstate.cancel()  # it may go on, if it will not be cancelled
+            if run.bell is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+                run.failure = error  # goes on to the caller, whose thread this is
+                self._end(run)
+            self._has_come_back(run, task, attempt, None)
+
+        attempt.awaiting = awaiting = Awaiting(attempt, coroutine, context, task.timeout, ended)
+        attempt.coroutine = None
+        try:
             with GRAPH_LOCK:
-                run.in_flight -= 1
+                run.loop = loop = run.loop or Loop()
+        except RuntimeError as error:  # no thread to be had for it
+            awaiting.refuse(error)
+        else:
+            loop.spawn(awaiting)
+
+    def _has_come_back(
+        self, run: _Run, task: Task, attempt: Attempt | None, place: Place | None
+    ) -> None:
+        """Take account of a task that was away, and is settled."""
+        with GRAPH_LOCK:
+            run.sent.discard(task)
+        if attempt is not None:
+            self._look_after(run, attempt)
+        task._fsm_after()
+        with GRAPH_LOCK:
+            run.in_flight -= 1
+            if place is not None:
                 place.in_flight -= 1
                 if place.parked:
                     self._ready.appendleft(place.parked.popleft())
-                if task.fsm_state in SETTLED:
-                    run.finished.append(task)
-                self._wake()
-
-        place.send(task, returned, run)
+            if task.fsm_state in SETTLED:
+                run.finished.append(task)
+            self._wake()
 
     def _await_return(self, run: _Run) -> None:
         """Wait for what is at an executor."""
