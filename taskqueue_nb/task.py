@@ -156,6 +156,7 @@ class _Options(NamedTuple):
     retry_delay: float | Callable[[int], float] = 0.0
     timeout: float | None = None
     executor: Any = None
+    uses: Mapping[str, float] | None = None
 
 
 PLAIN: Final = _Options()
@@ -186,7 +187,25 @@ def _checked(options: _Options) -> _Options:
     if options.timeout is not None and not options.timeout > 0:
         message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
         raise ValueError(message)
+    if options.uses is not None:
+        return options._replace(uses=_checked_uses(options.uses))
     return options
+
+
+def _checked_uses(uses: Any) -> dict[str, float] | None:
+    """Return what a task uses as a dict of our own; None if that is nothing."""
+    try:
+        found = {name: number for name, number in dict(uses).items() if number}
+        are_sound = all(isinstance(name, str) for name in found) and all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
+            for number in found.values()
+        )
+    except (TypeError, ValueError):
+        are_sound = False
+    if not are_sound:
+        message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
+        raise ValueError(message)
+    return found or None
 
 
 class Attempt:
@@ -487,6 +506,9 @@ class Task(BaseTask):
         The time in seconds after which an attempt has failed.
     executor : optional
         Where this task runs, whatever its queue uses; see `TaskQueue`.
+    uses : mapping, optional
+        What it takes up while it runs, such as `{"gpu": 1}`; the queue's `limits` say how much of
+        each there is.
 
     Raises
     ------
@@ -536,6 +558,7 @@ class Task(BaseTask):
     retry_delay = _Option()
     timeout = _Option()
     executor = _Option()
+    uses = _Option()
 
     def __init__(  # noqa: PLR0913 - the family's interface, by keyword
         self,
@@ -554,6 +577,7 @@ class Task(BaseTask):
         retry_delay: float | Callable[[int], float] = 0.0,
         timeout: float | None = None,
         executor: Any = None,
+        uses: Mapping[str, float] | None = None,
     ) -> None:
         if name.__class__ is not str:
             name, func = _named(name, func)
@@ -595,6 +619,7 @@ class Task(BaseTask):
             or retry_delay
             or timeout is not None
             or executor is not None
+            or uses is not None
         ):
             self._options = _checked(
                 _Options(
@@ -605,6 +630,7 @@ class Task(BaseTask):
                     retry_delay,
                     timeout,
                     executor,
+                    uses,
                 )
             )
         if track:

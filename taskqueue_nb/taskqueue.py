@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
+from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
+from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
 from taskqueue_nb.loops import (
     Awaiting,
     Bell,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     )
 
     from taskqueue_nb.executors import Place
+    from taskqueue_nb.limits import Hold
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.widget import TaskGraph
 
@@ -80,11 +83,13 @@ class _Run:
         stepping: bool = False,
         on_loop: bool = False,
         limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         check_executor(executor)
         self.threads = executor if isinstance(executor, int) and not on_loop else 0
         self.executor = None if self.threads else executor
         self.limit = limit  # how many tasks may be away at once
+        self.limits = limits or None  # of groups and of what tasks use
         self.context = copy_context()  # each attempt has a copy of its own
         self.context.run(CURRENT.set, None)
         self.bell: Bell | None = None  # of a run on an event loop
@@ -138,11 +143,17 @@ class TaskQueue:
         Where tasks run unless `run` or `start` says otherwise: None is the caller's thread, a
         number is that many threads; or a `concurrent.futures.Executor`, an object with `defer`,
         or a callable that takes a function. A task's own executor wins.
+    limits : mapping, optional
+        How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
+        of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
+        not overtaken by younger ones that want the same.
 
     Raises
     ------
     TypeError
         If something is no task, or the executor nothing that could run one.
+    TaskError
+        If a task uses more than there ever is, or something that the limits do not name.
 
     Examples
     --------
@@ -161,8 +172,12 @@ class TaskQueue:
         run_dependent_tasks: bool = False,
         name: str | None = None,
         executor: Any = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         check_executor(executor)
+        self._limits = checked_limits(limits)
+        self._room = Room()
+        self._uses: set[str] = set()  # what the tasks use
         self.name = name
         self.run_dependent_tasks = run_dependent_tasks
         self.executor = executor
@@ -212,8 +227,14 @@ class TaskQueue:
         ------
         TypeError
             If something is no task; then none is added.
+        TaskError
+            If one uses more than the queue's limits ever allow; then none is added.
         """
         repair.check_tasks(tasks)
+        if self._limits:
+            for task in tasks:
+                if (refused := refusal(task, self._limits)) is not None:
+                    raise refused
         with GRAPH_LOCK:
             due = deque(tasks)
             while due:
@@ -228,6 +249,8 @@ class TaskQueue:
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
         self._structure += 1
+        if task._options is not PLAIN and task._options.uses:
+            self._uses.update(task._options.uses)
         if task in self._outside:
             self._outside.discard(task)
             known = tuple(queue for queue in task._queues if queue() is not self)
@@ -276,6 +299,11 @@ class TaskQueue:
         name = "" if self.name is None else f"{self.name!r}: "
         states = ", ".join(f"{count} {state}" for state, count in self.counts().items())
         return f"<{type(self).__name__} {name}{states or 'empty'}>"
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """How much there is of what tasks use, and how many of a group run together."""
+        return dict(self._limits)
 
     @property
     def structure(self) -> int:
@@ -389,6 +417,7 @@ class TaskQueue:
         once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
+        limits: Mapping[str, float] | None = None,
     ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
@@ -402,6 +431,13 @@ class TaskQueue:
             Where tasks run; by default the queue's. See `TaskQueue`.
         fail_fast : bool
             Whether to start nothing more once a task ends in a state that is not DONE.
+        limits : mapping, optional
+            Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+
+        Raises
+        ------
+        TaskError
+            If tasks use something, and no limits say how much of it there is.
 
         Yields
         ------
@@ -414,8 +450,28 @@ class TaskQueue:
         held queue a foreground run ends. The generator may be left at any time: what runs is
         finished, nothing more is started. A keyboard interrupt cancels what runs.
         """
+        run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast)
+        return self._foreground(run)
+
+    def _new_run(
+        self,
+        executor: Any = None,
+        runstate: RunState | None = None,
+        limits: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> _Run:
+        """Prepare a run with the queue's executor and limits, unless it has its own."""
         chosen = self.executor if executor is None else executor
-        return self._foreground(_Run(chosen, runstate, once=once, fail_fast=fail_fast))
+        allowed = {**self._limits, **checked_limits(limits)}
+        if unknown := self._uses - allowed.keys():
+            name = min(unknown)
+            known = ", ".join(shorten(each) for each in allowed) or "nothing"
+            message = (
+                f"a task uses {shorten(name)}, and nothing says how much of it there is; there are "
+                f"limits for {known}: give the run limits={{{shorten(name)}: ...}}"
+            )
+            raise TaskError(message)
+        return _Run(chosen, runstate, limits=allowed, **options)
 
     def start(
         self,
@@ -423,6 +479,7 @@ class TaskQueue:
         once: bool = False,  # noqa: FBT001, FBT002 - positional in the seed family
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - beside the one above
+        limits: Mapping[str, float] | None = None,
     ) -> TaskQueue:
         """Run what is ready in the background, and return at once.
 
@@ -439,9 +496,10 @@ class TaskQueue:
         TaskError
             If it is running in the background already.
         """
-        options = {"runstate": runstate, "once": once, "executor": executor, "fail_fast": fail_fast}
-        chosen = self.executor if executor is None else executor
-        run = _Run(chosen, runstate, once=once, fail_fast=fail_fast, background=True)
+        options = {"executor": executor, "fail_fast": fail_fast, "limits": limits}
+        run = self._new_run(
+            executor, runstate, limits, once=once, fail_fast=fail_fast, background=True
+        )
         with GRAPH_LOCK:
             if self._background is not None and self._background.stopped:
                 self._background.stopped = False  # it was about to end, and goes on
@@ -451,7 +509,7 @@ class TaskQueue:
                 message = "the queue is running already; wait() for it or stop() it first"
                 raise TaskError(message)
             self._background = run
-            self._last_options = {**options, "runstate": None, "once": False}
+            self._last_options = options
         try:
             if has_threads():
                 uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
@@ -496,6 +554,7 @@ class TaskQueue:
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
         limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> list[Task]:
         """Run what is ready on the running event loop, until nothing is.
 
@@ -512,6 +571,8 @@ class TaskQueue:
             Whether to start nothing more once a task ends in a state that is not DONE.
         limit : int, optional
             How many tasks run at a time, at most; by default as many as are ready.
+        limits : mapping, optional
+            Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
 
         Returns
         -------
@@ -539,7 +600,7 @@ class TaskQueue:
         >>> total.value
         7
         """
-        tasks = self.arun_iter(runstate, executor, fail_fast, limit)
+        tasks = self.arun_iter(runstate, executor, fail_fast, limit, limits)
         return [task async for task in tasks]
 
     def arun_iter(
@@ -548,6 +609,7 @@ class TaskQueue:
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
         limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> AsyncIterator[Task]:
         """Run as `arun` does, and yield each task as it completes: `async for task in ...`.
 
@@ -557,9 +619,8 @@ class TaskQueue:
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             message = f"limit is a number of tasks, at least 1, not {limit!r:.80}"
             raise ValueError(message)
-        chosen = self.executor if executor is None else executor
-        run = _Run(chosen, runstate, fail_fast=fail_fast, on_loop=True, limit=limit)
-        return self._on_loop(run)
+        how = {"fail_fast": fail_fast, "limit": limit}
+        return self._on_loop(self._new_run(executor, runstate, limits, on_loop=True, **how))
 
     async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:
         """Run on the running event loop: the same loop as everywhere, asleep instead of waiting."""
@@ -695,7 +756,8 @@ class TaskQueue:
         Task or None
             The task; None if none is ready.
         """
-        return next(self._foreground(_Run(once=True, stepping=True)), None)
+        run = _Run(once=True, stepping=True, limits=self._limits)
+        return next(self._foreground(run), None)
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
@@ -803,6 +865,7 @@ class TaskQueue:
                 self._background = None
             for place in run.places:
                 self._ready.extend(place.parked)
+            self._ready.extendleft(reversed(self._room.clear()))
             if run.left != run.most:
                 self._forget_befores()
             self._wake()
@@ -830,6 +893,7 @@ class TaskQueue:
         """
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
+        is_limited = run.limits is not None
         take = self._take
         try:
             while interruption is None and (found := take(run)) is not None:
@@ -837,7 +901,10 @@ class TaskQueue:
                     task = found.task
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
+                    hold = self._room.hold_of(task) if is_limited else None
                     interruption = attempt_here(found)
+                    if is_limited and found.coroutine is None:
+                        self._leave_room(task, hold)
                     if task.fsm_state != "DONE":
                         if found.coroutine is not None:
                             self._await(run, found)
@@ -859,6 +926,7 @@ class TaskQueue:
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
+                    found._fsm_after()
                     yield found
         except GeneratorExit:
             if run.bell is None:
@@ -910,27 +978,31 @@ class TaskQueue:
         if self._delayed:
             self._recall()
         ready = self._ready
+        if (limits := run.limits) is not None and self._room:
+            self._admit(limits)
         while ready:
             task = ready.popleft()
-            if task.fsm_state != "PENDING" or task._missing:
+            if (
+                task.fsm_state != "PENDING"
+                or task._missing
+                or (self._delays and task in self._delays)
+            ):
                 continue  # it has moved on since it was ready
-            if self._delays and task in self._delays:
-                continue
-            options = task._options
-            executor = None if options is PLAIN else options.executor
-            if executor is None:
-                executor = run.executor
-                if executor is not None and is_coroutine_function(defined_now(task.func)):
-                    executor = None  # awaited on the loop of the run, wherever plain ones go
-            if executor is None:
-                if self._idle and ready:
-                    self._changed.notify()
-                run.left -= 1
-                return task._begin(self, run)
-            if (place := run.places.of(executor)).is_full:
+            own = None if task._options is PLAIN else task._options.executor
+            place = None if own is run.executor is None else self._place_of(run, task, own)
+            if place is not None and place.is_full:
+                self._room.cede(task)
                 place.parked.append(task)
                 continue
+            if limits is not None and not self._enter_room(run, task, limits):
+                if task.fsm_state == "FAILED":
+                    return task
+                continue
             run.left -= 1
+            if place is None:
+                if self._idle and (ready or self._room):
+                    self._changed.notify()
+                return task._begin(self, run)
             run.in_flight += 1
             run.sent.add(task)
             place.in_flight += 1
@@ -938,13 +1010,51 @@ class TaskQueue:
             return task
         return None
 
+    def _place_of(self, run: _Run, task: Task, own: Any) -> Place | None:
+        """Return where a task is to be sent; None for here, and the loop for a coroutine."""
+        if own is not None:
+            return run.places.of(own)
+        if is_coroutine_function(defined_now(task.func)):
+            return None  # awaited on the loop of the run, wherever plain ones go
+        return run.places.of(run.executor)
+
+    def _admit(self, limits: Mapping[str, float]) -> None:
+        """Make the oldest ready again of those that there is room for now; the lock is held."""
+        task = self._room.admit(limits, self._may_start)
+        if task is not None:
+            self._ready.appendleft(task)
+
+    def _may_start(self, task: Task) -> bool:
+        """Say whether a task that was ready is so still; the lock is held."""
+        return task.fsm_state == "PENDING" and not task._missing and task not in self._delays
+
+    def _enter_room(self, run: _Run, task: Task, limits: Mapping[str, float]) -> bool:
+        """Take up what a task uses; else it waits, or fails if it would wait for ever."""
+        if (refused := refusal(task, limits)) is not None:
+            task._error = refused
+            task._fsm_move("error", {"because": "there is not as much as it uses"})
+            run.stopped |= run.fail_fast
+            return False
+        needs = needs_of(task, limits)
+        return not needs or self._room.enter(task, needs, limits)
+
+    def _leave_room(self, task: Task, hold: Hold | None) -> None:
+        """Give back what an attempt took up, and wake those that may wait for it."""
+        if hold is not None:
+            with GRAPH_LOCK:
+                self._room.leave(task, hold)
+                if self._room:
+                    self._wake()
+
     def _may_come(self, run: _Run, *, is_open: bool) -> bool:
         """Say whether waiting makes sense."""
         if run.in_flight or not is_open:
             return run.in_flight > 0
         if self._held and not run.stepping:
             # a run in the foreground could not be resumed by the one thread that it occupies
-            return run.waits_when_held and bool(self._ready or self._delayed or self._others())
+            return run.waits_when_held and bool(
+                self._ready or self._delayed or self._room or self._others()
+            )
         return bool(self._delayed) or self._others()
 
     def _others(self) -> bool:
@@ -987,8 +1097,10 @@ class TaskQueue:
         executor = task._options.executor
         place = run.places.of(run.executor if executor is None else executor)
 
+        hold = self._room.hold_of(task) if run.limits is not None else None
+
         def returned(task: Task, attempt: Attempt | None) -> None:
-            self._has_come_back(run, task, attempt, place)
+            self._has_come_back(run, task, attempt, place, hold)
 
         place.send(task, returned, run)
 
@@ -999,6 +1111,7 @@ class TaskQueue:
         with GRAPH_LOCK:
             run.in_flight += 1
             run.begun += 1
+            hold = self._room.hold_of(task)
 
         def ended(value: Any, error: BaseException | None) -> None:
             with GRAPH_LOCK:
@@ -1008,7 +1121,7 @@ class TaskQueue:
             if run.bell is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
                 run.failure = error  # goes on to the caller, whose thread this is
                 self._end(run)
-            self._has_come_back(run, task, attempt, None)
+            self._has_come_back(run, task, attempt, None, hold)
 
         attempt.awaiting = awaiting = Awaiting(attempt, coroutine, context, task.timeout, ended)
         attempt.coroutine = None
@@ -1021,11 +1134,17 @@ class TaskQueue:
             loop.spawn(awaiting)
 
     def _has_come_back(
-        self, run: _Run, task: Task, attempt: Attempt | None, place: Place | None
+        self,
+        run: _Run,
+        task: Task,
+        attempt: Attempt | None,
+        place: Place | None,
+        hold: Hold | None,
     ) -> None:
         """Take account of a task that was away, and is settled."""
         with GRAPH_LOCK:
             run.sent.discard(task)
+            self._room.leave(task, hold)
         if attempt is not None:
             self._look_after(run, attempt)
         task._fsm_after()
@@ -1078,6 +1197,8 @@ class TaskQueue:
         self._ready = deque(
             task for task in self._tasks if task.fsm_state == "PENDING" and not task._missing
         )
+        self._room.clear()
+        self._room.forget(lambda task: task.fsm_state in ACTIVE)
         self._wake()
 
     # -- mending -----------------------------------------------------------------------------
