@@ -15,6 +15,7 @@ import graphlib
 import importlib.util
 import itertools
 import json
+import math
 import operator
 import os
 import random
@@ -299,20 +300,27 @@ def measure_mending(_peer: str, shape: str, size: int) -> dict[str, float]:
         pass
     full = time.process_time() - at
     missing = size - queue.counts()["DONE"]
-    at = time.perf_counter()
-    plan = queue.plan("retry")
-    plan.apply()
-    mending = time.perf_counter() - at
-    assert len(plan.will_run) == missing
+    mending = math.inf
+    for _ in range(REPEATS):
+        at = time.perf_counter()
+        plan = queue.plan("retry")
+        plan.apply()
+        mending = min(mending, time.perf_counter() - at)
+        assert len(plan.will_run) == missing
+        queue.undo()
+    queue.retry()
     at = time.process_time()
     again = sum(1 for _ in queue.run())
     rest = time.process_time() - at
     assert queue.counts() == {"DONE": size}
     assert again == missing
-    at = time.perf_counter()
-    queue.plan("invalidate", tasks[-1])
-    queue.invalidate(tasks[-1])
-    invalidating = time.perf_counter() - at
+    invalidating = math.inf
+    for _ in range(REPEATS):
+        at = time.perf_counter()
+        queue.plan("invalidate", tasks[-1])
+        queue.invalidate(tasks[-1])
+        invalidating = min(invalidating, time.perf_counter() - at)
+        queue.undo()
     return {
         "full": full, "retry": mending, "rest": rest, "again": again, "invalidate": invalidating,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from taskqueue_nb.fsm import shorten
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
+    LostValueError,
     Task,
     TaskError,
     attempt_here,
@@ -176,6 +177,8 @@ class _Trip:
                 return
             if self.attempt is not None:
                 self.task._settle(self.attempt, value, error)
+            elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
+                self.task._send_back()
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})

@@ -24,6 +24,7 @@ from typing import (
 )
 
 from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
     CancellationError,
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
 
+    from taskqueue_nb.fingerprint import Fingerprint, Version
     from taskqueue_nb.repair import Plan
+    from taskqueue_nb.source import Comparison
 
 R = TypeVar("R")
 
@@ -146,6 +149,35 @@ class BlockedError(TaskError):
         self.blocking_task = blocking_task
 
 
+class LostValueError(TaskError):
+    """A task's value is elsewhere, and cannot be had from there; the task is pending again."""
+
+
+class LazyValue:
+    """A task's value that is elsewhere until somebody asks for it.
+
+    Parameters
+    ----------
+    load : callable
+        Brings it, or raises if it cannot be had.
+    """
+
+    __slots__ = ("_load", "_lock", "_value")
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load: Callable[[], Any] | None = load
+        self._lock = threading.RLock()
+        self._value: Any = None
+
+    def get(self) -> Any:
+        """Return the value, bringing it the first time; never under the lock of the graph."""
+        with self._lock:
+            if self._load is not None:
+                self._value = self._load()
+                self._load = None
+            return self._value
+
+
 class _Options(NamedTuple):
     """What few tasks set; shared by all the others."""
 
@@ -238,7 +270,10 @@ class Attempt:
     outdated = False  # whether a prerequisite was invalidated while it ran
     coroutine: Any = None  # what its function returned for the queue to await, and its context
     awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
+    version: Version | None = None  # what the function referred to, if that can change
+    _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
+    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -251,6 +286,8 @@ class Attempt:
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
+        if self.func is not None and (version := version_of(self.func)) is not None:
+            self.version = version
         self._at = len(task._log)
         self._previous = previous
         if previous is not None:
@@ -313,11 +350,19 @@ class Attempt:
             self._error = words_of(self._error)
 
     @property
+    def call(self) -> Fingerprint:
+        """The fingerprint of its code and arguments, by parts; taken when it is first asked for."""
+        if self._call is None:
+            from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib
+
+            func: Any = self.func
+            self._call = fingerprint_of(func, self.args, self.kwargs or {}, self.version)
+        return self._call
+
+    @property
     def fingerprint(self) -> str | None:
         """The same text for the same code and arguments; None if they cannot be looked at."""
-        from taskqueue_nb.fingerprint import fingerprint  # noqa: PLC0415 - brings hashlib along
-
-        return fingerprint(self.func, self.args, self.kwargs or {})
+        return self.call.digest
 
     @property
     def output(self) -> str:
@@ -1033,6 +1078,9 @@ class Task(BaseTask):
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
             self._fsm_move("cancel", {"because": INTERRUPTED}, here)
+        elif isinstance(error, LostValueError) and error.task in self._required:
+            attempt.lost = error
+            self._send_back(here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
@@ -1041,6 +1089,12 @@ class Task(BaseTask):
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
+
+    def _send_back(self, here: Any = None) -> None:
+        """Have it wait for a prerequisite whose value turned out to be lost; the lock is held."""
+        extra = {"because": "the stored result of a prerequisite is lost"}
+        self._fsm_move("cancel", extra, here)
+        self._fsm_move("retry", extra)
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
         """Say how long to wait before a failed task is retried by itself; None if it is not."""
@@ -1094,6 +1148,8 @@ class Task(BaseTask):
                 self._fsm_after()  # it may have been aborted
                 raise refusal
             self._perform(attempt)
+            if attempt.lost is not None:
+                raise _blocked(self, cast("Task", attempt.lost.task)) from attempt.lost
         except KeyboardInterrupt:
             if self._attempt is not before:
                 uninterrupted(self._abandon, is_on_its_way=True)
@@ -1293,7 +1349,12 @@ class Task(BaseTask):
                 return
             value, error = self._value, self._error
         if state == "DONE":
-            result.deliver(value)
+            try:
+                value = self._brought(value)
+            except LostValueError as lost:
+                result.deliver(None, lost)
+            else:
+                result.deliver(value)
         elif state == "FAILED":
             result.deliver(None, error or TaskError(f"{self._fsm_called()} failed", self))
         elif state == "CANCELLED":
@@ -1335,12 +1396,35 @@ class Task(BaseTask):
         Raises
         ------
         TaskError
-            If the task is not DONE.
+            If the task is not DONE, or its stored result cannot be read: then it is pending again.
         """
+        value = self._value
         if self.fsm_state != "DONE":
             message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
             raise TaskError(message, self)
-        return self._value
+        return self._brought(value)
+
+    def _brought(self, value: Any) -> Any:
+        """Return a value, brought from where it is; one that is lost makes the task pending."""
+        if type(value) is not LazyValue:
+            return value
+        try:
+            brought = value.get()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            because = f"its stored result cannot be read: {words_of(error)}"
+        else:
+            with GRAPH_LOCK:
+                if self._value is value:
+                    self._value = brought
+            return brought
+        with GRAPH_LOCK:
+            if self._value is value and self.fsm_state == "DONE":
+                self._fsm_move("invalidate", {"because": because})
+        self._fsm_after()
+        message = f"{self._fsm_called()}: {because}; it is pending again, so run it once more"
+        raise LostValueError(message, self)
 
     @property
     def exception(self) -> BaseException | None:
@@ -1438,11 +1522,139 @@ class Task(BaseTask):
 
         return carry_out(lambda: change_of(verb, self, *args, **how))
 
+    def edit(
+        self,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Task, ...]:
+        """Give the task the function of an edited text, then retry it; see `TaskQueue.edit`."""
+        return self._mend("repair", func=self._edited(source), args=args, kwargs=kwargs)
+
+    def _edited(self, source: str) -> Callable[..., Any]:
+        from taskqueue_nb.source import compiled  # noqa: PLC0415 - brings ast and inspect along
+
+        made: Callable[..., Any] = compiled(source, defined_now(self.func))
+        return made
+
     def plan(self, verb: str = "retry", *args: Any, **how: Any) -> Plan:
         """Say what a verb would do to this task and to what is behind it; see `TaskQueue.plan`."""
         from taskqueue_nb.repair import Plan, change_of  # noqa: PLC0415 - a layer above
 
         return Plan(lambda: change_of(verb, self, *args, **how))
+
+    # -- looking into it ---------------------------------------------------------------------
+
+    @property
+    def source(self) -> str | None:
+        """The text of the function, as one would edit it; None where there is none."""
+        from taskqueue_nb.source import source_of  # noqa: PLC0415 - brings ast and inspect along
+
+        return source_of(defined_now(self.func))
+
+    def debug(self) -> None:
+        """Open the debugger where the last attempt failed: IPython's own in IPython, else pdb.
+
+        Raises
+        ------
+        TaskError
+            If the task has not failed, or only the text of its error was kept.
+        """
+        from taskqueue_nb.source import post_mortem  # noqa: PLC0415 - brings ast and inspect along
+
+        if self._error is None:
+            message = f"{self._fsm_called()} is {self.fsm_state}: there is no failure to look at"
+            raise TaskError(message, self)
+        try:
+            post_mortem(self._error)
+        except ValueError as refusal:
+            message = f"{self._fsm_called()}: {refusal}"
+            raise TaskError(message, self) from None
+
+    def snippet(self, number: int | None = None) -> str:
+        r"""Return a call of the function as a cell that makes it again.
+
+        Parameters
+        ----------
+        number : int, optional
+            Of the attempt; by default the last.
+
+        Returns
+        -------
+        str
+            A comment, the function, and the call with its arguments: literals where they have one,
+            else a reference to what the attempt was given.
+
+        Raises
+        ------
+        TaskError
+            If there is no such attempt, or a prerequisite has no result now.
+
+        Examples
+        --------
+        >>> from math import sqrt
+        >>> root = Task("root", sqrt, func_args=(-1,))
+        >>> root.dispatch()
+        >>> print(root.snippet())
+        # task 'root', attempt 1, raised ValueError: math domain error
+        import math
+        <BLANKLINE>
+        math.sqrt(-1)
+        """
+        from taskqueue_nb.source import keep, snippet  # noqa: PLC0415 - brings ast and inspect
+
+        attempt = self._attempt_number(number)
+        args, kwargs = with_results((attempt.args, attempt.kwargs or {}))
+        key = keep(attempt, args, kwargs, attempt.func)
+        error = attempt.error
+        return snippet(self.name, attempt.number, attempt.func, args, kwargs, error, key)
+
+    def diff(self, before: int = -2, after: int = -1) -> Comparison:
+        """Say what changed in code and arguments from one attempt to another.
+
+        Parameters
+        ----------
+        before, after : int
+            Their numbers, from 1; negative ones count from the last.
+
+        Returns
+        -------
+        Comparison
+            `code` is a unified diff, `arguments` each one's text before and after; it is false if
+            both made the same call, and prints as a text.
+
+        Raises
+        ------
+        TaskError
+            If there are no such attempts.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 2, func_args=("6",))
+        >>> half.dispatch()
+        >>> _ = half.repair(args=(6,)), half.dispatch()
+        >>> half.diff()
+        from attempt 1 to attempt 2
+        arguments: number '6' -> 6
+        """
+        from taskqueue_nb.source import Call, compare  # noqa: PLC0415 - brings ast and inspect
+
+        calls = [
+            Call(f"attempt {a.number}", a.func, a.args, a.kwargs)
+            for a in (self._attempt_number(before), self._attempt_number(after))
+        ]
+        return compare(*calls)
+
+    def _attempt_number(self, number: int | None) -> Attempt:
+        attempts = self.attempts
+        if number is None:
+            number = -1
+        for place, attempt in enumerate(attempts, -len(attempts)):
+            if number in (attempt.number, place):
+                return attempt
+        numbers = f"1 to {len(attempts)}" if attempts else "none"
+        message = f"{self._fsm_called()} has no attempt {number!r:.20}; there are {numbers}"
+        raise TaskError(message, self)
 
     # -- the picture -------------------------------------------------------------------------
 

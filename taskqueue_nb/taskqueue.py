@@ -61,12 +61,17 @@ if TYPE_CHECKING:
     from taskqueue_nb.executors import Place
     from taskqueue_nb.limits import Hold
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
+    from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
 
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
+
+
+def _heard() -> None:
+    """Watch a queue that has a store, so that its loop tells of its own steps, too."""
 
 
 class _Run:
@@ -147,6 +152,12 @@ class TaskQueue:
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
         not overtaken by younger ones that want the same.
+    store : str or path-like, optional
+        A file into which results and every step go as they happen. The same tasks built again in a
+        new kernel take back what is there; see `store`.
+    store_limit : int, optional
+        Bytes that a stored result may have, by default 1 GB. A larger one is kept in memory, and
+        said once.
 
     Raises
     ------
@@ -154,6 +165,8 @@ class TaskQueue:
         If something is no task, or the executor nothing that could run one.
     TaskError
         If a task uses more than there ever is, or something that the limits do not name.
+    StoreError
+        If the store is damaged, not yours alone, or cannot be made.
 
     Examples
     --------
@@ -166,13 +179,15 @@ class TaskQueue:
     7
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *tasks: Task,
         run_dependent_tasks: bool = False,
         name: str | None = None,
         executor: Any = None,
         limits: Mapping[str, float] | None = None,
+        store: Any = None,
+        store_limit: int | None = None,
     ) -> None:
         check_executor(executor)
         self._limits = checked_limits(limits)
@@ -199,6 +214,13 @@ class TaskQueue:
         self._runs: list[_Run] = []
         self._background: _Run | None = None
         self._last_options: dict[str, Any] = {}
+        self._store: Store | None = None
+        if store is not None:
+            from taskqueue_nb.store import Store  # noqa: PLC0415 - brings sqlite3 along
+
+            repair.check_tasks(tasks)
+            self._store = Store(store, store_limit, self)
+            self._watchers = (_heard,)
         self.add(*tasks)
 
     @classmethod
@@ -235,16 +257,28 @@ class TaskQueue:
             for task in tasks:
                 if (refused := refusal(task, self._limits)) is not None:
                     raise refused
+        if self._store is not None:
+            with self._store.looking_up(tasks):
+                self._add_all(tasks)
+        else:
+            self._add_all(tasks)
+
+    def _add_all(self, tasks: tuple[Task, ...]) -> None:
+        taken_back: list[Task] = []
         with GRAPH_LOCK:
             due = deque(tasks)
             while due:
                 task = due.popleft()
                 if task not in self._tasks:
+                    if self._store is not None and self._store.take_back(task):
+                        taken_back.append(task)
                     self._add(task)
                     if self.run_dependent_tasks and task.fsm_state == "DONE":
                         due.extend(task._blocking)
             self._is_changed()
             self._wake()
+        for task in taken_back:
+            task._fsm_after()
 
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
@@ -306,6 +340,15 @@ class TaskQueue:
         return dict(self._limits)
 
     @property
+    def store(self) -> Store | None:
+        """The file that keeps what happens; None without one.
+
+        `path`, `read_only`, `changed` (task → why what was stored of it does not count any more),
+        `flush()` and `close()`.
+        """
+        return self._store
+
+    @property
     def structure(self) -> int:
         """A number that grows when tasks are added or requirements among them change."""
         return self._structure
@@ -331,6 +374,8 @@ class TaskQueue:
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
     def _has_moved(self, task: Task, old: str, new: str) -> None:
+        if self._store is not None and task in self._tasks:
+            self._store.put(task, new)
         if new in ACTIVE:
             if old not in ACTIVE:
                 self._active += 1
@@ -349,6 +394,8 @@ class TaskQueue:
 
     def _has_moved_here(self, task: Task, new: str) -> None:
         """Hear of a step that our own loop made; what is ready and active is counted already."""
+        if self._store is not None:
+            self._store.put(task, new)
         if new == "DONE" and self.run_dependent_tasks:
             self.add(*task._blocking)
         for watcher in self._watchers:
@@ -362,6 +409,8 @@ class TaskQueue:
     def _has_done(self, deed: Deed) -> None:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
+        if self._store is not None:
+            self._store.note({"verb": deed.verb, "tasks": deed.targets})
         self._is_changed()
         self._wake()
 
@@ -644,6 +693,8 @@ class TaskQueue:
                             await asyncio.sleep(0)
                         self._raise_failure(run)
                 self._raise_failure(run)
+                if self._store is not None:
+                    await asyncio.to_thread(self._store.flush)  # it would hold the loop up
             except GeneratorExit:
                 await self._finish(run, run.bell)
                 raise
@@ -725,7 +776,10 @@ class TaskQueue:
                 "it; `await queue.arun()` waits for it"
             )
             raise TaskError(message)
-        return run is None or run.ended.wait(timeout)
+        has_ended = run is None or run.ended.wait(timeout)
+        if has_ended and self._store is not None:
+            self._store.flush()
+        return has_ended
 
     def stop(self, *, cancel: bool = False) -> None:
         """Start nothing more; what runs is finished.
@@ -742,6 +796,8 @@ class TaskQueue:
             self._is_changed()
         if cancel:
             repair.carry_out(self._giving_up)
+        if self._store is not None:
+            self._store.flush()
 
     def _giving_up(self) -> Change:
         """Work out how to cancel all that is under way; the lock is held."""
@@ -804,6 +860,8 @@ class TaskQueue:
         try:
             uninterrupted(lambda: self._start_workers(run, completed.put), is_on_its_way=False)
             while (task := completed.get()) is not None:
+                if self._store is not None:
+                    self._store.flush()
                 yield task
         except GeneratorExit:
             self._end(run)
@@ -886,7 +944,7 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912 - read in one piece
+    def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912, PLR0915 - read in one piece
         """Take, call, settle: the loop of one worker.
 
         It yields tasks; on an event loop also None, when that is to have a turn.
@@ -920,6 +978,8 @@ class TaskQueue:
                         with GRAPH_LOCK:
                             self._wake()
                     if interruption is None and task.fsm_state in SETTLED:
+                        if self._store is not None and not is_worker:
+                            self._store.flush()
                         yield task
                 elif found is _LATER:
                     yield None
@@ -927,6 +987,8 @@ class TaskQueue:
                     self._send(run, found)
                 else:
                     found._fsm_after()
+                    if self._store is not None and not is_worker and run.bell is None:
+                        self._store.flush()
                     yield found
         except GeneratorExit:
             if run.bell is None:
@@ -1087,6 +1149,8 @@ class TaskQueue:
                     heapq.heappush(self._delayed, (due, next(self._ticket), task))
                 if run.left >= 0:
                     run.left += 1  # the same task still
+            elif attempt.lost is not None and run.left >= 0:
+                run.left += 1
             elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
                 self._wake()
@@ -1096,7 +1160,6 @@ class TaskQueue:
         task._fsm_after()
         executor = task._options.executor
         place = run.places.of(run.executor if executor is None else executor)
-
         hold = self._room.hold_of(task) if run.limits is not None else None
 
         def returned(task: Task, attempt: Attempt | None) -> None:
@@ -1272,6 +1335,53 @@ class TaskQueue:
         how = {"func": func, "args": args, "kwargs": kwargs}
         return self._mend("repair", task, then_run=then_run, **how)
 
+    def edit(
+        self,
+        task: Task,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
+    ) -> tuple[Task, ...]:
+        """Give a task the function of an edited text, then retry it.
+
+        Parameters
+        ----------
+        task : Task
+            Its `source` is the text to begin with.
+        source : str
+            One function definition, or one lambda. It sees the global names and the variables of
+            the function that it replaces, binds none, and shows in tracebacks and the debugger.
+        args, kwargs, then_run
+            As for `repair`.
+
+        Returns
+        -------
+        tuple of Task
+            All that are pending again.
+
+        Raises
+        ------
+        SyntaxError, ValueError
+            If the text is no Python, or not one function.
+        TypeError, FSMError
+            As for `repair`. In each case nothing has changed.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 0, func_args=(6,))
+        >>> queue = TaskQueue(half)
+        >>> [task.fsm_state for task in queue.run()]
+        ['FAILED']
+        >>> queue.edit(half, "lambda number: number / 2") == (half,)
+        True
+        >>> [task.result() for task in queue.run()]
+        [3.0]
+        """
+        repair.check_member([task], self._tasks)
+        return self.repair(task, task._edited(source), args, kwargs, then_run=then_run)
+
     def supply(self, task: Task, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as a task's result: the task is DONE with it.
 
@@ -1348,8 +1458,8 @@ class TaskQueue:
         Parameters
         ----------
         verb : str
-            "retry", "repair", "supply", "invalidate", "cancel", or "run", which plans the next
-            run as things stand.
+            "retry", "repair", "edit", "supply", "invalidate", "cancel" or "refresh"; or "run",
+            which plans the next run as things stand.
         *args, **how
             Those of the method of that name.
 
@@ -1377,7 +1487,64 @@ class TaskQueue:
         >>> plan.reasons[clean]
         "it waited for 'load'"
         """
+        if verb == "refresh" and not args:
+            return self.refresh(**how)
+        if verb == "edit":
+            return self._plan_of_edit(*args, **how)
         return repair.Plan(lambda: self._change(verb, *args, **how), self)
+
+    def _plan_of_edit(self, task: Task, source: str, *args: Any, **how: Any) -> Plan:
+        repair.check_member([task], self._tasks)
+        return self.plan("repair", task, task._edited(source), *args, **how)
+
+    def stale(self) -> dict[Task, str]:
+        """Say which tasks are out of date, and why. Nothing is run again unasked.
+
+        Returns
+        -------
+        dict
+            Each task that ran with other code, arguments or prerequisites than there are now, in
+            the order of requirement, with the reason: "code changed: …", "arguments changed: …",
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared. Of a queue
+            with a store, also what that could not give back.
+
+        Notes
+        -----
+        Code is the function's own, of the functions and classes of the notebook that it calls,
+        and the plain values that it reads there. What an argument held is looked at when the
+        first question comes; a list that was changed in place before that looks as it does now.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda rows: rows, func_args=(3,))
+        >>> total = Task("total", abs, func_args=(load,))
+        >>> queue = TaskQueue(load, total)
+        >>> [*queue.run()] and queue.stale()
+        {}
+        >>> load.func_args = (4,)
+        >>> list(queue.stale().values())
+        ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
+        """
+        changed = {} if self._store is None else self._store.changed
+        pending = {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
+        return repair.stale_among(self.tasks, pending)
+
+    def refresh(self, *, unknown: bool = False) -> Plan:
+        """Plan to run again what is out of date.
+
+        Parameters
+        ----------
+        unknown : bool
+            Whether to run those too of which nobody can say.
+
+        Returns
+        -------
+        Plan
+            Nothing has changed until `apply()`.
+        """
+        found = self.stale()
+        chosen = [task for task, why in found.items() if unknown or not repair.is_unknown(why)]
+        return repair.Plan(lambda: repair.change_of("refresh", *chosen), self, found)
 
     def _change(self, verb: str, *args: Any, **how: Any) -> Change:
         """Work out what a verb would do here: to members only, and to all that fell if to none."""

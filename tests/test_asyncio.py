@@ -8,6 +8,7 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -981,6 +982,31 @@ def test_an_executor_that_calls_at_once_on_the_loop_does_not_hang() -> None:
     on_loop(TaskQueue(task).arun())
 
     assert task.value == 7
+
+
+def test_what_arun_did_is_in_the_store_when_it_returns(tmp_path: Path) -> None:
+    """The same tasks in a new queue take their values back."""
+    calls: list[int] = []
+
+    async def work(number: int) -> int:
+        calls.append(number)
+        return await given(number)
+
+    def build() -> TaskQueue:
+        tasks = [Task(f"{i}", work, func_args=(i,)) for i in range(3)]
+        return TaskQueue(*tasks, store=tmp_path / "run.db")
+
+    first = build()
+    on_loop(first.arun())
+    assert first.store is not None
+    first.store.close()
+    second = build()
+    assert on_loop(second.arun()) == []
+    assert second.store is not None
+    second.store.close()
+
+    assert [task.value for task in second] == [0, 1, 2]
+    assert sorted(calls) == [0, 1, 2]
 
 
 def test_async_generators_and_futures_are_values() -> None:

@@ -20,6 +20,7 @@ from taskqueue_nb.repair.changes import (
 )
 from taskqueue_nb.repair.journal import Entry, journal_of, undo
 from taskqueue_nb.repair.plans import Plan, PlanError, state_at
+from taskqueue_nb.repair.stale import is_unknown, stale_among
 
 __all__ = [
     "VERBS",
@@ -37,7 +38,9 @@ __all__ = [
     "check_tasks",
     "fell_with",
     "has_failed",
+    "is_unknown",
     "journal_of",
+    "stale_among",
     "state_at",
     "undo",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.graph import closure
@@ -47,7 +48,8 @@ class Causes(dict[Task, tuple[Task, ...]]):
     Attributes
     ----------
     groups : tuple of Cause
-        The same, those together that fell by the same exception at the same place.
+        The same, those together that fell by the same exception at the same place; what blocks
+        most comes first.
 
     Examples
     --------
@@ -67,10 +69,12 @@ class Causes(dict[Task, tuple[Task, ...]]):
         alike: dict[tuple[str, str, str], list[Task]] = {}
         for task in found:
             alike.setdefault(_kind(task), []).append(task)
-        self.groups = tuple(
+        groups = [
             Cause(tuple(tasks), error, place, tuple({b: None for t in tasks for b in found[t]}))
             for (error, place, _), tasks in alike.items()
-        )
+        ]
+        groups.sort(key=lambda cause: (-len(cause.blocked), -len(cause.tasks)))
+        self.groups = tuple(groups)
 
     def __str__(self) -> str:
         causes = len(self.groups)
@@ -117,7 +121,8 @@ def _kind(task: Task) -> tuple[str, str, str]:
     while trace is not None:
         code = trace.tb_frame.f_code
         if not place or _is_users(code.co_filename):
-            place, file = f"{code.co_qualname}(), line {trace.tb_lineno}", code.co_filename
+            place = f"{_INNER.sub('', code.co_qualname)}(), line {trace.tb_lineno}"
+            file = code.co_filename
         trace = trace.tb_next
     return type(error).__name__, place, file
 
@@ -127,4 +132,5 @@ def _is_users(file: str) -> bool:
     return not file.startswith((_LIBRARY, "<frozen")) and "site-packages" not in file
 
 
+_INNER: Final = re.compile(r"(\.<locals>\.<(list|set|dict)comp>|\.<locals>\.<genexpr>)+$")
 _LIBRARY: Final = os.__file__.removesuffix("os.py")

@@ -258,15 +258,28 @@ def _invalidate(*tasks: Task) -> Change:
     check_tasks(tasks)
     for task in tasks:
         task._fsm_target("invalidate")
-    stale = closure(tasks, lambda t: [d for d in t._blocking if d.fsm_state == "DONE"])
-    steps = tuple(Step(task, "invalidate") for task in stale)
+    return _gone("invalidate", tasks, ())
+
+
+def _gone(verb: str, done: Sequence[Task], fallen: Sequence[Task]) -> Change:
+    """Work out how results are given up, with what was made of them, and failures retried."""
+    stale = closure(done, lambda t: [d for d in t._blocking if d.fsm_state == "DONE"])
+    steps = [Step(task, "invalidate") for task in stale]
+    steps += [Step(task, "retry") for task in victims(fallen)]
     outdated = dict.fromkeys(
         dependent
         for task in stale
         for dependent in task._blocking
         if dependent.fsm_state == "RUNNING" and dependent._attempt is not None
     )
-    return Change("invalidate", tuple(dict.fromkeys(tasks)), steps, outdated=tuple(outdated))
+    targets = tuple(dict.fromkeys((*done, *fallen)))
+    return Change(verb, targets, tuple(steps), outdated=tuple(outdated))
+
+
+def _refresh(*tasks: Task) -> Change:
+    check_tasks(tasks)
+    done = [task for task in tasks if task.fsm_state == "DONE"]
+    return _gone("refresh", done, [task for task in tasks if task.fsm_state in FELL])
 
 
 def _cancel(*tasks: Task, because: str | None = None) -> Change:
@@ -288,6 +301,7 @@ VERBS: Final[dict[str, Callable[..., Change]]] = {
     "supply": _supply,
     "invalidate": _invalidate,
     "cancel": _cancel,
+    "refresh": _refresh,
 }
 
 
