@@ -274,6 +274,7 @@ class Attempt:
     _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
     lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
+    kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -346,7 +347,7 @@ class Attempt:
     def _keep_text_alone(self) -> None:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
-            self._error_text = _traceback_text(self._error)
+            self._error_text = self.error_text
             self._error = words_of(self._error)
 
     @property
@@ -437,7 +438,9 @@ def words_of(error: BaseException) -> str:
     """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above, and SystemExit too
         words = "(its text cannot be had)"
     return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
 

@@ -751,6 +751,24 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
 # -- details --------------------------------------------------------------------------------------
 
 
+def test_what_fell_with_another_task_is_no_cause_to_the_page() -> None:
+    """A victim has a letter of its own, in the picture and in its details, and quieter colours."""
+    cause = Task("cause", fit, func_args=([], 9))
+    victim = cause.then("victim", print)
+    victim.make()
+    widget = TaskGraph(TaskQueue(cause, victim))
+    try:
+        until(lambda: widget.states == "fv", "the letters")
+        assert widget.counts["FAILED"] == 2
+        places = {cause: 0, victim: 1}
+        assert [details_of(t, "0", places)["letter"] for t in (cause, victim)] == ["f", "v"]
+        quiet = [each for each in widget.looks if each.get("victim")]
+        assert [(each["state"], each["letter"]) for each in quiet] == [("FAILED", "v")]
+        assert '[data-victim="true"]' in widget._css
+    finally:
+        widget.close()
+
+
 def test_the_details_of_a_failed_task(page: Page) -> None:
     """Everything that is needed to repair it."""
     found = page.look("1")

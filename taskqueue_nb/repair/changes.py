@@ -371,6 +371,15 @@ def carry_out(work_out: Callable[[], Change]) -> tuple[Task, ...]:
     with GRAPH_LOCK:
         change = work_out()
         make(change)
+    return follow_up(change)
+
+
+def follow_up(change: Change) -> tuple[Task, ...]:
+    """End what can be ended, tell callbacks and whoever waits; once the lock is free."""
+    for task in change.asked:
+        attempt = task._attempt
+        if attempt is not None and attempt.kill is not None and attempt.asked_to_stop:
+            attempt.kill()
     for task in change.moved:
         task._fsm_after()
     return change.moved
