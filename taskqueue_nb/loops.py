@@ -5,6 +5,8 @@ from __future__ import annotations
 import _thread
 import threading
 from contextlib import suppress
+from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import CancellationError
@@ -41,6 +43,32 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def awaited(value: Any) -> Any:
+    """Return a value; if it is a coroutine, what becomes of it on an event loop of its own.
+
+    That loop runs here, or in a thread where another one runs here already.
+    """
+    if type(value) is not CoroutineType:
+        return value
+    import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
+
+    if running_loop() is None:
+        return asyncio.run(value)
+    from concurrent.futures import Future  # noqa: PLC0415 - rarely needed
+
+    outcome: Future[Any] = Future()
+    context = copy_context()
+
+    def whole() -> None:
+        try:
+            outcome.set_result(context.run(asyncio.run, value))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=whole, name="taskqueue_nb loop", daemon=True).start()
+    return outcome.result()
 
 
 class Awaiting:

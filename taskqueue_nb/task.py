@@ -36,7 +36,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
-from taskqueue_nb.loops import Awaiting, Loop, is_coroutine_function
+from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
 
@@ -1318,7 +1318,7 @@ class Task(BaseTask):
                     self._fsm_move(event)
             attempt = self._begin() if self.fsm_event_is_allowed("dispatch") else None
         if attempt is None:
-            return _awaited_if_need_be(self._invoke())
+            return awaited(self._invoke())
         self._perform(attempt)
         return self._value if self.fsm_state == "DONE" else None
 
@@ -1794,24 +1794,6 @@ def _awaited_here(attempt: Attempt, coroutine: Any, context: Any) -> Any:
     if error is not None:
         raise error
     return value
-
-
-def _awaited_if_need_be(value: Any) -> Any:
-    """Return a value, or what becomes of it if it is a coroutine."""
-    if type(value) is not CoroutineType:
-        return value
-    import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
-
-    outcome = Result("coroutine")
-
-    def whole() -> None:
-        try:
-            outcome.settle(asyncio.run(value))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            outcome.settle(error=error)
-
-    threading.Thread(target=whole, name="taskqueue_nb loop", daemon=True).start()
-    return outcome.result()
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

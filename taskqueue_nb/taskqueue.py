@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from taskqueue_nb.executors import Place
+    from taskqueue_nb.executors.trip import Place
     from taskqueue_nb.limits import Hold
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.store import Store

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -140,6 +142,35 @@ def test_whatever_returns_a_coroutine_is_awaited(
     way(TaskQueue(task))
 
     assert task.value == 7
+
+
+def test_a_coroutine_function_may_run_in_another_process() -> None:
+    """A task's own executor wins; there it is awaited on a loop of that process."""
+    with ProcessPoolExecutor(1) as pool:
+        task = Task(os_loop, func_args=(os.getpid(),), executor=pool)
+        plain = Task(given, func_args=(7,))
+        list(TaskQueue(task, plain).run())
+
+    assert task.value == (True, False)
+    assert plain.value == 7
+
+
+def test_a_coroutine_function_may_run_in_a_worker_process() -> None:
+    """The same with processes of our own; with the queue's executor it stays here, on the loop."""
+    pytest.importorskip("pebble")
+    task, here = (Task(os_loop, func_args=(os.getpid(),)) for _ in range(2))
+    task.executor = "processes:1"
+
+    list(TaskQueue(task, here, executor="processes:1").run())
+
+    assert task.value == (True, False)
+    assert here.value == (True, True)
+
+
+async def os_loop(home: int) -> tuple[bool, bool]:
+    """Say whether a loop runs, and whether that is in the process of the tests."""
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop().is_running(), os.getpid() == home
 
 
 @pytest.mark.parametrize("call", [Task.dispatch, Task.callif, Task.make, Task.call, Task.run])
