@@ -111,14 +111,15 @@ def measure_array(megabytes: int, path: str) -> dict[str, float]:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     task = Task("array", np.ones, func_args=(megabytes * 2**17,))
-    queue = TaskQueue(task, store=path)
+    store = TaskQueue(task, store=path).store
+    assert store is not None
     task.dispatch()
     before = peak()
     begun = time.perf_counter()
-    queue.store.flush()
+    store.flush()
     written = time.perf_counter() - begun
     more = peak() - before
-    queue.store.close()
+    store.close()
     return {"write": written, "peak": more}
 
 
@@ -163,8 +164,8 @@ def main() -> int:
                 kept &= each < PER_TASK
         found = child("resume", size, path("start"))
         print(
-            f"resume   {size:7,} tasks: {found['adding']:.2f} s, one value {found['one value'] * 1e6:.0f}"
-            f" µs, every value {found['every value']:.2f} s"
+            f"resume   {size:7,} tasks: {found['adding']:.2f} s, "
+            f"one value {found['one value'] * 1e6:.0f} µs, every value {found['every value']:.2f} s"
         )
         kept &= found["adding"] < RESUME
         found = child("put", 100_000, path("put"))

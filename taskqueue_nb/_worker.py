@@ -26,6 +26,7 @@ import cloudpickle
 
 from taskqueue_nb.capture import HEAD, Output, Tee
 from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import (
     Attempt,
@@ -437,7 +438,7 @@ def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:
         task._attempt = attempt = _WorkerAttempt(task, None)
         attempt.number = number
         token = CURRENT.set(attempt)
-        value = func(*args, **kwargs)
+        value = awaited(func(*args, **kwargs))
         if attempt.asked_to_stop:
             message = f"{task._fsm_called()} was cancelled"
             return None, CancellationError(message), ""

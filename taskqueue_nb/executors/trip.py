@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -49,7 +50,7 @@ def anywhere(
         call()
         return None
     try:
-        return Outcome(func(*args, **kwargs), None)
+        return Outcome(awaited(func(*args, **kwargs)), None)
     except BaseException as error:  # noqa: BLE001 - a worker's SystemExit must not end the caller
         return Outcome(None, _portable(error))
 

@@ -79,7 +79,7 @@ class Store:
     read_only : bool
         Whether somebody else writes it: then results are taken back, and nothing is written.
     changed : dict of Task to str
-        Why a task that the file knows was not taken back.
+        Why a task that the file knows was not taken back, until it runs.
 
     Raises
     ------
@@ -106,7 +106,8 @@ class Store:
             weakref.finalize(self, self._writer.end_soon).atexit = False
             _OWNERS[self.path] = self
         with suppress(sqlite3.Error):
-            self._last_sign = self._reader.all("SELECT max(at) FROM journal")[0][0] or 0.0
+            last = self._reader.all("SELECT max(at) FROM journal")[0][0]
+            self._last_sign = last if isinstance(last, float) else 0.0
 
     def _opened(self, limit: int) -> Writer | None:
         """Take the lock and open the file; None if somebody else writes it."""
@@ -187,6 +188,8 @@ class Store:
         """Note a step that a task has just made; the lock of the graph is held."""
         if self._writer is not None:
             self._writer.put(task, state)
+        if self.changed and state in ("RUNNING", "DONE"):
+            self.changed.pop(task, None)
 
     def note(self, words: Mapping[str, Any]) -> None:
         """Keep what somebody asked for, such as `{"verb": "retry", "tasks": [task]}`."""

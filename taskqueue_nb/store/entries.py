@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import operator
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, whole
+from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, version_of, whole
 from taskqueue_nb.fsm import shorten
-from taskqueue_nb.task import Task
+from taskqueue_nb.task import Task, defined_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +41,7 @@ class Entry:
     """
 
     __slots__ = (
-        "_args",
-        "_func",
-        "_kwargs",
+        "_call",
         "_own_digest",
         "attempts",
         "digest",
@@ -70,9 +69,7 @@ class Entry:
         self.supplied = False
         self.is_new_life = False  # whether what the file tells of it is void
         self._own_digest: str | None = None
-        self._func: Any = self
-        self._args: Any = None
-        self._kwargs: Any = None
+        self._call: tuple[Any, ...] = (self, None, None, None)
 
     @property
     def own_digest(self) -> str | None:
@@ -84,13 +81,17 @@ class Entry:
     def look_at(self, call: Any, task: Task, known: Mapping[Task, Entry]) -> None:
         """Take the digests of a call: an attempt's, or the task's own to come."""
         if call is task:
-            func, args, kwargs = task.func, task._args, task._kwargs
+            func, args, kwargs = defined_now(task.func), task._args, task._kwargs
+            version = None if func is None else version_of(func)
         else:
-            func, args, kwargs = call.func, call.args, call.kwargs
-        if func is not self._func or args is not self._args or kwargs is not self._kwargs:
-            self._func, self._args, self._kwargs = func, args, kwargs
+            func, args, kwargs, version = call.func, call.args, call.kwargs, call.version
+        now = (func, args, kwargs, version)
+        if not all(map(operator.is_, now, self._call)):
+            self._call = now
             self._own_digest = None
-            self.own = _fingerprint(func, args, kwargs or {})
+            self.own = _fingerprint(func, args, kwargs or {}, version)
+        if call is not task:
+            call._call = self.own
         self.digest = whole(self.own, [_digest(other, known) for other in tuple(task._required)])
 
     def give(self, checksum: bytes | None) -> None:
@@ -108,11 +109,11 @@ def _digest(task: Task, known: Mapping[Task, Entry]) -> str | None:
     return None if entry is None else entry.digest
 
 
-def _fingerprint(func: Any, args: Any, kwargs: Any) -> Fingerprint:
+def _fingerprint(func: Any, args: Any, kwargs: Any, version: Any) -> Fingerprint:
     if func is None:
         return _UNSEEN
     try:
-        return fingerprint_of(func, args, kwargs)
+        return fingerprint_of(func, args, kwargs, version)
     except Exception:  # noqa: BLE001 - looking at arguments runs foreign code
         return _UNSEEN
 

@@ -108,7 +108,7 @@ class Reader:
             one = f"{query} WHERE task = ? ORDER BY {order}"
             return {row: self.all(one, (row,)) for row in rows}
         found: dict[int, list[tuple[Any, ...]]] = {}
-        task, mine = 0, []
+        task, mine = 0, list[tuple[Any, ...]]()
         for each in self.all(f"{query} ORDER BY task, {order}"):
             if each[0] != task:
                 task = each[0]

@@ -39,7 +39,8 @@ def test_a_task_is_repaired_by_mouse(notebook: MakeNotebook) -> None:
     field = view.side.get_by_label("Argument degree")
     expect(field).to_have_value("9")
     field.fill("2")
-    view.button("Retry and continue").click()
+    expect(view.side.locator(".tq-does").filter(has_text="Repair")).to_contain_text("2 will run")
+    view.button("Repair and rerun").click()
 
     view.expect_states(fit="done", report="done")
     view.notebook.run_cell(2)
@@ -101,7 +102,7 @@ def test_a_refusal_is_a_sentence(notebook: MakeNotebook) -> None:
     view.box("fit").click()
 
     view.side.get_by_label("Argument degree").fill("two")
-    view.button("Retry and continue").click()
+    view.button("Repair and rerun").click()
 
     expect(view.side.get_by_role("alert")).to_contain_text("degree: two is no Python literal")
     expect(view.side.get_by_label("Argument degree")).to_have_value("two")
