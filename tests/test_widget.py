@@ -1082,8 +1082,8 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(vars(sys.modules["builtins"]), "pwned", lambda: ran.append("pwned"))
 
     compiled: list[object] = []
-    monkeypatch.setattr("taskqueue_nb.source.compile", compiled.append, raising=False)
-    monkeypatch.setattr("taskqueue_nb.source._checked", compiled.append)
+    monkeypatch.setattr("taskqueue_nb.source.edited.compile", compiled.append, raising=False)
+    monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
     for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
