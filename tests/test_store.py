@@ -309,6 +309,50 @@ def test_what_was_made_of_another_value_is_stale(path: Path, tmp_path: Path) -> 
         assert store_of(queue).changed == {queue.tasks[1]: "its prerequisite 'base' changed"}
 
 
+def test_a_supplied_task_that_runs_again_counts_as_its_call(path: Path) -> None:
+    """Once it ran, what was given by hand before is no matter any more."""
+
+    def pair() -> list[Task]:
+        base = Task("base", one)
+        return [base, Task("twice", double, func_args=(base,))]
+
+    with kernel(*pair(), store=path) as queue:
+        queue.supply(queue.tasks[0], 5)
+        run_all(queue)
+    with kernel(*pair(), store=path) as queue:
+        assert [task.value for task in queue] == [5, 10]
+        queue.invalidate(queue.tasks[0])
+        assert run_all(queue) == ["base", "twice"]
+    with kernel(*pair(), store=path) as queue:
+        assert [task.value for task in queue] == [1, 2]
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("is_supplied", [False, True])
+def test_what_is_undone_is_stored_as_it_was(is_loaded: bool, is_supplied: bool, path: Path) -> None:
+    """A result that undo brings back is there in the next kernel, loaded or not."""
+
+    def pair() -> list[Task]:
+        base = Task("base", one)
+        return [base, Task("twice", double, func_args=(base,))]
+
+    with kernel(*pair(), store=path) as queue:
+        if is_supplied:
+            queue.supply(queue.tasks[0], 5)
+        run_all(queue)
+    expected = [5, 10] if is_supplied else [1, 2]
+    with kernel(*pair(), store=path) as queue:
+        if is_loaded:
+            assert [task.value for task in queue] == expected
+        queue.invalidate(queue.tasks[0])
+        queue.undo()
+        assert queue.counts() == {"DONE": 2}
+
+    with kernel(*pair(), store=path) as queue:
+        assert not store_of(queue).changed
+        assert [task.value for task in queue] == expected
+
+
 # -- what has changed --------------------------------------------------------------------------
 
 SOURCE = """
@@ -589,7 +633,11 @@ def _make(queue: TaskQueue) -> None:
     make_now(queue.tasks[2])
 
 
-WAYS = [_foreground, _threads, _pool, _background, _steps, _make]
+def _processes(queue: TaskQueue) -> None:
+    list(queue.run(executor="processes"))
+
+
+WAYS = [_foreground, _threads, _pool, _background, _steps, _make, _processes]
 
 
 @pytest.mark.parametrize("way", WAYS)

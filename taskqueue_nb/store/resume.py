@@ -84,7 +84,7 @@ def earlier_of(tasks: list[Task], known: dict[Task, Entry], reader: Reader) -> d
         entry.stored = (row.own, row.digest)
         entry.supplied = bool(row.supplied)
         if row.supplied and row.own is not None and row.own == entry.own_digest:
-            entry.digest = row.digest
+            entry.use(row.digest)
         found[task] = earlier = Earlier(row)
         if row.state != "PENDING":
             earlier.reason = _reason(task, entry, earlier, known, reader)

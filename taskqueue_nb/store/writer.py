@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import json
 import os
 import sqlite3
 import threading
@@ -297,7 +296,8 @@ class Writer:
     def _write_result(self, rows: _Rows, task: Task, entry: Entry, value: Any) -> None:
         if type(value) is LazyValue:
             if entry.result is not None and entry.stored is not None:  # it is there already
-                entry.digest = entry.stored[1] if entry.supplied else entry.digest
+                if entry.supplied:
+                    entry.use(entry.stored[1])
                 return
             try:
                 value = value.get()
@@ -327,7 +327,7 @@ class Writer:
             checksum = packed.checksum
             entry.result, entry.lost = number, None
             rows.size += packed.size
-            lengths = json.dumps(packed.lengths)
+            lengths = str(packed.lengths)  # JSON, too
             rows.results.append((number, entry.row, packed.size, lengths, checksum, packed.data))
         if entry.supplied:
             entry.give(checksum)
