@@ -634,6 +634,8 @@ def _make(queue: TaskQueue) -> None:
 
 
 def _processes(queue: TaskQueue) -> None:
+    # what comes back from a process is unpickled, too: that has to go well
+    queue.tasks[0].fsm_callback("PENDING", lambda *_: BROKEN.clear())
     list(queue.run(executor="processes"))
 
 
