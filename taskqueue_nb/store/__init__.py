@@ -16,7 +16,7 @@ import sqlite3
 import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
-from time import time
+from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
 from warnings import warn
 
@@ -40,6 +40,8 @@ __all__ = ["LIMIT", "EarlierError", "Store", "StoreError", "StoreWarning"]
 #: Bytes of one result at most, unless a queue says otherwise.
 LIMIT: Final = 1_000_000_000
 
+_LOOKS: Final = 40  # at a file that another process is making
+_LOOK_AGAIN: Final = 0.05  # seconds between them
 _MANY: Final = 1000  # tasks from which the garbage collector would cost more than it brings
 
 _OWNERS: Final[weakref.WeakValueDictionary[Path, Store]] = weakref.WeakValueDictionary()
@@ -134,6 +136,11 @@ class Store:
             raise
 
     def _check(self) -> None:
+        """Check a file that another process writes, or makes just now."""
+        for _ in range(_LOOKS):
+            if self.path.exists():
+                break
+            sleep(_LOOK_AGAIN)
         try:
             file.check(self.path)
         except FileNotFoundError:

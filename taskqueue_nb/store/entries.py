@@ -78,7 +78,7 @@ class Entry:
     def own_digest(self) -> str | None:
         """The digest of its call."""
         if self._own_digest is None:
-            self._own_digest = self.own.digest
+            self._own_digest = _whole(self.own)
         return self._own_digest
 
     def look_at(self, call: Any, task: Task, known: Mapping[Task, Entry]) -> None:
@@ -116,6 +116,16 @@ class Entry:
         if not task._required:
             return "[]"
         return json.dumps([[t.name[:_WORDS], _digest(t, known)] for t in tuple(task._required)])
+
+
+def _whole(own: Fingerprint) -> str | None:
+    """Digest a fingerprint: what `Fingerprint.digest` is for, in a third of its time."""
+    if not own.known:
+        return None
+    first = next(iter(own.code), "")  # the function's own name; the rest has no order
+    parts = (("", first), *sorted(own.code.items()), ("", ""), *sorted(own.arguments.items()))
+    text = "\n".join([f"{len(label)}:{label}{digest}" for label, digest in parts])
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _together(own: str | None, others: list[str | None]) -> str | None:
