@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sqlite3
 import stat
 import sys
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 import taskqueue_nb.store.pack
 import taskqueue_nb.store.writer
-from checks import LIMIT, Background, Calls, build, check_settled, states, wait_for
+from checks import LIMIT, Background, Calls, at_once, build, check_settled, states, wait_for
 from graphs import DIAMOND, GRAPHS, PENGUINS, Graph
 from stores import change, kernel, killed, query, run_all, said, script, started, store_of
 from taskqueue_nb import (
@@ -264,6 +265,42 @@ def test_whoever_waits_is_told(path: Path) -> None:
         assert waiter.join() == 1
 
 
+def test_a_queue_of_targets_and_tasks_in_preparation_come_back(path: Path) -> None:
+    """`TaskQueue.of` takes a store, too, and a task may begin in PREPARE."""
+
+    def pair() -> Task:
+        first = Task("first", one, state="PREPARE")
+        return first.then("second", one)
+
+    def run(expected: list[str]) -> None:
+        queue = TaskQueue.of(pair(), store=path)
+        if queue.tasks[0].is_prepare:
+            queue.tasks[0].prepared()
+        assert run_all(queue) == expected
+        store_of(queue).close()
+
+    run(["first", "second"])
+    run([])
+
+
+def test_the_same_tasks_in_another_queue_keep_what_they_have(path: Path) -> None:
+    """A queue that is made again of the same objects stores their lives as they are."""
+    with kernel(Task("one", one), Task("bad", fail), store=path) as queue:
+        run_all(queue)
+    with kernel(Task("one", one), Task("bad", fail), store=path) as queue:
+        tasks = queue.tasks
+        history = [task.fsm_history for task in tasks]
+
+    other = path.with_name("other.tq")
+    for place in (path, other):
+        with kernel(*tasks, store=place):
+            pass
+        with kernel(Task("one", one), Task("bad", fail), store=place) as queue:
+            assert [task.fsm_history for task in queue] == history
+            assert queue.tasks[0].value == 1
+            assert str(queue.tasks[1].exception).endswith("no such day: 30 February")
+
+
 # -- values given by hand ----------------------------------------------------------------------
 
 
@@ -307,6 +344,50 @@ def test_what_was_made_of_another_value_is_stale(path: Path, tmp_path: Path) -> 
     with kernel(*pair(), store=path) as queue:
         assert states(queue) == {"base": "DONE", "twice": "PENDING"}
         assert store_of(queue).changed == {queue.tasks[1]: "its prerequisite 'base' changed"}
+
+
+def test_a_supplied_task_that_runs_again_counts_as_its_call(path: Path) -> None:
+    """Once it ran, what was given by hand before is no matter any more."""
+
+    def pair() -> list[Task]:
+        base = Task("base", one)
+        return [base, Task("twice", double, func_args=(base,))]
+
+    with kernel(*pair(), store=path) as queue:
+        queue.supply(queue.tasks[0], 5)
+        run_all(queue)
+    with kernel(*pair(), store=path) as queue:
+        assert [task.value for task in queue] == [5, 10]
+        queue.invalidate(queue.tasks[0])
+        assert run_all(queue) == ["base", "twice"]
+    with kernel(*pair(), store=path) as queue:
+        assert [task.value for task in queue] == [1, 2]
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("is_supplied", [False, True])
+def test_what_is_undone_is_stored_as_it_was(is_loaded: bool, is_supplied: bool, path: Path) -> None:
+    """A result that undo brings back is there in the next kernel, loaded or not."""
+
+    def pair() -> list[Task]:
+        base = Task("base", one)
+        return [base, Task("twice", double, func_args=(base,))]
+
+    with kernel(*pair(), store=path) as queue:
+        if is_supplied:
+            queue.supply(queue.tasks[0], 5)
+        run_all(queue)
+    expected = [5, 10] if is_supplied else [1, 2]
+    with kernel(*pair(), store=path) as queue:
+        if is_loaded:
+            assert [task.value for task in queue] == expected
+        queue.invalidate(queue.tasks[0])
+        queue.undo()
+        assert queue.counts() == {"DONE": 2}
+
+    with kernel(*pair(), store=path) as queue:
+        assert not store_of(queue).changed
+        assert [task.value for task in queue] == expected
 
 
 # -- what has changed --------------------------------------------------------------------------
@@ -589,7 +670,13 @@ def _make(queue: TaskQueue) -> None:
     make_now(queue.tasks[2])
 
 
-WAYS = [_foreground, _threads, _pool, _background, _steps, _make]
+def _processes(queue: TaskQueue) -> None:
+    # what comes back from a process is unpickled, too: that has to go well
+    queue.tasks[0].fsm_callback("PENDING", lambda *_: BROKEN.clear())
+    list(queue.run(executor="processes"))
+
+
+WAYS = [_foreground, _threads, _pool, _background, _steps, _make, _processes]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -886,6 +973,18 @@ def test_equal_names_are_told_apart(path: Path) -> None:
         assert [task.value for task in queue] == [0, 1, 2, 3]
 
 
+def test_without_cloudpickle_it_is_said_what_pickle_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package cloudpickle is a guest; without it a lambda stays in memory."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with said() as messages, kernel(Task("f", lambda: lambda x: x + 1), store=path) as queue:
+        run_all(queue)
+        assert queue.tasks[0].value(1) == 2
+    assert len(messages) == 1
+    assert "'f' is not stored: it cannot be pickled" in messages[0]
+
+
 # -- when it is written ------------------------------------------------------------------------
 
 
@@ -998,6 +1097,76 @@ def test_a_closed_store_leaves_nothing_behind(path: Path, no_threads_left: None)
     assert run_all(queue) == ["two"]
     assert store_of(queue).read_only
     assert "read only" in repr(queue.store)
+
+
+def test_an_interrupt_while_it_is_written_comes_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the wait for the writer, loses nothing, and the run can go on."""
+    waiting, go = threading.Event(), threading.Event()
+    pack = taskqueue_nb.store.pack.pack
+
+    def slow(*arguments: Any) -> Any:
+        waiting.set()
+        wait_for(go)
+        return pack(*arguments)
+
+    monkeypatch.setattr(taskqueue_nb.store.writer, "pack", slow)
+
+    def press() -> None:
+        wait_for(waiting)
+        signal.raise_signal(signal.SIGINT)
+
+    with kernel(Task("one", one), Task("two", one), store=path) as queue:
+        presser = Background(press)
+        with pytest.raises(KeyboardInterrupt):
+            run_all(queue)
+        presser.join()
+        go.set()
+        assert states(queue) == {"one": "DONE", "two": "PENDING"}
+        assert run_all(queue) == ["two"]
+    with kernel(Task("one", one), Task("two", one), store=path) as queue:
+        assert queue.counts() == {"DONE": 2}
+
+
+def test_a_file_that_is_removed_is_said(path: Path) -> None:
+    """Writing into a file that nobody will find again is no storing: one warning, in memory on."""
+    with said() as messages, kernel(Task("one", one), Task("two", one), store=path) as queue:
+        list(queue.run(once=True))
+        path.unlink()
+        assert run_all(queue) == ["two"]
+        assert store_of(queue).read_only
+    assert len(messages) == 1
+    assert "the file was removed, or replaced by another one" in messages[0]
+
+
+def test_where_threads_or_locks_are_missing_it_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that cannot do what a store needs: one clear error, nothing left behind."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StoreError, match="no thread can be started here"):
+            TaskQueue(store=path)
+    assert [each.name for each in path.parent.iterdir()] == ["run.tq"]
+    path.unlink()
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(StoreError, match="files cannot be locked there"):
+        TaskQueue(store=path)
+    assert not list(path.parent.iterdir())
+
+
+def test_many_threads_add_at_once(path: Path) -> None:
+    """Each task gets a place of its own in the file, whoever adds it."""
+    with kernel(store=path) as queue:
+        at_once(8, lambda i: queue.add(*[Task("same", _length, func_args=(i,)) for _ in range(20)]))
+        assert len(run_all(queue)) == 160
+        assert not store_of(queue).read_only
+    assert query(path, "SELECT count(*), count(DISTINCT ordinal) FROM tasks") == [(160, 160)]
 
 
 # -- who may write -----------------------------------------------------------------------------

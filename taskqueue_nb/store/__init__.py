@@ -16,17 +16,18 @@ import sqlite3
 import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
-from time import time
+from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
 from warnings import warn
 
 from taskqueue_nb.store import file
-from taskqueue_nb.store.entries import Entry, written_extra
+from taskqueue_nb.store.entries import Entry
 from taskqueue_nb.store.errors import EarlierError, StoreError, StoreWarning
 from taskqueue_nb.store.lock import FileLock, HeldError
 from taskqueue_nb.store.reader import Reader
 from taskqueue_nb.store.resume import Earlier, Kernel, earlier_of, take_back
 from taskqueue_nb.store.writer import Writer, end_those_of
+from taskqueue_nb.task import GRAPH_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ __all__ = ["LIMIT", "EarlierError", "Store", "StoreError", "StoreWarning"]
 #: Bytes of one result at most, unless a queue says otherwise.
 LIMIT: Final = 1_000_000_000
 
+_LOOKS: Final = 40  # at a file that another process is making
+_LOOK_AGAIN: Final = 0.05  # seconds between them
 _MANY: Final = 1000  # tasks from which the garbage collector would cost more than it brings
 
 _OWNERS: Final[weakref.WeakValueDictionary[Path, Store]] = weakref.WeakValueDictionary()
@@ -133,6 +136,11 @@ class Store:
             raise
 
     def _check(self) -> None:
+        """Check a file that another process writes, or makes just now."""
+        for _ in range(_LOOKS):
+            if self.path.exists():
+                break
+            sleep(_LOOK_AGAIN)
         try:
             file.check(self.path)
         except FileNotFoundError:
@@ -158,7 +166,8 @@ class Store:
         """Let another queue of this kernel write the file, unless our own is running."""
         queue = None if self._queue is None else self._queue()
         writer = self._writer
-        if writer is not None and writer.accepts and (queue is None or not queue.running):
+        is_at_rest = queue is None or not (queue.running or queue._active)
+        if writer is not None and writer.accepts and is_at_rest:
             self._reader.close()
             writer.end()
             writer.is_taken_over = queue is not None
@@ -194,7 +203,7 @@ class Store:
     def note(self, words: Mapping[str, Any]) -> None:
         """Keep what somebody asked for, such as `{"verb": "retry", "tasks": [task]}`."""
         if self._writer is not None:
-            self._writer.note(time(), written_extra(words, self._known) or "{}")
+            self._writer.note(time(), dict(words))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what has happened so far is in the file.
@@ -231,14 +240,15 @@ class Store:
 
     def look_up(self, tasks: Iterable[Task]) -> None:
         """Take the fingerprints of new tasks, and find out what the file knows of them."""
-        new = [task for task in dict.fromkeys(tasks) if not self._is_member(task)]
+        with GRAPH_LOCK:  # two threads may add at once
+            new = [task for task in dict.fromkeys(tasks) if not self._is_member(task)]
+            for task in new:
+                ordinal = self._counts[task.name]
+                self._counts[task.name] += 1
+                self._known[task] = Entry(task.name, ordinal)
+                self._tasks[task.name, ordinal] = task
         if not new:
             return
-        for task in new:
-            ordinal = self._counts[task.name]
-            self._counts[task.name] += 1
-            self._known[task] = Entry(task.name, ordinal)
-            self._tasks[task.name, ordinal] = task
         try:
             found = earlier_of(new, self._known, self._reader)
         except sqlite3.Error as error:

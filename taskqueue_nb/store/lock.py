@@ -71,8 +71,11 @@ class FileLock:
                 return False
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, StoreError):  # nothing is locked here, by nobody
+                with suppress(OSError):
+                    self.path.unlink()
             raise
         self._descriptor = descriptor
         return True

@@ -67,24 +67,24 @@ def earlier_of(tasks: list[Task], known: dict[Task, Entry], reader: Reader) -> d
     dict
         The tasks that the file knows, with what it knows of them.
     """
-    rows = reader.rows((known[task].name, known[task].ordinal) for task in tasks)
-    new = set(tasks)
+    keys = {task: (bytes_of(known[task].name), known[task].ordinal) for task in tasks}
+    rows = reader.rows(keys.values())
     found: dict[Task, Earlier] = {}
     for task in in_order(tasks):
         entry = known.get(task)
         if entry is None:
             entry = known[task] = Entry(task.name, -1, is_member=False)
-        elif task not in new:
+        elif task not in keys:
             continue  # known since it was added
         entry.look_at(task, task, known)
-        row = rows.get((bytes_of(entry.name), entry.ordinal)) if rows and task in new else None
+        row = rows.get(keys[task]) if task in keys else None
         if row is None:
             continue
         entry.row, entry.result, entry.lost = row.row, row.result, row.lost
         entry.stored = (row.own, row.digest)
         entry.supplied = bool(row.supplied)
         if row.supplied and row.own is not None and row.own == entry.own_digest:
-            entry.digest = row.digest
+            entry.use(row.digest)
         found[task] = earlier = Earlier(row)
         if row.state != "PENDING":
             earlier.reason = _reason(task, entry, earlier, known, reader)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import json
 import os
 import sqlite3
 import threading
@@ -39,11 +38,11 @@ _OPEN: Final[WeakSet[Writer]] = WeakSet()
 
 
 class _Note:
-    """What somebody asked for, in words."""
+    """What somebody asked for."""
 
     __slots__ = ("at", "words")
 
-    def __init__(self, at: float, words: str) -> None:
+    def __init__(self, at: float, words: dict[str, Any]) -> None:
         self.at, self.words = at, words
 
 
@@ -103,8 +102,8 @@ class Writer:
             self.is_taken_over = False
             self.warn("another queue has taken it over: this one is kept in memory only")
 
-    def note(self, at: float, words: str) -> None:
-        """Note what somebody asked for."""
+    def note(self, at: float, words: dict[str, Any]) -> None:
+        """Note what somebody asked for; as text it becomes in our thread."""
         if self.accepts:
             self._inbox.put(_Note(at, words))
 
@@ -161,12 +160,13 @@ class Writer:
         closes what is its parent's.
         """
         try:
+            self._file = self.path.stat()
             connection = connect(self.path, writing=True)
             self._rows = _highest(connection, "SELECT max(id) FROM tasks")
             self._results = _highest(
                 connection, "SELECT seq FROM sqlite_sequence WHERE name = 'results'"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._failure = StoreError(str(self.path), f"it cannot be written ({error})")
             self._is_ready.set()
             return
@@ -201,12 +201,21 @@ class Writer:
                 batch.append(self._inbox.get_nowait())
         goes_on = batch[-1] is not None
         tickets = [item for item in batch if type(item) is _thread.LockType]
+        if not self._is_there():
+            raise StoreError(str(self.path), "the file was removed, or replaced by another one")
         try:
             self._write(connection, [item for item in batch if type(item) in (tuple, _Note)])
         finally:
             for ticket in tickets:
                 ticket.release()
         return goes_on
+
+    def _is_there(self) -> bool:
+        """Say whether the file that is open is the one that the next kernel will find."""
+        try:
+            return os.path.samestat(self._file, self.path.stat())
+        except OSError:
+            return False
 
     def _release_waiting(self) -> None:
         with suppress(Empty):
@@ -226,7 +235,11 @@ class Writer:
         if not items:
             return
         rows = _Rows(connection)
-        rows.verbs = [(item.at, item.words) for item in items if type(item) is _Note]
+        rows.verbs = [
+            (item.at, written_extra(item.words, self.known) or "{}")
+            for item in items
+            if type(item) is _Note
+        ]
         for task, steps in moved.items():
             self._write_task(rows, task, steps)
             if rows.size > _LARGE:
@@ -297,7 +310,8 @@ class Writer:
     def _write_result(self, rows: _Rows, task: Task, entry: Entry, value: Any) -> None:
         if type(value) is LazyValue:
             if entry.result is not None and entry.stored is not None:  # it is there already
-                entry.digest = entry.stored[1] if entry.supplied else entry.digest
+                if entry.supplied:
+                    entry.use(entry.stored[1])
                 return
             try:
                 value = value.get()
@@ -327,7 +341,7 @@ class Writer:
             checksum = packed.checksum
             entry.result, entry.lost = number, None
             rows.size += packed.size
-            lengths = json.dumps(packed.lengths)
+            lengths = str(packed.lengths)  # JSON, too
             rows.results.append((number, entry.row, packed.size, lengths, checksum, packed.data))
         if entry.supplied:
             entry.give(checksum)
@@ -397,8 +411,8 @@ class _Rows:
 
 
 _NEW: Final = (
-    "INSERT INTO tasks(id, name, ordinal, own, digest, parts, requires, state, supplied, result, "
-    "lost) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO tasks(id, name, ordinal, own, digest, parts, requires, state, "
+    "supplied, result, lost) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PRINTS: Final = "UPDATE tasks SET own = ?, digest = ?, parts = ?, requires = ? WHERE id = ?"
 _FACTS: Final = "UPDATE tasks SET state = ?, supplied = ?, result = ?, lost = ? WHERE id = ?"
