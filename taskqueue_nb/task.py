@@ -1479,7 +1479,8 @@ class Task(BaseTask):
         """Give the task up; it can be retried.
 
         One that has not started is CANCELLED at once. One that runs is asked to stop: it is
-        CANCELLED when its function ends, and what that returns is dropped.
+        CANCELLED when its function ends, and what that returns is dropped. In a worker process the
+        function is ended.
 
         Raises
         ------
