@@ -15,6 +15,7 @@ import graphlib
 import importlib.util
 import itertools
 import json
+import math
 import operator
 import os
 import random
@@ -277,7 +278,10 @@ def measure_large(_peer: str, shape: str, size: int) -> dict[str, float]:
 
 
 def measure_mending(_peer: str, shape: str, size: int) -> dict[str, float]:
-    """Return what one failure in the middle costs: the full run, saying retry, running the rest."""
+    """Return what one failure costs: the full run, planning and doing a retry, running the rest.
+
+    And what it costs to invalidate the last task, of which nothing else is made, and to plan that.
+    """
     from taskqueue_nb import TaskQueue
 
     tasks = build_ours(SHAPES[shape](size))
@@ -296,15 +300,30 @@ def measure_mending(_peer: str, shape: str, size: int) -> dict[str, float]:
         pass
     full = time.process_time() - at
     missing = size - queue.counts()["DONE"]
-    at = time.process_time()
-    queue.retry(cause)
-    mending = time.process_time() - at
+    mending = math.inf
+    for _ in range(REPEATS):
+        at = time.perf_counter()
+        plan = queue.plan("retry")
+        plan.apply()
+        mending = min(mending, time.perf_counter() - at)
+        assert len(plan.will_run) == missing
+        queue.undo()
+    queue.retry()
     at = time.process_time()
     again = sum(1 for _ in queue.run())
     rest = time.process_time() - at
     assert queue.counts() == {"DONE": size}
     assert again == missing
-    return {"full": full, "retry": mending, "rest": rest, "again": again}
+    invalidating = math.inf
+    for _ in range(REPEATS):
+        at = time.perf_counter()
+        queue.plan("invalidate", tasks[-1])
+        queue.invalidate(tasks[-1])
+        invalidating = min(invalidating, time.perf_counter() - at)
+        queue.undo()
+    return {
+        "full": full, "retry": mending, "rest": rest, "again": again, "invalidate": invalidating,
+    }  # fmt: skip
 
 
 MEASURES: Final = {
@@ -433,9 +452,13 @@ def bars_of_the_rest(*, quick: bool) -> Iterator[Bar]:
         yield Bar(f"memory, {shape} {size:,}", peak, at_most=1500, aim=1000, unit="B/task")
     mending = in_child("mending", "-", "layered", size)
     share = mending["retry"] / mending["full"] * 100
+    what = f"plan and retry one of {size:,} ({mending['again']:,.0f} called again)"
+    yield Bar(what, share, at_most=1, unit="%")
+    smaller = in_child("mending", "-", "layered", size // 10)
     yield Bar(
-        f"retry one of {size:,} ({mending['again']:,.0f} called again)", share, at_most=1, unit="%"
-    )
+        f"plan and invalidate the last of {size:,} / of {size // 10:,}",
+        mending["invalidate"] / smaller["invalidate"], at_most=3, aim=1.5,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:  # compiled once, as for users
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
         imports = [in_child("import", env=environment) for _ in range(5 if quick else 15)]

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
+from taskqueue_nb.repair import Plan, PlanError
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import RunState
 from taskqueue_nb.task import Attempt, BaseTask, BlockedError, Task, TaskError, task
 from taskqueue_nb.taskqueue import TaskQueue
 
 if TYPE_CHECKING:
+    from taskqueue_nb.store import EarlierError, StoreError, StoreWarning
     from taskqueue_nb.widget import TaskGraph
 
 __version__ = "0.1.0"
@@ -24,10 +26,15 @@ __all__ = [
     "BlockedError",
     "CancellationError",
     "CycleError",
+    "EarlierError",
     "FSMError",
     "FSMTransitionEvent",
+    "Plan",
+    "PlanError",
     "Result",
     "RunState",
+    "StoreError",
+    "StoreWarning",
     "Task",
     "TaskError",
     "TaskGraph",
@@ -40,10 +47,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the widget only when it is asked for: it brings ipywidgets and anywidget along."""
+    """Import late what brings much along: the widget ipywidgets and anywidget, a store sqlite3."""
     if name == "TaskGraph":
         from taskqueue_nb.widget import TaskGraph  # noqa: PLC0415 - the reason stands above
 
         return TaskGraph
+    if name in ("EarlierError", "StoreError", "StoreWarning"):
+        from taskqueue_nb import store  # noqa: PLC0415 - likewise
+
+        return getattr(store, name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

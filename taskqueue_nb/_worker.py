@@ -26,15 +26,16 @@ import cloudpickle
 
 from taskqueue_nb.capture import HEAD, Output, Tee
 from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import (
     Attempt,
     Task,
     _end_child,
     _forks,
-    _said,
     _traceback_text,
     without_our_frames,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -443,7 +444,7 @@ def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:
         task._attempt = attempt = _WorkerAttempt(task, None)
         attempt.number = number
         token = CURRENT.set(attempt)
-        value = func(*args, **kwargs)
+        value = awaited(func(*args, **kwargs))
         if attempt.asked_to_stop:
             message = f"{task._fsm_called()} was cancelled"
             return None, CancellationError(message), ""
@@ -476,15 +477,15 @@ def _answer(
             packer.add(("done", kind, rest, dropped))
             packer.add(value)
         elif stage:
-            packer.add(("unread", _said(error), rest, dropped, _traceback_text(error), stage))
+            packer.add(("unread", words_of(error), rest, dropped, _traceback_text(error), stage))
         else:
             is_exit = not isinstance(error, Exception)
-            packer.add(("raised", _said(error), rest, dropped, _traceback_text(error), is_exit))
+            packer.add(("raised", words_of(error), rest, dropped, _traceback_text(error), is_exit))
             packer.add(_portable(error))
         return packer.parcel()
     except BaseException as refusal:  # noqa: BLE001 - pickling runs foreign code
         packer = Packer()
-        packer.add(("unsent", _said(refusal), rest, dropped, kind))
+        packer.add(("unsent", words_of(refusal), rest, dropped, kind))
         return packer.parcel()
 
 
@@ -498,7 +499,7 @@ def _portable(error: BaseException) -> bytes | None:
             arrived = pickle.loads(pickled)  # noqa: S301 - our own bytes
         except BaseException:  # noqa: BLE001, S112 - pickling runs foreign code; there is another way
             continue
-        if type(arrived) is type(error) and _said(arrived) == _said(error):
+        if type(arrived) is type(error) and words_of(arrived) == words_of(error):
             return pickled
     return None
 

@@ -7,7 +7,9 @@ import itertools
 import os
 import sys
 import threading
+from contextvars import copy_context
 from time import sleep, time
+from types import CoroutineType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,6 +24,7 @@ from typing import (
 )
 
 from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
     CancellationError,
@@ -33,12 +36,17 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
+from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
+
+    from taskqueue_nb.fingerprint import Fingerprint, Version
+    from taskqueue_nb.repair import Plan
+    from taskqueue_nb.source import Comparison
 
 R = TypeVar("R")
 
@@ -63,6 +71,10 @@ FSM_TRANSITIONS: Final[Table] = {
 COMPLETED: Final = frozenset({"DONE", "FAILED", "ABORT"})
 SETTLED: Final = COMPLETED | {"CANCELLED"}
 ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
+
+#: Why attempts are cancelled that nobody gave up: `retry()` without names takes them too.
+INTERRUPTED: Final = "interrupted"
+STOPPED: Final = "the run was stopped"
 
 #: Held for every step of every task and every change of a graph; never while a user's code runs.
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
@@ -137,6 +149,35 @@ class BlockedError(TaskError):
         self.blocking_task = blocking_task
 
 
+class LostValueError(TaskError):
+    """A task's value is elsewhere, and cannot be had from there; the task is pending again."""
+
+
+class LazyValue:
+    """A task's value that is elsewhere until somebody asks for it.
+
+    Parameters
+    ----------
+    load : callable
+        Brings it, or raises if it cannot be had.
+    """
+
+    __slots__ = ("_load", "_lock", "_value")
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load: Callable[[], Any] | None = load
+        self._lock = threading.RLock()
+        self._value: Any = None
+
+    def get(self) -> Any:
+        """Return the value, bringing it the first time; never under the lock of the graph."""
+        with self._lock:
+            if self._load is not None:
+                self._value = self._load()
+                self._load = None
+            return self._value
+
+
 class _Options(NamedTuple):
     """What few tasks set; shared by all the others."""
 
@@ -147,6 +188,7 @@ class _Options(NamedTuple):
     retry_delay: float | Callable[[int], float] = 0.0
     timeout: float | None = None
     executor: Any = None
+    uses: Mapping[str, float] | None = None
 
 
 PLAIN: Final = _Options()
@@ -177,7 +219,25 @@ def _checked(options: _Options) -> _Options:
     if options.timeout is not None and not options.timeout > 0:
         message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
         raise ValueError(message)
+    if options.uses is not None:
+        return options._replace(uses=_checked_uses(options.uses))
     return options
+
+
+def _checked_uses(uses: Any) -> dict[str, float] | None:
+    """Return what a task uses as a dict of our own; None if that is nothing."""
+    try:
+        found = {name: number for name, number in dict(uses).items() if number}
+        are_sound = all(isinstance(name, str) for name in found) and all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
+            for number in found.values()
+        )
+    except (TypeError, ValueError):
+        are_sound = False
+    if not are_sound:
+        message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
+        raise ValueError(message)
+    return found or None
 
 
 class Attempt:
@@ -208,6 +268,12 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
+    coroutine: Any = None  # what its function returned for the queue to await, and its context
+    awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
+    version: Version | None = None  # what the function referred to, if that can change
+    _call: Fingerprint | None = None
+    because: str | None = None  # why it was asked to stop, if not for its own sake
+    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
@@ -216,9 +282,13 @@ class Attempt:
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
         self.task = task
+        if _LATER:
+            task.func = defined_now(task.func)
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
+        if self.func is not None and (version := version_of(self.func)) is not None:
+            self.version = version
         self._at = len(task._log)
         self._previous = previous
         if previous is not None:
@@ -278,14 +348,22 @@ class Attempt:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
             self._error_text = self.error_text
-            self._error = _said(self._error)
+            self._error = words_of(self._error)
+
+    @property
+    def call(self) -> Fingerprint:
+        """The fingerprint of its code and arguments, by parts; taken when it is first asked for."""
+        if self._call is None:
+            from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib
+
+            func: Any = self.func
+            self._call = fingerprint_of(func, self.args, self.kwargs or {}, self.version)
+        return self._call
 
     @property
     def fingerprint(self) -> str | None:
         """The same text for the same code and arguments; None if they cannot be looked at."""
-        from taskqueue_nb.fingerprint import fingerprint  # noqa: PLC0415 - brings hashlib along
-
-        return fingerprint(self.func, self.args, self.kwargs or {})
+        return self.call.digest
 
     @property
     def output(self) -> str:
@@ -307,10 +385,44 @@ class Attempt:
                 self._runstate = self._runstate or RunState(self.task.name)
         return self._runstate
 
+    def interrupt(self) -> None:
+        """Ask it to stop because its run is cut off, not for its own sake."""
+        self.because = INTERRUPTED
+        self.runstate.cancel()
+
+    def come_too_late(self, error: BaseException | None) -> None:
+        """Note that it answered after it had been given up."""
+        self.late = "it returned" if error is None else f"it raised {words_of(error)}"
+
     @property
     def asked_to_stop(self) -> bool:
         """Whether somebody cancelled it while it ran."""
         return self._runstate is not None and self._runstate.cancelled
+
+
+#: The id of a function that `@task` was on → the one that took its name since, in a cell run again.
+_LATER: Final[dict[int, Callable[..., Any]]] = {}
+
+
+def defined_now(func: Any) -> Any:
+    """Return what a function that `@task` was put on is by now; any other as it is."""
+    while (later := _LATER.get(id(func))) is not None:
+        func = later
+    return func
+
+
+def _note_definition(func: Callable[..., Any]) -> None:
+    """Have a function replace the one that `@task` was put on under the same name before."""
+    name, space = getattr(func, "__name__", None), getattr(func, "__globals__", None)
+    if space is None or name != getattr(func, "__qualname__", None):
+        return
+    known = space.get(name)
+    if isinstance(known, TaskFunction) and known.func is not func:
+        from weakref import finalize  # noqa: PLC0415 - needed once a cell is run again
+
+        old = known.func
+        finalize(old, _LATER.pop, id(old), None).atexit = False
+        _LATER[id(old)] = func
 
 
 def _traceback_text(error: BaseException) -> str:
@@ -319,14 +431,16 @@ def _traceback_text(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - the exception's own words may raise anything
-        return _said(error)
+        return words_of(error)
 
 
-def _said(error: BaseException) -> str:
-    """Return an exception's class and words on one line, whatever its `__str__` does."""
+def words_of(error: BaseException) -> str:
+    """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above, and SystemExit too
         words = "(its text cannot be had)"
     return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
 
@@ -440,6 +554,9 @@ class Task(BaseTask):
         The time in seconds after which an attempt has failed.
     executor : optional
         Where this task runs, whatever its queue uses; see `TaskQueue`.
+    uses : mapping, optional
+        What it takes up while it runs, such as `{"gpu": 1}`; the queue's `limits` say how much of
+        each there is.
 
     Raises
     ------
@@ -489,6 +606,7 @@ class Task(BaseTask):
     retry_delay = _Option()
     timeout = _Option()
     executor = _Option()
+    uses = _Option()
 
     def __init__(  # noqa: PLR0913 - the family's interface, by keyword
         self,
@@ -507,6 +625,7 @@ class Task(BaseTask):
         retry_delay: float | Callable[[int], float] = 0.0,
         timeout: float | None = None,
         executor: Any = None,
+        uses: Mapping[str, float] | None = None,
     ) -> None:
         if name.__class__ is not str:
             name, func = _named(name, func)
@@ -548,6 +667,7 @@ class Task(BaseTask):
             or retry_delay
             or timeout is not None
             or executor is not None
+            or uses is not None
         ):
             self._options = _checked(
                 _Options(
@@ -558,6 +678,7 @@ class Task(BaseTask):
                     retry_delay,
                     timeout,
                     executor,
+                    uses,
                 )
             )
         if track:
@@ -637,6 +758,9 @@ class Task(BaseTask):
             self._value = self._error = None
             if self._result is not None and self._result.claimed:
                 self._result = None  # what comes now has a result of its own
+        elif new != "RUNNING" and new != "QUEUED":  # noqa: PLR1714 - a set would cost twice as much
+            for queue in self._told_queues():
+                queue._has_fallen(self)
         if self._fsm_listeners is not None:
             step = FSMTransitionEvent(old, new, event, now, extra or {})
             self._fsm_listeners.pending.append(step)
@@ -905,12 +1029,14 @@ class Task(BaseTask):
             value = func(*args)
         else:
             value = func()
-        options = self._options
-        if (
-            options is not PLAIN
-            and options.cancel_on_result is not None
-            and options.cancel_on_result(value)
-        ):
+        if self._options is not PLAIN and type(value) is not CoroutineType:
+            return self._judged(value)
+        return value
+
+    def _judged(self, value: Any) -> Any:
+        """Return a result, unless `cancel_on_result` cancels the task on account of it."""
+        judgement = self._options.cancel_on_result
+        if judgement is not None and judgement(value):
             message = f"{self._fsm_called()}: its result asks for cancellation"
             raise CancellationError(message, self)
         return value
@@ -943,26 +1069,35 @@ class Task(BaseTask):
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
-            attempt.late = "it returned" if error is None else f"it raised {_said(error)}"
+            attempt.come_too_late(error)
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
-            self._fsm_move("cancel", {"because": "asked to stop"}, here)
+            self._fsm_move("cancel", {"because": attempt.because or "asked to stop"}, here)
         elif error is None:
             self._value = value
             self._fsm_move("done", None, here)
             if attempt.outdated:
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
-            self._fsm_move("cancel", {"because": "interrupted"}, here)
+            self._fsm_move("cancel", {"because": INTERRUPTED}, here)
+        elif isinstance(error, LostValueError) and error.task in self._required:
+            attempt.lost = error
+            self._send_back(here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
-                self._fsm_move("cancel", {"because": _said(error)}, here)
+                self._fsm_move("cancel", {"because": words_of(error)}, here)
             else:
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
+
+    def _send_back(self, here: Any = None) -> None:
+        """Have it wait for a prerequisite whose value turned out to be lost; the lock is held."""
+        extra = {"because": "the stored result of a prerequisite is lost"}
+        self._fsm_move("cancel", extra, here)
+        self._fsm_move("retry", extra)
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
         """Say how long to wait before a failed task is retried by itself; None if it is not."""
@@ -973,7 +1108,7 @@ class Task(BaseTask):
         try:
             return max(0.0, float(delay(attempt.number) if callable(delay) else delay))
         except Exception as error:  # noqa: BLE001 - a user's function; it ends the retries
-            attempt.write(f"retry_delay failed: {_said(error)}\n")
+            attempt.write(f"retry_delay failed: {words_of(error)}\n")
             return None
 
     def _retry_by_itself(self, attempt: Attempt) -> bool:
@@ -1016,6 +1151,8 @@ class Task(BaseTask):
                 self._fsm_after()  # it may have been aborted
                 raise refusal
             self._perform(attempt)
+            if attempt.lost is not None:
+                raise _blocked(self, cast("Task", attempt.lost.task)) from attempt.lost
         except KeyboardInterrupt:
             if self._attempt is not before:
                 uninterrupted(self._abandon, is_on_its_way=True)
@@ -1025,7 +1162,7 @@ class Task(BaseTask):
         """Leave a sound graph behind after an interrupt at any point of a run."""
         with GRAPH_LOCK:
             if self.fsm_state == "RUNNING":
-                self._fsm_move("cancel", {"because": "interrupted"})
+                self._fsm_move("cancel", {"because": INTERRUPTED})
             self._drop_unborn()
             for task in (self, *self._blocking):
                 task._recount()
@@ -1105,7 +1242,12 @@ class Task(BaseTask):
         self._fsm_after()
         if refusal is not None:
             raise refusal
-        thread = threading.Thread(target=self._run_queued, name=f"task {self.name}", daemon=True)
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it runs beside the task that asked for it, not inside
+        name = f"task {self.name}"
+        thread = threading.Thread(
+            target=context.run, args=(self._run_queued,), name=name, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:  # no more threads, or none at all (Pyodide)
@@ -1176,7 +1318,7 @@ class Task(BaseTask):
                     self._fsm_move(event)
             attempt = self._begin() if self.fsm_event_is_allowed("dispatch") else None
         if attempt is None:
-            return self._invoke()
+            return awaited(self._invoke())
         self._perform(attempt)
         return self._value if self.fsm_state == "DONE" else None
 
@@ -1210,7 +1352,12 @@ class Task(BaseTask):
                 return
             value, error = self._value, self._error
         if state == "DONE":
-            result.deliver(value)
+            try:
+                value = self._brought(value)
+            except LostValueError as lost:
+                result.deliver(None, lost)
+            else:
+                result.deliver(value)
         elif state == "FAILED":
             result.deliver(None, error or TaskError(f"{self._fsm_called()} failed", self))
         elif state == "CANCELLED":
@@ -1252,12 +1399,35 @@ class Task(BaseTask):
         Raises
         ------
         TaskError
-            If the task is not DONE.
+            If the task is not DONE, or its stored result cannot be read: then it is pending again.
         """
+        value = self._value
         if self.fsm_state != "DONE":
             message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
             raise TaskError(message, self)
-        return self._value
+        return self._brought(value)
+
+    def _brought(self, value: Any) -> Any:
+        """Return a value, brought from where it is; one that is lost makes the task pending."""
+        if type(value) is not LazyValue:
+            return value
+        try:
+            brought = value.get()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            because = f"its stored result cannot be read: {words_of(error)}"
+        else:
+            with GRAPH_LOCK:
+                if self._value is value:
+                    self._value = brought
+            return brought
+        with GRAPH_LOCK:
+            if self._value is value and self.fsm_state == "DONE":
+                self._fsm_move("invalidate", {"because": because})
+        self._fsm_after()
+        message = f"{self._fsm_called()}: {because}; it is pending again, so run it once more"
+        raise LostValueError(message, self)
 
     @property
     def exception(self) -> BaseException | None:
@@ -1317,9 +1487,7 @@ class Task(BaseTask):
         FSMError
             If it is completed.
         """
-        from taskqueue_nb.repair import cancel  # noqa: PLC0415 - mending is a layer above
-
-        cancel(self)
+        self._mend("cancel")
 
     def retry(self) -> tuple[Task, ...]:
         """Make a failed or cancelled task pending again, with the dependents that fell with it.
@@ -1334,9 +1502,7 @@ class Task(BaseTask):
         FSMError
             If it is neither failed nor cancelled; then nothing has changed.
         """
-        from taskqueue_nb.repair import retry  # noqa: PLC0415 - mending is a layer above
-
-        return retry(self)
+        return self._mend("retry")
 
     def repair(
         self,
@@ -1345,21 +1511,154 @@ class Task(BaseTask):
         kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Task, ...]:
         """Give the task new code or arguments, then retry it; see `TaskQueue.repair`."""
-        from taskqueue_nb.repair import repair  # noqa: PLC0415 - mending is a layer above
-
-        return repair(self, func, args, kwargs)
+        return self._mend("repair", func=func, args=args, kwargs=kwargs)
 
     def supply(self, value: Any) -> tuple[Task, ...]:
         """Use a value as the result: the task is DONE with it; see `TaskQueue.supply`."""
-        from taskqueue_nb.repair import supply  # noqa: PLC0415 - mending is a layer above
-
-        return supply(self, value)
+        return self._mend("supply", value)
 
     def invalidate(self) -> tuple[Task, ...]:
         """Have a DONE task, and all DONE tasks behind it, run again; see `TaskQueue.invalidate`."""
-        from taskqueue_nb.repair import invalidate  # noqa: PLC0415 - mending is a layer above
+        return self._mend("invalidate")
 
-        return invalidate(self)
+    def _mend(self, verb: str, *args: Any, **how: Any) -> tuple[Task, ...]:
+        from taskqueue_nb.repair import carry_out, change_of  # noqa: PLC0415 - a layer above
+
+        return carry_out(lambda: change_of(verb, self, *args, **how))
+
+    def edit(
+        self,
+        source: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Task, ...]:
+        """Give the task the function of an edited text, then retry it; see `TaskQueue.edit`."""
+        return self._mend("repair", func=self._edited(source), args=args, kwargs=kwargs)
+
+    def _edited(self, source: str) -> Callable[..., Any]:
+        from taskqueue_nb.source import compiled  # noqa: PLC0415 - brings ast and inspect along
+
+        made: Callable[..., Any] = compiled(source, defined_now(self.func))
+        return made
+
+    def plan(self, verb: str = "retry", *args: Any, **how: Any) -> Plan:
+        """Say what a verb would do to this task and to what is behind it; see `TaskQueue.plan`."""
+        from taskqueue_nb.repair import Plan, change_of  # noqa: PLC0415 - a layer above
+
+        return Plan(lambda: change_of(verb, self, *args, **how))
+
+    # -- looking into it ---------------------------------------------------------------------
+
+    @property
+    def source(self) -> str | None:
+        """The text of the function, as one would edit it; None where there is none."""
+        from taskqueue_nb.source import source_of  # noqa: PLC0415 - brings ast and inspect along
+
+        return source_of(defined_now(self.func))
+
+    def debug(self) -> None:
+        """Open the debugger where the last attempt failed: IPython's own in IPython, else pdb.
+
+        Raises
+        ------
+        TaskError
+            If the task has not failed, or only the text of its error was kept.
+        """
+        from taskqueue_nb.source import post_mortem  # noqa: PLC0415 - brings ast and inspect along
+
+        if self._error is None:
+            message = f"{self._fsm_called()} is {self.fsm_state}: there is no failure to look at"
+            raise TaskError(message, self)
+        try:
+            post_mortem(self._error)
+        except ValueError as refusal:
+            message = f"{self._fsm_called()}: {refusal}"
+            raise TaskError(message, self) from None
+
+    def snippet(self, number: int | None = None) -> str:
+        r"""Return a call of the function as a cell that makes it again.
+
+        Parameters
+        ----------
+        number : int, optional
+            Of the attempt; by default the last.
+
+        Returns
+        -------
+        str
+            A comment, the function, and the call with its arguments: literals where they have one,
+            else a reference to what the attempt was given.
+
+        Raises
+        ------
+        TaskError
+            If there is no such attempt, or a prerequisite has no result now.
+
+        Examples
+        --------
+        >>> from math import sqrt
+        >>> root = Task("root", sqrt, func_args=(-1,))
+        >>> root.dispatch()
+        >>> print(root.snippet())
+        # task 'root', attempt 1, raised ValueError: math domain error
+        import math
+        <BLANKLINE>
+        math.sqrt(-1)
+        """
+        from taskqueue_nb.source import keep, snippet  # noqa: PLC0415 - brings ast and inspect
+
+        attempt = self._attempt_number(number)
+        args, kwargs = with_results((attempt.args, attempt.kwargs or {}))
+        key = keep(attempt, args, kwargs, attempt.func)
+        error = attempt.error
+        return snippet(self.name, attempt.number, attempt.func, args, kwargs, error, key)
+
+    def diff(self, before: int = -2, after: int = -1) -> Comparison:
+        """Say what changed in code and arguments from one attempt to another.
+
+        Parameters
+        ----------
+        before, after : int
+            Their numbers, from 1; negative ones count from the last.
+
+        Returns
+        -------
+        Comparison
+            `code` is a unified diff, `arguments` each one's text before and after; it is false if
+            both made the same call, and prints as a text.
+
+        Raises
+        ------
+        TaskError
+            If there are no such attempts.
+
+        Examples
+        --------
+        >>> half = Task("half", lambda number: number / 2, func_args=("6",))
+        >>> half.dispatch()
+        >>> _ = half.repair(args=(6,)), half.dispatch()
+        >>> half.diff()
+        from attempt 1 to attempt 2
+        arguments: number '6' -> 6
+        """
+        from taskqueue_nb.source import Call, compare  # noqa: PLC0415 - brings ast and inspect
+
+        calls = [
+            Call(f"attempt {a.number}", a.func, a.args, a.kwargs)
+            for a in (self._attempt_number(before), self._attempt_number(after))
+        ]
+        return compare(*calls)
+
+    def _attempt_number(self, number: int | None) -> Attempt:
+        attempts = self.attempts
+        if number is None:
+            number = -1
+        for place, attempt in enumerate(attempts, -len(attempts)):
+            if number in (attempt.number, place):
+                return attempt
+        numbers = f"1 to {len(attempts)}" if attempts else "none"
+        message = f"{self._fsm_called()} has no attempt {number!r:.20}; there are {numbers}"
+        raise TaskError(message, self)
 
     # -- the picture -------------------------------------------------------------------------
 
@@ -1427,21 +1726,23 @@ def _blocked(task: Task, blocker: Task) -> BlockedError:
 
 
 def attempt_here(attempt: Attempt) -> BaseException | None:
-    """Make an attempt in this thread and settle it; return an interruption that must go on."""
-    task = attempt.task
-    outer, forks = CURRENT.get(), _forks[0]
+    """Make an attempt in this thread and settle it; return an interruption that must go on.
+
+    A coroutine that its function returns is awaited here too; but where a queue's own loop makes
+    the attempt, it is left as the attempt's `coroutine`, and nothing is settled.
+    """
+    task, run, forks = attempt.task, attempt.run, _forks[0]
+    context = copy_context() if run is None else run.context.copy()
     value = error = None
     try:
-        CURRENT.set(attempt)
-        options = task._options
-        if options is PLAIN or options.timeout is None:
-            value = task._invoke()
-        else:
-            value = _invoke_within(attempt, options.timeout)
+        value = context.run(_called, attempt)
+        if type(value) is CoroutineType:
+            if attempt.here is not None:
+                attempt.coroutine = value, context
+                return None
+            value = _awaited_here(attempt, value, context)
     except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
         error = without_our_frames(raised)
-    finally:
-        CURRENT.set(outer)
     if forks != _forks[0]:
         _end_child(error)
     if attempt.crowded:
@@ -1451,6 +1752,49 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     if isinstance(error, TimeoutError):
         attempt.runstate.cancel()  # it may go on, in its thread
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def _called(attempt: Attempt) -> Any:
+    """Call an attempt's function, in the context of its own."""
+    CURRENT.set(attempt)
+    task = attempt.task
+    options = task._options
+    if options is PLAIN or options.timeout is None or is_coroutine_function(attempt.func):
+        return task._invoke()
+    return _invoke_within(attempt, options.timeout)
+
+
+def _awaited_here(attempt: Attempt, coroutine: Any, context: Any) -> Any:
+    """Wait for a coroutine, on the loop of the run or on one that is made for it."""
+    shared: Loop | None = None if attempt.run is None else attempt.run.loop
+    if shared is not None and shared.is_here:
+        shared = None  # who waits for it cannot run it
+    outcome: list[tuple[Any, BaseException | None]] = []
+    over = threading.Event()
+
+    def ended(value: Any, error: BaseException | None) -> None:
+        outcome.append((value, error))
+        over.set()
+
+    awaiting = Awaiting(attempt, coroutine, context, attempt.task.timeout, ended)
+    try:
+        loop = shared or Loop()
+    except RuntimeError:
+        coroutine.close()
+        raise
+    try:
+        loop.spawn(awaiting)
+        over.wait()
+    except KeyboardInterrupt:
+        attempt.interrupt()
+        raise
+    finally:
+        if loop is not shared:
+            loop.close()
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
@@ -1526,8 +1870,6 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
     A thread cannot be killed: a function that is given up goes on, is asked to stop, and its
     answer is dropped.
     """
-    from contextvars import copy_context  # noqa: PLC0415 - only limited tasks need it
-
     outcome = Result(attempt.task.name)
     context, forks = copy_context(), _forks[0]
 
@@ -1541,8 +1883,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
         if forks != _forks[0]:
             _end_child(outcome.exception())
         if attempt.asked_to_stop:
-            raised = outcome.exception()
-            attempt.late = "it returned" if raised is None else f"it raised {_said(raised)}"
+            attempt.come_too_late(outcome.exception())
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):
@@ -1752,6 +2093,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
 
+    Notes
+    -----
+    A cell that is run again defines its function anew. From then on the tasks that it made before
+    call the new one, whenever they run; what is done already stays so, see `TaskQueue.stale`.
+
     Examples
     --------
     >>> @task
@@ -1766,10 +2112,15 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
         message = f"@task has no option {', '.join(sorted(unknown))}"
         raise TypeError(message)
     if func is None:
-        return lambda function: TaskFunction(function, options)
+        return lambda function: _task_function(function, options)
+    return _task_function(func, options)
+
+
+def _task_function(func: Callable[..., Any], options: dict[str, Any]) -> TaskFunction[Any]:
     if not callable(func):
         message = f"@task is put on a function, not on {shorten(func)}"
         raise TypeError(message)
+    _note_definition(func)
     return TaskFunction(func, options)
 
 

@@ -136,6 +136,17 @@ class Life(RuleBasedStateMachine):
         self.model = Model()
         self.tasks: dict[str, Task] = {}
         self.queue = TaskQueue()
+        self.deeds: list[dict[str, Any]] = []  # what each verb changed, as it was before
+
+    def remember(self, moved: Any, before: dict[str, Any]) -> None:
+        """Note a verb that worked, with how its tasks were before."""
+        after = {task.name: len(task.fsm_history) for task in moved}
+        runs = sum(record.calls for record in self.model.records.values())
+        self.deeds.append({"before": before, "after": after, "runs": runs})
+
+    def known(self) -> dict[str, Any]:
+        """Return all that the model knows of states and values."""
+        return {n: (r.state, r.value, set(r.because)) for n, r in self.model.records.items()}
 
     # ----------------------------------------------------------------------- what both are told
     def function(self, name: str) -> Any:
@@ -206,9 +217,17 @@ class Life(RuleBasedStateMachine):
     # --------------------------------------------------------------------------------- running
     @rule(executor=st.sampled_from([None, 2]))
     def run(self, executor: int | None) -> None:
-        """Run the queue to its end."""
-        for task in self.queue.run(executor=executor):
-            assert task.fsm_state in {"DONE", "FAILED", "CANCELLED"}
+        """Run the queue to its end: what was planned, and in that order if nothing fails."""
+        planned = self.queue.plan().will_run
+        good = all(self.model.records[task.name].outcome == "good" for task in planned)
+
+        ran = [*self.queue.run(executor=executor)]
+
+        assert all(task.fsm_state in {"DONE", "FAILED", "CANCELLED"} for task in ran)
+        assert {*ran} <= {*planned}
+        if good:
+            assert sorted(t.name for t in ran) == sorted(t.name for t in planned)
+            assert executor or tuple(ran) == planned
         self.model.run()
 
     @rule()
@@ -259,17 +278,23 @@ class Life(RuleBasedStateMachine):
     def retry(self, name: str) -> None:
         """Retry one task, with its victims."""
         if self.model.records[name].state in FELL:
-            moved = self.queue.retry(self.tasks[name])
+            before = self.known()
+            moved = self.queue.plan("retry", self.tasks[name]).apply()
+            self.remember(moved, before)
             assert {task.name for task in moved} == self.model.retry(name)
         else:
             self.refuses(name, self.queue.retry)
+            self.refuses(name, lambda task: self.queue.plan("retry", task))
 
     @rule()
     def retry_all(self) -> None:
         """Retry all that failed."""
         failed = [r.name for r in self.model.records.values() if r.state == "FAILED"]
 
+        before = self.known()
         moved = self.queue.retry()
+        if moved:
+            self.remember(moved, before)
 
         expected: set[str] = set()
         for name in failed:
@@ -281,14 +306,18 @@ class Life(RuleBasedStateMachine):
         """Give new code, then as retry."""
         record = self.model.records[name]
         if record.state in FELL:
+            before = self.known()
             moved = self.queue.repair(self.tasks[name], func=self.tasks[name].func)
+            self.remember(moved, before)
             assert {task.name for task in moved} == self.model.retry(name)
 
     @rule(name=names, value=st.integers())
     def supply(self, name: str, value: int) -> None:
         """Give a value by hand, with which its victims can go on."""
         if self.model.records[name].state in {*FELL, "PENDING"}:
+            before = self.known()
             moved = self.queue.supply(self.tasks[name], value)
+            self.remember(moved, before)
             assert {task.name for task in moved} == self.model.supply(name, value)
         else:
             self.refuses(name, lambda task: self.queue.supply(task, value))
@@ -297,7 +326,11 @@ class Life(RuleBasedStateMachine):
     def invalidate(self, name: str) -> None:
         """Make one task stale, with its done dependents."""
         if self.model.records[name].state == "DONE":
+            before = self.known()
+            plan = self.queue.plan("invalidate", self.tasks[name])
             moved = self.queue.invalidate(self.tasks[name])
+            self.remember(moved, before)
+            assert {*plan.stale} == {*moved}
             assert {task.name for task in moved} == self.model.invalidate(name)
         else:
             self.refuses(name, self.queue.invalidate)
@@ -307,10 +340,31 @@ class Life(RuleBasedStateMachine):
         """Give one task up."""
         record = self.model.records[name]
         if record.state == "PENDING":
+            before = self.known()
             assert self.queue.cancel(self.tasks[name]) == (self.tasks[name],)
+            self.remember([self.tasks[name]], before)
             record.state, record.because = "CANCELLED", set()
         else:
             self.refuses(name, self.queue.cancel)
+
+    @rule()
+    def undo(self) -> None:
+        """Take the last verb back, if that is exact; else nothing has changed."""
+        before = {n: list(task.fsm_history) for n, task in self.tasks.items()}
+        try:
+            self.queue.undo()
+        except FSMError:
+            assert {n: list(task.fsm_history) for n, task in self.tasks.items()} == before
+            if self.deeds:
+                deed = self.deeds[-1]
+                lengths = {n: len(self.tasks[n].fsm_history) for n in deed["after"]}
+                runs = sum(record.calls for record in self.model.records.values())
+                assert runs > deed["runs"] or lengths != deed["after"]
+            return
+        deed = self.deeds.pop()
+        for name in deed["after"]:
+            record = self.model.records[name]
+            record.state, record.value, record.because = deed["before"][name]
 
     @rule(name=consumes(names))
     def abort(self, name: str) -> None:

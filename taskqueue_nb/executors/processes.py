@@ -46,9 +46,9 @@ from taskqueue_nb.task import (
     Attempt,
     Task,
     TaskError,
-    _said,
     signature_of,
     with_results,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ class _ProcessTrip(Trip):
             what = f"the call of {called}"
             parcel, self.held = packer.parcel()
         except Exception as error:
-            message = f"{what} cannot be sent to another process: {_said(error)}"
+            message = f"{what} cannot be sent to another process: {words_of(error)}"
             raise TravelError(message, task) from error
         return parcel
 
@@ -407,7 +407,7 @@ class _ProcessTrip(Trip):
                 return next(answer), None
             except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
                 what = f"the result of {called}, {_a(words)}, cannot be read back from its process"
-                return None, TravelError(f"{what}: {_said(error)}", self.task)
+                return None, TravelError(f"{what}: {words_of(error)}", self.task)
         if kind == "unsent":
             what = f"the result of {called}, {_a(more[0])}, cannot be sent back from its process"
             return None, TravelError(f"{what}: {words}", self.task)
@@ -428,7 +428,7 @@ class _ProcessTrip(Trip):
             if (pickled := next(answer)) is not None:
                 return cast("BaseException", pickle.loads(pickled))  # noqa: S301 - of our worker
         except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
-            reason = _said(error)
+            reason = words_of(error)
         name, _, rest = words.partition(": ")
         message = f"the exception of {called}, {_a(name)}, cannot be sent back from its process"
         return TravelError(f"{message} ({reason}); it said: {rest}", self.task)

@@ -16,14 +16,16 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
+    LostValueError,
     Task,
     TaskError,
-    _said,
     attempt_here,
     with_results,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def anywhere(
         call()
         return None
     try:
-        return Outcome(func(*args, **kwargs), None)
+        return Outcome(awaited(func(*args, **kwargs)), None)
     except BaseException as error:  # noqa: BLE001 - a worker's SystemExit must not end the caller
         return Outcome(None, _portable(error))
 
@@ -80,7 +82,7 @@ def _portable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - pickling runs foreign code
-        return RuntimeError(_said(error))
+        return RuntimeError(words_of(error))
     return error
 
 
@@ -216,6 +218,8 @@ class Trip:
                 return
             if self.attempt is not None:
                 self.task._settle(self.attempt, value, error)
+            elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
+                self.task._send_back()
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})

@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from taskqueue_nb.drawing import clean as clean_line
+from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
 from taskqueue_nb.widget.literals import literal_of, parse
+from taskqueue_nb.widget.messages import LONGEST_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +47,10 @@ _UNSHOWN: Final = re.compile(
 
 
 class Action(NamedTuple):
-    """A button: what it is called, and the event of the machine that must be allowed for it."""
+    """A button: what it is called, and the event of the machine that must be allowed for it.
+
+    One without an event edits a task.
+    """
 
     event: str
     verb: str
@@ -65,6 +70,13 @@ _ACTIONS: Final = (
     ),
     Action("retry", "retry", "Retry", run=False, hint="Make it pending again, and start nothing"),
     Action(
+        "retry",
+        "retry_cause",
+        "Retry this cause",
+        run=True,
+        hint="Try every task again that failed in the same way at the same place",
+    ),
+    Action(
         "invalidate",
         "rerun",
         "Run again from here",
@@ -72,28 +84,30 @@ _ACTIONS: Final = (
         hint="Run it again, and everything done that was made from its result",
     ),
     Action(
-        "dispatch",
+        "",
         "repair",
-        "Use these arguments",
-        run=False,
-        hint="Change the arguments before it runs",
+        "Repair and rerun",
+        run=True,
+        hint="Use the edited arguments and source, and run it with what waits for it",
     ),
     Action("cancel", "cancel", "Cancel", run=False, hint="Give it up; it can be retried later"),
 )
-# States whose arguments can be changed now: a running attempt would keep its own.
+# States in which a task can have other code and arguments: a running attempt would keep its own,
+# and a queued one has been handed over. A DONE task is invalidated first.
 _EDITABLE: Final = frozenset(
-    state for state, events in FSM_TRANSITIONS.items() if "retry" in events or "supply" in events
+    state
+    for state, events in FSM_TRANSITIONS.items()
+    if not events.keys().isdisjoint({"retry", "supply", "invalidate"})
 )
 
 
 def actions_of(state: str) -> tuple[Action, ...]:
     """Return what a task in this state may be asked to do, as the machine's table says."""
     events = FSM_TRANSITIONS[state]
-    # a queued task has been handed over: its arguments are not ours to change any more
     return tuple(
         action
         for action in _ACTIONS
-        if action.event in events and (action.verb != "repair" or state in _EDITABLE)
+        if (action.event in events if action.event else state in _EDITABLE)
     )
 
 
@@ -139,7 +153,7 @@ def link_to(task: Task, index: Index) -> Link:
     """Return how to find a task: its place in the queue, its name, its state's letter."""
     number = index.get(task)
     at = "" if number is None else str(number)
-    return at, one_line(task.name), look(task.fsm_state).letter
+    return at, one_line(task.name), look_of(task).letter
 
 
 def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
@@ -174,11 +188,12 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
     failed = state == "FAILED" and last is not None
     fields = fields_of(task, index)
     editable = state in _EDITABLE
-    can_edit = any(field["kind"] != "task" for field in fields)
+    source = _source(task)
+    can_edit = source is not None or any(field["kind"] != "task" for field in fields)
     return {
         "at": at,
         "label": one_line(task.name),
-        "letter": look(state).letter,
+        "letter": look_of(task).letter,
         "calls": _call(task.func),
         "why": _why(task),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
@@ -189,6 +204,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
         "editable": editable,
+        "source": source,
         "actions": [
             {"verb": verb, "label": label, "run": run, "hint": hint}
             for _, verb, label, run, hint in actions_of(state)
@@ -205,6 +221,14 @@ def _call(func: object) -> str:
         return ""
     names = [parameter.name for parameter in _parameters(func)]
     return one_line(f"{func_name(func)}({', '.join(names)})")
+
+
+def _source(task: Task) -> str | None:
+    """Return the text of a task's function; None if there is none that could come back edited."""
+    text = task.source
+    if text is None or len(text) > LONGEST_SOURCE // 2 or clean(text, LONGEST_SOURCE) != text:
+        return None
+    return text
 
 
 def _parameters(func: object) -> tuple[inspect.Parameter, ...]:

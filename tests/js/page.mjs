@@ -20,7 +20,8 @@ export const LOOKS = [
   ["r", "RUNNING", "running", "►"],
   ["f", "FAILED", "failed", "✗"],
   ["d", "DONE", "done", "✓"],
-].map(([letter, state, word, glyph]) => ({ letter, state, word, glyph }));
+  ["v", "FAILED", "failed", "✗", "victim"],
+].map(([letter, state, word, glyph, victim]) => ({ letter, state, word, glyph, victim: victim === "victim" }));
 
 /** The drawing of a chain, as the kernel lays it out. @param {string[]} labels @returns {string} */
 export function drawn(labels) {
@@ -47,6 +48,13 @@ export function traits(changes = {}) {
     counts: { PENDING: 1, FAILED: 1, DONE: 1 },
     progress: { total: 3, done: 1, blocked: 1, causes: 1, running: false, held: false, left: null },
     details: {},
+    mending: {
+      undo: "",
+      retry: { says: "2 will run", plan: "p0" },
+      refresh: { says: "", plan: "" },
+      causes: "1 cause blocks 1 task",
+      at: ["1"],
+    },
     answers: [],
     looks: LOOKS,
     heading: "penguins",
@@ -73,9 +81,12 @@ export function failed(changes = {}) {
     ],
     editable: true,
     suppliable: true,
+    supplies: "1 will run",
+    source: "def fit(table, degree):\n    return degree",
     actions: [
-      { verb: "retry", label: "Retry and continue", run: true, hint: "" },
-      { verb: "retry", label: "Retry", run: false, hint: "" },
+      { verb: "retry", label: "Retry and continue", run: true, hint: "", says: "2 will run, 1 is reused", plan: "p1" },
+      { verb: "retry", label: "Retry", run: false, hint: "", says: "next run: 2 will run", plan: "p2" },
+      { verb: "repair", label: "Repair and rerun", run: true, hint: "", says: "2 will run", plan: "" },
     ],
     attempts: [{ number: 1, letter: "f", started: 0, took: 0.5, error: "ValueError: no" }],
     required: [["0", "load", "d"]],

@@ -1,0 +1,46 @@
+"""Mending: what each verb does, what it would do, and how to take it back.
+
+Every entry point (a method of a task or a queue, a button, a store) asks the rules in `changes`:
+they look at the whole first and refuse before anything has changed.
+"""
+
+from __future__ import annotations
+
+from taskqueue_nb.repair.causes import Cause, Causes, causes_among
+from taskqueue_nb.repair.changes import (
+    VERBS,
+    Change,
+    Deed,
+    carry_out,
+    change_of,
+    check_member,
+    check_tasks,
+    fell_with,
+    has_failed,
+)
+from taskqueue_nb.repair.journal import Entry, journal_of, undo
+from taskqueue_nb.repair.plans import Plan, PlanError, state_at
+from taskqueue_nb.repair.stale import is_unknown, stale_among
+
+__all__ = [
+    "VERBS",
+    "Cause",
+    "Causes",
+    "Change",
+    "Deed",
+    "Entry",
+    "Plan",
+    "PlanError",
+    "carry_out",
+    "causes_among",
+    "change_of",
+    "check_member",
+    "check_tasks",
+    "fell_with",
+    "has_failed",
+    "is_unknown",
+    "journal_of",
+    "stale_among",
+    "state_at",
+    "undo",
+]

@@ -1,0 +1,86 @@
+"""What is out of date: tasks whose code, arguments or prerequisites are not what they ran with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from taskqueue_nb.fsm import shorten
+from taskqueue_nb.repair.changes import FELL
+from taskqueue_nb.task import Attempt, Task, defined_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+UNKNOWN: Final = "unknown: "
+_NAMED: Final = 3  # differences that a reason names
+
+
+def stale_among(tasks: Iterable[Task], known: Mapping[Task, str] | None = None) -> dict[Task, str]:
+    """Say which tasks are out of date, and why.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        Where to look. Foreign code may run (an argument's `__reduce__`), so no lock is held.
+    known : mapping of Task to str, optional
+        What is known to be out of date already, such as what a store could not take back.
+
+    Returns
+    -------
+    dict
+        Each task that is DONE or FAILED with other code, arguments or prerequisites than there
+        are now, in the order of requirement, with the reason: "code changed: …", "arguments
+        changed: …", "upstream changed: …", or "unknown: …" where nobody can say.
+    """
+    found: dict[Task, str] = {}
+    for task in sorted(tasks, key=lambda task: (task._level, task._rank)):
+        reason = (known or {}).get(task) or _reason(task, found)
+        if reason:
+            found[task] = reason
+    return found
+
+
+def is_unknown(reason: str) -> bool:
+    """Say whether a reason says that nobody knows."""
+    return reason.startswith(UNKNOWN)
+
+
+def _reason(task: Task, found: Mapping[Task, str]) -> str:
+    """Return why a task is out of date; "" if it is not."""
+    if task.fsm_state not in ("DONE", *FELL) or not task._log:
+        return ""
+    attempt = task._attempt
+    by_hand = task._log[-4] == "supply" and not (task._log[-1] or {}).get("undo")
+    own = "" if attempt is None or by_hand else _own_reason(task, attempt)
+    if own and not is_unknown(own):
+        return own
+    if task.fsm_state == "DONE" and not by_hand:
+        for other in task._required:
+            if other in found and not is_unknown(found[other]) and other.fsm_state == "DONE":
+                return f"upstream changed: {shorten(other.name)}"
+    return own
+
+
+def _own_reason(task: Task, attempt: Attempt) -> str:
+    """Return what is different about a call since it was made."""
+    func = defined_now(task.func)
+    then, now = attempt.call, call_now(task, func)
+    code = then._replace(arguments={}).differences(now._replace(arguments={}))
+    if code:
+        return f"code changed: {_listed(code)}"
+    arguments = then._replace(code={}).differences(now._replace(code={}))
+    if then.known and now.known:
+        return f"arguments changed: {_listed(arguments)}" if arguments else ""
+    return f"{UNKNOWN}{_listed(arguments) or 'an argument cannot be compared'}"
+
+
+def call_now(task: Task, func: Any) -> Any:
+    """Return the fingerprint of a call as it would be made now."""
+    from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib along
+
+    return fingerprint_of(func, task._args, task._kwargs or {})
+
+
+def _listed(differences: tuple[str, ...]) -> str:
+    more = len(differences) - _NAMED
+    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
