@@ -526,8 +526,8 @@ def test_cells_of_a_notebook_run_in_processes() -> None:
 
     nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
 
-    shown = [[output.get("text") for output in cell.outputs] for cell in notebook.cells]
-    assert shown == [[], [], ["halving 6\n"], ["halving 6\n"]]
+    shown = ["".join(output.get("text") for output in cell.outputs) for cell in notebook.cells]
+    assert shown == ["", "", "halving 6\n", "halving 6\n"]
 
 
 # --------------------------------------------------------------------------- what is no executor
