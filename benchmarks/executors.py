@@ -75,7 +75,7 @@ def bare(count: int, at_once: int) -> float:
     """Make calls in a bare pebble pool, so many at once; return the seconds."""
     from pebble import ProcessPool
 
-    pool = ProcessPool(WORKERS, context=multiprocessing.get_context("spawn"))
+    pool: Any = ProcessPool(WORKERS, context=multiprocessing.get_context("spawn"))
     begin = time.perf_counter()
     due: set[Any] = set()
     if at_once >= count:
@@ -135,7 +135,7 @@ def array_bare(megabytes: int) -> float:
     from pebble import ProcessPool
 
     value = np.ones(megabytes * 125_000)
-    pool = ProcessPool(1, context=multiprocessing.get_context("spawn"))
+    pool: Any = ProcessPool(1, context=multiprocessing.get_context("spawn"))
     pool.schedule(nothing).result()
     times = []
     for _ in range(3):

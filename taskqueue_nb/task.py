@@ -7,7 +7,9 @@ import itertools
 import os
 import sys
 import threading
+from contextvars import copy_context
 from time import sleep, time
+from types import CoroutineType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -34,6 +36,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
+from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
 
@@ -188,6 +191,7 @@ class _Options(NamedTuple):
     retry_delay: float | Callable[[int], float] = 0.0
     timeout: float | None = None
     executor: Any = None
+    uses: Mapping[str, float] | None = None
 
 
 PLAIN: Final = _Options()
@@ -218,7 +222,25 @@ def _checked(options: _Options) -> _Options:
     if options.timeout is not None and not options.timeout > 0:
         message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
         raise ValueError(message)
+    if options.uses is not None:
+        return options._replace(uses=_checked_uses(options.uses))
     return options
+
+
+def _checked_uses(uses: Any) -> dict[str, float] | None:
+    """Return what a task uses as a dict of our own; None if that is nothing."""
+    try:
+        found = {name: number for name, number in dict(uses).items() if number}
+        are_sound = all(isinstance(name, str) for name in found) and all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
+            for number in found.values()
+        )
+    except (TypeError, ValueError):
+        are_sound = False
+    if not are_sound:
+        message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
+        raise ValueError(message)
+    return found or None
 
 
 class Attempt:
@@ -249,6 +271,8 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
+    coroutine: Any = None  # what its function returned for the queue to await, and its context
+    awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
     version: Version | None = None  # what the function referred to, if that can change
     _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
@@ -363,6 +387,15 @@ class Attempt:
             with GRAPH_LOCK:
                 self._runstate = self._runstate or RunState(self.task.name)
         return self._runstate
+
+    def interrupt(self) -> None:
+        """Ask it to stop because its run is cut off, not for its own sake."""
+        self.because = INTERRUPTED
+        self.runstate.cancel()
+
+    def come_too_late(self, error: BaseException | None) -> None:
+        """Note that it answered after it had been given up."""
+        self.late = "it returned" if error is None else f"it raised {words_of(error)}"
 
     @property
     def asked_to_stop(self) -> bool:
@@ -524,6 +557,9 @@ class Task(BaseTask):
         The time in seconds after which an attempt has failed.
     executor : optional
         Where this task runs, whatever its queue uses; see `TaskQueue`.
+    uses : mapping, optional
+        What it takes up while it runs, such as `{"gpu": 1}`; the queue's `limits` say how much of
+        each there is.
 
     Raises
     ------
@@ -573,6 +609,7 @@ class Task(BaseTask):
     retry_delay = _Option()
     timeout = _Option()
     executor = _Option()
+    uses = _Option()
 
     def __init__(  # noqa: PLR0913 - the family's interface, by keyword
         self,
@@ -591,6 +628,7 @@ class Task(BaseTask):
         retry_delay: float | Callable[[int], float] = 0.0,
         timeout: float | None = None,
         executor: Any = None,
+        uses: Mapping[str, float] | None = None,
     ) -> None:
         if name.__class__ is not str:
             name, func = _named(name, func)
@@ -632,6 +670,7 @@ class Task(BaseTask):
             or retry_delay
             or timeout is not None
             or executor is not None
+            or uses is not None
         ):
             self._options = _checked(
                 _Options(
@@ -642,6 +681,7 @@ class Task(BaseTask):
                     retry_delay,
                     timeout,
                     executor,
+                    uses,
                 )
             )
         if track:
@@ -992,12 +1032,14 @@ class Task(BaseTask):
             value = func(*args)
         else:
             value = func()
-        options = self._options
-        if (
-            options is not PLAIN
-            and options.cancel_on_result is not None
-            and options.cancel_on_result(value)
-        ):
+        if self._options is not PLAIN and type(value) is not CoroutineType:
+            return self._judged(value)
+        return value
+
+    def _judged(self, value: Any) -> Any:
+        """Return a result, unless `cancel_on_result` cancels the task on account of it."""
+        judgement = self._options.cancel_on_result
+        if judgement is not None and judgement(value):
             message = f"{self._fsm_called()}: its result asks for cancellation"
             raise CancellationError(message, self)
         return value
@@ -1030,7 +1072,7 @@ class Task(BaseTask):
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
-            attempt.late = "it returned" if error is None else f"it raised {words_of(error)}"
+            attempt.come_too_late(error)
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
@@ -1203,7 +1245,12 @@ class Task(BaseTask):
         self._fsm_after()
         if refusal is not None:
             raise refusal
-        thread = threading.Thread(target=self._run_queued, name=f"task {self.name}", daemon=True)
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it runs beside the task that asked for it, not inside
+        name = f"task {self.name}"
+        thread = threading.Thread(
+            target=context.run, args=(self._run_queued,), name=name, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:  # no more threads, or none at all (Pyodide)
@@ -1274,7 +1321,7 @@ class Task(BaseTask):
                     self._fsm_move(event)
             attempt = self._begin() if self.fsm_event_is_allowed("dispatch") else None
         if attempt is None:
-            return self._invoke()
+            return awaited(self._invoke())
         self._perform(attempt)
         return self._value if self.fsm_state == "DONE" else None
 
@@ -1435,7 +1482,8 @@ class Task(BaseTask):
         """Give the task up; it can be retried.
 
         One that has not started is CANCELLED at once. One that runs is asked to stop: it is
-        CANCELLED when its function ends, and what that returns is dropped.
+        CANCELLED when its function ends, and what that returns is dropped. In a worker process the
+        function is ended.
 
         Raises
         ------
@@ -1681,21 +1729,23 @@ def _blocked(task: Task, blocker: Task) -> BlockedError:
 
 
 def attempt_here(attempt: Attempt) -> BaseException | None:
-    """Make an attempt in this thread and settle it; return an interruption that must go on."""
-    task = attempt.task
-    outer, forks = CURRENT.get(), _forks[0]
+    """Make an attempt in this thread and settle it; return an interruption that must go on.
+
+    A coroutine that its function returns is awaited here too; but where a queue's own loop makes
+    the attempt, it is left as the attempt's `coroutine`, and nothing is settled.
+    """
+    task, run, forks = attempt.task, attempt.run, _forks[0]
+    context = copy_context() if run is None else run.context.copy()
     value = error = None
     try:
-        CURRENT.set(attempt)
-        options = task._options
-        if options is PLAIN or options.timeout is None:
-            value = task._invoke()
-        else:
-            value = _invoke_within(attempt, options.timeout)
+        value = context.run(_called, attempt)
+        if type(value) is CoroutineType:
+            if attempt.here is not None:
+                attempt.coroutine = value, context
+                return None
+            value = _awaited_here(attempt, value, context)
     except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
         error = without_our_frames(raised)
-    finally:
-        CURRENT.set(outer)
     if forks != _forks[0]:
         _end_child(error)
     if attempt.crowded:
@@ -1705,6 +1755,49 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     if isinstance(error, TimeoutError):
         attempt.runstate.cancel()  # it may go on, in its thread
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def _called(attempt: Attempt) -> Any:
+    """Call an attempt's function, in the context of its own."""
+    CURRENT.set(attempt)
+    task = attempt.task
+    options = task._options
+    if options is PLAIN or options.timeout is None or is_coroutine_function(attempt.func):
+        return task._invoke()
+    return _invoke_within(attempt, options.timeout)
+
+
+def _awaited_here(attempt: Attempt, coroutine: Any, context: Any) -> Any:
+    """Wait for a coroutine, on the loop of the run or on one that is made for it."""
+    shared: Loop | None = None if attempt.run is None else attempt.run.loop
+    if shared is not None and shared.is_here:
+        shared = None  # who waits for it cannot run it
+    outcome: list[tuple[Any, BaseException | None]] = []
+    over = threading.Event()
+
+    def ended(value: Any, error: BaseException | None) -> None:
+        outcome.append((value, error))
+        over.set()
+
+    awaiting = Awaiting(attempt, coroutine, context, attempt.task.timeout, ended)
+    try:
+        loop = shared or Loop()
+    except RuntimeError:
+        coroutine.close()
+        raise
+    try:
+        loop.spawn(awaiting)
+        over.wait()
+    except KeyboardInterrupt:
+        attempt.interrupt()
+        raise
+    finally:
+        if loop is not shared:
+            loop.close()
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
@@ -1780,8 +1873,6 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
     A thread cannot be killed: a function that is given up goes on, is asked to stop, and its
     answer is dropped.
     """
-    from contextvars import copy_context  # noqa: PLC0415 - only limited tasks need it
-
     outcome = Result(attempt.task.name)
     context, forks = copy_context(), _forks[0]
 
@@ -1795,8 +1886,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
         if forks != _forks[0]:
             _end_child(outcome.exception())
         if attempt.asked_to_stop:
-            raised = outcome.exception()
-            attempt.late = "it returned" if raised is None else f"it raised {words_of(raised)}"
+            attempt.come_too_late(outcome.exception())
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):

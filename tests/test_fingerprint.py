@@ -1441,3 +1441,37 @@ def test_asking_every_time_is_cheap() -> None:
     assert perf_counter() - began < 0.5  # 50 µs each would be that much
     assert keep is not None
     assert len({version.parts["x"] for version in versions[:10] if version}) == 1
+
+
+def test_looking_at_a_class_does_not_change_it() -> None:
+    """A class without annotations has an empty mapping of them once somebody asked for it."""
+
+    class Plain:
+        def get(self) -> int:
+            return 1
+
+    before = digest(Plain)
+
+    assert Plain.__annotations__ == {}
+    assert digest(Plain) == before
+
+
+def test_every_code_can_be_read() -> None:
+    """No instruction that a compiler makes of real modules is left out: it would never compare."""
+    from taskqueue_nb.fingerprint.code import _digest_of_one
+
+    folder = Path(os.__file__).parent
+    unread: list[str] = []
+    count = 0
+    for file in sorted(folder.glob("*.py")) + sorted(folder.glob("asyncio/*.py")):
+        codes = [compile(file.read_bytes(), str(file), "exec", dont_inherit=True)]
+        for code in codes:
+            codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+            count += 1
+            try:
+                _digest_of_one(code)
+            except Exception as error:
+                unread.append(f"{code.co_qualname}: {error!r}")
+
+    assert not unread
+    assert count > 5_000

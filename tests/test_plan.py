@@ -41,6 +41,30 @@ def broken(draw: st.DrawFn) -> tuple[Graph, set[str]]:
 
 
 # ----------------------------------------------------------------------- what it says is done
+def test_a_plan_tells_the_order_of_what_is_not_ready_yet() -> None:
+    """What a verb frees in part comes when the rest is done, not when the verb is."""
+    calls = Calls()
+    tasks = build({"a": [], "b": [], "both": ["a", "b"], "one": ["a"]}, calls)
+    supplied = TaskQueue(*tasks.values())
+    plan = supplied.plan("supply", tasks["a"], "given")
+    plan.apply()
+    run(supplied)
+
+    assert calls.names == names(plan.will_run) == ["b", "one", "both"]
+
+    again = Calls(failing={"cause"})
+    tasks = build({"cause": [], "ready": [], "victim": ["cause"], "last": ["ready"]}, again)
+    make_now(tasks["victim"])
+    retried = TaskQueue(*tasks.values())
+    again.failing.clear()
+    again.names.clear()
+    plan = retried.plan("retry", tasks["cause"])
+    plan.apply()
+    run(retried)
+
+    assert again.names == names(plan.will_run) == ["ready", "cause", "last", "victim"]
+
+
 @given(
     broken(),
     st.integers(0, 9),
@@ -293,6 +317,34 @@ def test_plan_outlives_what_does_not_concern_it() -> None:
     moved = plan.apply()
 
     assert names(moved) == ["b"]
+
+
+def test_what_a_value_does_not_make_ready_yet_runs_later() -> None:
+    """A dependent that waits for another task too does not come before one that is ready."""
+    given, other = Task("given", list), Task("other", list)
+    queue = TaskQueue(given, other)
+    for number in range(20):  # in whatever order the dependents of a task are kept
+        both = Task(f"both {number}", list)
+        both.require(given)
+        both.require(other)
+        queue.add(both, given.then(f"one {number}", list))
+    plan = queue.plan("supply", given, 1)
+
+    plan.apply()
+
+    assert names([*queue.run()]) == names(plan.will_run)
+
+
+def test_looking_at_a_task_moves_nothing() -> None:
+    """A plan is good after somebody read the code, the arguments and the attempts."""
+    one = Task("one", list)
+    queue = TaskQueue(one)
+    queue.cancel(one)
+    plan = queue.plan("retry", one)
+
+    assert (one.func, one.func_args, one.func_kwargs, one.attempts) == (list, (), {}, [])
+
+    assert plan.apply() == (one,)
 
 
 def test_plan_that_has_moved_still_says_what_it_said(queue: MakeQueue, calls: Calls) -> None:

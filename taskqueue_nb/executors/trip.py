@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -34,6 +35,28 @@ _KEYS: Final = itertools.count()
 _HERE: Final[dict[int, Callable[[], None]]] = {}  # what awaits its call in this very process
 
 
+class WorkerError(TaskError):
+    """A task's process died, or raised what must not end the notebook.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    task : Task, optional
+        The task; it does not travel with a pickled error.
+    exitcode : int, optional
+        How the process ended, as in `multiprocessing`: negative is the number of a signal.
+    """
+
+    def __init__(self, message: str = "", task: object = None, exitcode: int | None = None) -> None:
+        super().__init__(message, task)
+        self.exitcode = exitcode
+
+
+class TravelError(TaskError):
+    """Something cannot be sent to another process, or back from it; the message names it."""
+
+
 class Outcome(NamedTuple):
     """What a call in another process came to."""
 
@@ -49,7 +72,7 @@ def anywhere(
         call()
         return None
     try:
-        return Outcome(func(*args, **kwargs), None)
+        return Outcome(awaited(func(*args, **kwargs)), None)
     except BaseException as error:  # noqa: BLE001 - a worker's SystemExit must not end the caller
         return Outcome(None, _portable(error))
 

@@ -75,6 +75,7 @@ UNTOLD: Final = frozenset(
         "__annotate_func__",
         "__annotations_cache__",
         "__classdictcell__",
+        "__slotnames__",  # where `copyreg` keeps what it found out
     ]
 )
 _SILENT: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PRECALL"})
@@ -551,7 +552,7 @@ def _digest_of_one(code: CodeType) -> bytes:
         else:
             meaning = step.argval if step.opcode in told else step.arg
             if step.opcode in constant:
-                meaning = _meaning(code.co_consts[step.argval])
+                meaning = _meaning(code.co_consts[step.arg or 0])  # not every argval is one
             kept.append((step.opname, meaning, None))
 
     def place(offset: int | None) -> int | None:

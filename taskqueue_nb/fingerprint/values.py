@@ -582,8 +582,8 @@ def members_of(value: type) -> list[tuple[str, Any]]:
     return [
         (name, _changed_by_use(namespace[name]) if name in changing else namespace[name])
         for name in sorted(name for name in namespace if isinstance(name, str))
-        if name not in UNTOLD
-    ]
+        if name not in UNTOLD and not (name == "__annotations__" and not namespace[name])
+    ]  # an empty `__annotations__` comes into being when somebody looks for it
 
 
 def _changed_by_use(value: Any) -> Named:

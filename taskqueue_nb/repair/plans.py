@@ -87,7 +87,7 @@ class Plan:
             self.targets = change.targets
             self.will_run = tuple(foresee(change, queue))
             self._marks = {
-                task: (len(task._log), task.func, task._args, task._kwargs)
+                task: (len(task._log), task.func, task._args, task._kwargs or {})
                 for task in (*change.moved, *(edit.task for edit in change.edits))
             }
         steps = change.steps
@@ -209,7 +209,7 @@ class Plan:
         moved = [
             f"{shorten(task.name)} {self._moved_how(task)}"
             for task, mark in self._marks.items()
-            if mark != (len(task._log), task.func, task._args, task._kwargs)
+            if mark != (len(task._log), task.func, task._args, task._kwargs or {})
         ]
         if not moved:
             try:
@@ -390,7 +390,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
     ahead = _Ahead(change)
     due = deque(_ready_now(queue)) if queue is not None else deque()
     due += ahead.freed
-    due += change.targets
+    due += (task for task in change.targets if not ahead.missing(task))
     if queue is not None and queue._active:
         due += ahead.let_finish(t for t in (*queue._tasks, *queue._outside))
     runs: dict[Task, None] = {}
@@ -406,6 +406,10 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
 
 def _ready_now(queue: Any) -> Iterator[Task]:
     yield from queue._ready
+    yield from queue._room
+    for run in queue._runs:
+        for place in run.places:
+            yield from place.parked
     for _, _, task in queue._delayed:
         yield task
 
