@@ -161,7 +161,7 @@ class Store:
                 break
             sleep(_LOOK_AGAIN)
         try:
-            file.check(self.path)
+            file.check(self.path, is_ours=False)
         except FileNotFoundError:
             reason = "another process is making it just now; try again"
             raise StoreError(str(self.path), reason) from None
