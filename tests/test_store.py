@@ -1492,6 +1492,16 @@ def test_a_store_shows_what_is_in_it(path: Path) -> None:
     assert repr(queue.store) == f"<Store {str(path)!r}: read only>"
 
 
+def test_who_has_no_store_pays_nothing_for_it() -> None:
+    """The package is imported and runs without SQLite."""
+    program = (
+        "import sys; from taskqueue_nb import Task, TaskQueue; list(TaskQueue(Task(int)).run())\n"
+        "print(sorted({'sqlite3', 'taskqueue_nb.store'} & set(sys.modules)))"
+    )
+
+    assert script("-c", program).stdout == "[]\n"
+
+
 # -- when the disk is full ---------------------------------------------------------------------
 
 FULL = """
