@@ -160,11 +160,14 @@ class LazyValue:
     ----------
     load : callable
         Brings it, or raises if it cannot be had.
+    key : object, optional
+        What it is known by there.
     """
 
-    __slots__ = ("_load", "_lock", "_value")
+    __slots__ = ("_load", "_lock", "_value", "key")
 
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: Callable[[], Any], key: object = None) -> None:
+        self.key = key
         self._load: Callable[[], Any] | None = load
         self._lock = threading.RLock()
         self._value: Any = None

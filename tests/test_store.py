@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import signal
@@ -36,7 +35,7 @@ from taskqueue_nb import (
     make_now,
 )
 from taskqueue_nb.store.file import connect
-from taskqueue_nb.task import GRAPH_LOCK, LostValueError
+from taskqueue_nb.task import GRAPH_LOCK, LazyValue, LostValueError
 
 IS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
 
@@ -1050,12 +1049,33 @@ def test_the_lock_of_the_graph_is_never_waited_under(path: Path) -> None:
         queue.tasks[0].fsm_event("done")
 
 
-def test_verbs_can_be_noted(path: Path) -> None:
-    """What somebody asked for is kept in words; a task in it by its name and number."""
+def test_verbs_are_noted(path: Path) -> None:
+    """What somebody asked for is kept in words, and found again in the next kernel."""
+    with kernel(Task("one", one), Task("gone", one), store=path) as queue:
+        first, second = queue.tasks
+        queue.supply(first, 5)
+        queue.invalidate(first)
+        store_of(queue).note({"verb": "own", "tasks": [first, second], "deep": {"why": "\ud800"}})
+        before = store_of(queue).verbs()
+        assert [words["verb"] for _, words in before] == ["supply", "invalidate", "own"]
+
     with kernel(Task("one", one), store=path) as queue:
-        store_of(queue).note({"verb": "retry", "tasks": [queue.tasks[0]], "why": "\ud800"})
-    words = query(path, "SELECT words FROM verbs")[0][0]
-    assert json.loads(words) == {"verb": "retry", "tasks": [{"task": ["one", 0]}], "why": "\ud800"}
+        found = store_of(queue).verbs()
+        assert [at for at, _ in found] == [at for at, _ in before]
+        assert found[0][1] == {"verb": "supply", "tasks": [queue.tasks[0]], "moved": 1}
+        expected = {"verb": "own", "tasks": [queue.tasks[0]], "deep": {"why": "\ud800"}}
+        assert found[2][1] == expected
+
+
+def test_a_value_from_elsewhere_is_brought_to_be_stored(path: Path) -> None:
+    """A lazy value of another kind is loaded by the writer, even where an older result lies."""
+    with kernel(Task("one", one), store=path) as queue:
+        run_all(queue)
+    with kernel(Task("one", fail), store=path) as queue:
+        queue.supply(queue.tasks[0], LazyValue(lambda: "from the cluster"))
+        assert queue.tasks[0].value == "from the cluster"
+    with kernel(Task("one", fail), store=path) as queue:
+        assert queue.tasks[0].value == "from the cluster"
 
 
 def test_what_is_written_at_exit(path: Path) -> None:
@@ -1470,6 +1490,16 @@ def test_a_store_shows_what_is_in_it(path: Path) -> None:
         assert repr(queue.store).startswith(f"<Store {str(path)!r}: 1 result, 0.")
     path.unlink()
     assert repr(queue.store) == f"<Store {str(path)!r}: read only>"
+
+
+def test_who_has_no_store_pays_nothing_for_it() -> None:
+    """The package is imported and runs without SQLite."""
+    program = (
+        "import sys; from taskqueue_nb import Task, TaskQueue; list(TaskQueue(Task(int)).run())\n"
+        "print(sorted({'sqlite3', 'taskqueue_nb.store'} & set(sys.modules)))"
+    )
+
+    assert script("-c", program).stdout == "[]\n"
 
 
 # -- when the disk is full ---------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from warnings import warn
 
 from taskqueue_nb.store import file
-from taskqueue_nb.store.entries import Entry
+from taskqueue_nb.store.entries import Entry, read_extra
 from taskqueue_nb.store.errors import EarlierError, StoreError, StoreWarning
 from taskqueue_nb.store.lock import FileLock, HeldError
 from taskqueue_nb.store.reader import Reader
@@ -88,6 +88,25 @@ class Store:
     ------
     StoreError
         If the file is damaged, not ours, or cannot be there; then nothing in it was changed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from taskqueue_nb import Task, TaskQueue
+    >>> folder = TemporaryDirectory()
+    >>> queue = TaskQueue(Task("dice", lambda: print("thrown") or 4), store=f"{folder.name}/run.tq")
+    >>> [task.value for task in queue.run()]
+    thrown
+    [4]
+    >>> queue.store.close()
+
+    In the next kernel:
+
+    >>> queue = TaskQueue(Task("dice", lambda: print("thrown") or 4), store=f"{folder.name}/run.tq")
+    >>> list(queue.run()), queue.tasks[0].value
+    ([], 4)
+    >>> queue.store.close()
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: Any, limit: int | None = None, queue: Any = None) -> None:
@@ -142,7 +161,7 @@ class Store:
                 break
             sleep(_LOOK_AGAIN)
         try:
-            file.check(self.path)
+            file.check(self.path, is_ours=False)
         except FileNotFoundError:
             reason = "another process is making it just now; try again"
             raise StoreError(str(self.path), reason) from None
@@ -228,6 +247,19 @@ class Store:
         self._reader.close()
         if self._writer is not None:
             self._writer.end()
+
+    def verbs(self) -> list[tuple[float, dict[str, Any]]]:
+        """Return what was asked for, in this kernel and before, with its time, oldest first.
+
+        Returns
+        -------
+        list of (float, dict)
+            Seconds since the epoch, and the words of `note`; a task in them is the one of this
+            queue, and one that is there no more is left out.
+        """
+        self.flush()
+        found = self._reader.all("SELECT at, words FROM verbs ORDER BY id")
+        return [(at, read_extra(words, self._tasks) or {}) for at, words in found]
 
     # -- reading -----------------------------------------------------------------------------
 

@@ -71,7 +71,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     """Open a file that may be damaged, for reading alone."""
     if (size := path.stat().st_size) < file.SMALLEST:
         raise StoreError(str(path), f"it has {size} bytes: nothing is left, or it is no store")
-    connection = file.connect(path, quiet=not file.log_size(path))
+    is_quiet = not file.log_size(path) and holder(file.beside(path, "-lock")) == 0
+    connection = file.connect(path, quiet=is_quiet)
     try:
         connection.execute("PRAGMA writable_schema=ON")  # opens a file that was cut, too
         file.check_format(path, connection)

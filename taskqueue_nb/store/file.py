@@ -233,8 +233,15 @@ def make(path: Path) -> None:
         raise StoreError(str(path), reason) from None
 
 
-def check(path: Path) -> None:
+def check(path: Path, *, is_ours: bool = True) -> None:
     """Find out whether a file is a sound store, without changing it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    is_ours : bool
+        Whether we hold its lock, so that nobody writes it meanwhile.
 
     Raises
     ------
@@ -246,7 +253,7 @@ def check(path: Path) -> None:
         raise StoreError(str(path), damaged(path, f"it has {size} bytes"))
     has_log = log_size(path) > 0
     try:
-        with closing(connect(path, quiet=not has_log)) as connection:
+        with closing(connect(path, quiet=is_ours and not has_log)) as connection:
             check_format(path, connection)
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             length = connection.execute("PRAGMA page_size").fetchone()[0]

@@ -187,7 +187,8 @@ def take_back(task: Task, entry: Entry, earlier: Earlier, kernel: Kernel) -> boo
         if task._attempt is not None and task._attempt.outcome == "FAILED":
             task._attempt._error = task._error
     elif state == "DONE" and row.result is not None:
-        task._value = LazyValue(partial(kernel.reader.load, row.result))
+        key = (kernel.reader.path, row.result)
+        task._value = LazyValue(partial(kernel.reader.load, row.result), key)
     return _become(task, state)
 
 

@@ -309,10 +309,10 @@ class Writer:
 
     def _write_result(self, rows: _Rows, task: Task, entry: Entry, value: Any) -> None:
         if type(value) is LazyValue:
-            if entry.result is not None and entry.stored is not None:  # it is there already
+            if value.key == (self.path, entry.result) and entry.stored is not None:
                 if entry.supplied:
                     entry.use(entry.stored[1])
-                return
+                return  # it is there already
             try:
                 value = value.get()
             except Exception as error:  # noqa: BLE001 - unpickling runs foreign code
