@@ -10,7 +10,7 @@ from collections import Counter, deque
 from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb import repair
@@ -221,6 +221,7 @@ class TaskQueue:
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
         self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
+        self._made = time()
         self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
@@ -1596,8 +1597,13 @@ class TaskQueue:
         return tuple(self._deeds)
 
     def journal(self) -> list[Entry]:
-        """Return every transition of the tasks and every verb, oldest first."""
-        return repair.journal_of(self.tasks, self._deeds)
+        """Return every transition of the tasks and every verb, oldest first.
+
+        Those of earlier kernels are in it if the queue has a store.
+        """
+        verbs = [] if self._store is None else self._store.verbs()
+        earlier = [verb for verb in verbs if verb[0] < self._made]
+        return repair.journal_of(self.tasks, self._deeds, earlier)
 
     def history(self, when: float | None = None) -> dict[Task, str]:
         """Return the states of the tasks at a moment.
