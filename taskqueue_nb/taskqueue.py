@@ -432,7 +432,8 @@ class TaskQueue:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
         if self._store is not None:
-            self._store.note({"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved})
+            words = {"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved}
+            self._store.note(words, deed.when)
         self._is_changed()
         self._wake()
 
