@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_nb.executors import TravelError, WorkerError
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
@@ -14,6 +15,7 @@ from taskqueue_nb.task import Attempt, BaseTask, BlockedError, Task, TaskError, 
 from taskqueue_nb.taskqueue import TaskQueue
 
 if TYPE_CHECKING:
+    from taskqueue_nb.store import EarlierError, StoreError, StoreWarning
     from taskqueue_nb.widget import TaskGraph
 
 __version__ = "0.1.0"
@@ -25,16 +27,21 @@ __all__ = [
     "BlockedError",
     "CancellationError",
     "CycleError",
+    "EarlierError",
     "FSMError",
     "FSMTransitionEvent",
     "Plan",
     "PlanError",
     "Result",
     "RunState",
+    "StoreError",
+    "StoreWarning",
     "Task",
     "TaskError",
     "TaskGraph",
     "TaskQueue",
+    "TravelError",
+    "WorkerError",
     "make",
     "make_later",
     "make_now",
@@ -43,10 +50,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the widget only when it is asked for: it brings ipywidgets and anywidget along."""
+    """Import late what brings much along: the widget ipywidgets and anywidget, a store sqlite3."""
     if name == "TaskGraph":
         from taskqueue_nb.widget import TaskGraph  # noqa: PLC0415 - the reason stands above
 
         return TaskGraph
+    if name in ("EarlierError", "StoreError", "StoreWarning"):
+        from taskqueue_nb import store  # noqa: PLC0415 - likewise
+
+        return getattr(store, name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

@@ -2,7 +2,8 @@
 
 A state is told three times: by its word, by its glyph and by its fill. The fills differ in
 lightness as well as in hue, so that they stay apart for colour-blind people and in grey print; the
-only red one is FAILED, the cause of whatever else does not move.
+only red one is FAILED, the cause of whatever else does not move. What a plan does with a task is
+told in the same way, by a second table.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Look(NamedTuple):
     Attributes
     ----------
     state : str
-        As the task's table has it.
+        As the task's table has it; of a role in a plan, its key in `ROLES`.
     letter : str
-        One ASCII letter, for a string with a letter per box.
+        One ASCII letter, for a string with a letter per box; empty for a role.
     word : str
         For people, in the singular of a sentence: "3 failed".
     glyph : str
@@ -131,9 +132,34 @@ URGENCY: Final = (
 
 #: For a task that failed only because another did: it is not what has to be mended.
 VICTIM: Final = Look(
-    "FAILED", "f", "failed", "✗",
+    "FAILED", "v", "failed", "✗",
     Shade("#eceef1", "#6b7280", _INK), Shade("#343a41", "#9aa3ad", _WHITE), _DASHED,
 )  # fmt: skip
+
+_ROLES: Final = (
+    Look(
+        "run", "", "will run", "▷",
+        Shade("#4433e6", "#1d0fa0", _WHITE), Shade("#a9c4ff", "#e4eeff", _INK),
+    ),
+    Look(
+        "stale", "", "stale", "↻",
+        Shade("#d05cc8", "#7a1474", _INK), Shade("#8a1a86", "#f0a8ec", _WHITE),
+    ),
+    Look(
+        "supplied", "", "supplied", "✎",
+        Shade("#9dfccb", "#0f5c3c", _INK), Shade("#d5ffdc", "#5fd3aa", _INK),
+    ),
+    PALETTE["CANCELLED"]._replace(state="given-up", letter="", word="given up"),
+    PALETTE["PENDING"]._replace(
+        state="blocked", letter="", word="blocked", glyph="◌", dash=_DASHED
+    ),
+    PALETTE["DONE"]._replace(state="reused", letter="", word="reused"),
+)  # fmt: skip
+
+#: What a plan does with a task → how it looks, from what most wants to be seen to what least does.
+#: A role that leaves the state as it is has the state's colours. In the place of its glyph, a task
+#: that runs has its number.
+ROLES: Final[Mapping[str, Look]] = MappingProxyType({role.state: role for role in _ROLES})
 
 GROUND: Final[Mapping[Theme, Ground]] = MappingProxyType(
     {
@@ -179,8 +205,9 @@ def css(root: str = ".tq") -> str:
     str
         A style sheet. Below `root`, `--tq-failed-fill`, `-line` and `-text` hold the colours of a
         state, `--tq-paper-still` and so on those of the ground; an element with
-        `data-state="failed"` has its colours as `--tq-state-fill`, `-line` and `-text`. The
-        theme is the notebook's where it says so, else the system's.
+        `data-state="failed"` has its colours as `--tq-state-fill`, `-line` and `-text`, unless
+        `data-victim="true"` gives it those of `VICTIM`. The theme is the notebook's where it says
+        so, else the system's.
 
     Examples
     --------
@@ -193,9 +220,11 @@ def css(root: str = ".tq") -> str:
         ':is([data-jp-theme-light="false"], .vscode-dark, .vscode-high-contrast, '
         f'[data-theme="dark"], .dark) {root}'
     )
+    selectors = {state.casefold(): f'[data-state="{state.casefold()}"]' for state in PALETTE}
+    selectors["victim"] = '[data-victim="true"]'  # the last of equal weight decides
     states = "\n".join(
-        f'{root} [data-state="{word}"] {{ {parts} }}'
-        for word in (state.casefold() for state in PALETTE)
+        f"{root} {selector} {{ {parts} }}"
+        for word, selector in selectors.items()
         for parts in [
             " ".join(f"--tq-state-{part}: var(--tq-{word}-{part});" for part in Shade._fields)
         ]
@@ -210,9 +239,10 @@ def css(root: str = ".tq") -> str:
 
 
 def _properties(theme: Theme) -> str:
+    looks = {shown.state.casefold(): shown for shown in _LOOKS} | {"victim": VICTIM}
     states = [
-        f"--tq-{shown.state.casefold()}-{part}: {colour};"
-        for shown in _LOOKS
+        f"--tq-{word}-{part}: {colour};"
+        for word, shown in looks.items()
         for part, colour in zip(Shade._fields, shown.shade(theme), strict=True)
     ]
     ground = GROUND[theme]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from taskqueue_nb.drawing import (
     MAX_NODES,
     Box,
-    Drawing,
     NoEngine,
     clean,
+    draw_plan,
     drawing_of,
     error_name,
     name_of,
@@ -25,12 +25,16 @@ from taskqueue_nb.drawing import (
 )
 from taskqueue_nb.drawing.fold import Fold, folded, is_victim
 from taskqueue_nb.drawing.picture import most_urgent
+from taskqueue_nb.drawing.plans import SOON, Roles
 from taskqueue_nb.drawing.words import attribute, cut
-from taskqueue_nb.palette import look
+from taskqueue_nb.palette import ROLES, look
+from taskqueue_nb.repair import Causes
 from taskqueue_nb.task import BaseTask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from taskqueue_nb.repair import Plan
 
 LINES: Final = 60  # of a tree
 ROWS: Final = 100  # of a table without a picture; else it has a row per box
@@ -39,6 +43,7 @@ _BESIDE: Final = 12  # tasks on either side that are shown with a task
 _NAMED: Final = 3  # prerequisites that a line of a tree names
 _DEEP: Final = 16  # levels of a tree that are drawn; further ones are counted
 _CAUSES: Final = 10  # that are told in full
+_ORDER: Final = 40  # tasks of a plan that are listed one by one
 _WORDS: Final = 200  # characters of an exception's text
 _PARTS: Final = 40  # of a list or dict whose repr is shown
 _HIGH: Final = 640  # px of a picture before it scrolls
@@ -67,13 +72,10 @@ def mimebundle(
     dict
         `text/plain`, `text/html` and `image/svg+xml`; the last only where there is a picture.
     """
-    wanted = {"text/plain", "text/html", "image/svg+xml"}
-    if include is not None:
-        wanted &= {*include}
-    wanted = wanted - {*(exclude or ())} | {"text/plain"}
+    wanted = _wanted(include, exclude)
     bundle = {"text/plain": tree(shown)}
     if len(wanted) > 1:
-        picture, note = _picture(shown)
+        picture, note = _picture(_still_of(shown))
         if "text/html" in wanted:
             bundle["text/html"] = _html(shown, picture, note)
         if "image/svg+xml" in wanted and picture is not None:
@@ -82,13 +84,54 @@ def mimebundle(
 
 
 def plan_mimebundle(
-    plan: Any,
+    plan: Plan,
     include: Collection[str] | None = None,
     exclude: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Return what a front end may show of a plan; the parameters are those of `mimebundle`."""
-    del include, exclude
-    return {"text/plain": repr(plan)}
+    """Return what a front end may show of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is displayed. What was planned is shown, also when the graph has moved since.
+    include, exclude : collection of str, optional
+        The MIME types that are wanted, and those that are not. The text is always there.
+
+    Returns
+    -------
+    dict
+        `text/plain`: the plan's sentence, and below it what will run, in order, and why;
+        `text/html`: the picture, the sentence, and a table of who does what; and the picture as
+        `image/svg+xml`, where there is one.
+
+    Examples
+    --------
+    >>> from taskqueue_nb import Task, TaskQueue
+    >>> load = Task("load", print, state="FAILED")
+    >>> plan = TaskQueue(load, load.then("fit", print)).plan("retry")
+    >>> print(plan_mimebundle(plan, include=["text/plain"])["text/plain"])
+    2 will run
+    1. load  it failed
+    2. fit  it waited for 'load'
+    """
+    wanted, roles = _wanted(include, exclude), Roles(plan)
+    bundle = {"text/plain": _plan_text(plan, roles)}
+    if len(wanted) > 1:
+        picture, note = _picture(
+            lambda max_nodes: _Picture(*draw_plan(plan, None, max_nodes=max_nodes, roles=roles))
+        )
+        if "text/html" in wanted:
+            bundle["text/html"] = _plan_html(plan, roles, picture, note)
+        if "image/svg+xml" in wanted and picture is not None:
+            bundle["image/svg+xml"] = picture.svg
+    return bundle
+
+
+def _wanted(include: Collection[str] | None, exclude: Collection[str] | None) -> set[str]:
+    wanted = {"text/plain", "text/html", "image/svg+xml"}
+    if include is not None:
+        wanted &= {*include}
+    return wanted - {*(exclude or ())} | {"text/plain"}
 
 
 def still_html(shown: Any, key: str | None = None) -> str:
@@ -101,7 +144,7 @@ def still_html(shown: Any, key: str | None = None) -> str:
     key : str, optional
         What the picture's `alt` begins with, so that a live view finds it.
     """
-    picture, note = _picture(shown)
+    picture, note = _picture(_still_of(shown))
     return _html(shown, picture, note, key)
 
 
@@ -149,7 +192,7 @@ def _causes(members: Sequence[Any]) -> dict[Any, Any]:
     if not _FELL & set(map(_state, members)):
         return blocked
     known = set(members)
-    due = deque((task, task) for task in members if _state(task) in _FELL and not is_victim(task))
+    due = deque((task, task) for task in members if _fell_alone(task))
     while due:
         task, cause = due.popleft()
         for dependent in task.blocking:
@@ -157,6 +200,21 @@ def _causes(members: Sequence[Any]) -> dict[Any, Any]:
                 blocked[dependent] = cause
                 due.append((dependent, cause))
     return blocked
+
+
+def _fell_alone(task: Any) -> bool:
+    return _state(task) in _FELL and not is_victim(task)
+
+
+def _blame(shown: Any, members: Sequence[Any], blocked: Mapping[Any, Any]) -> str:
+    """Say how many causes block how many tasks; "" if none is blocked, or of a task alone."""
+    if not blocked or isinstance(shown, BaseTask):
+        return ""
+    found: dict[Any, list[Any]] = {task: [] for task in members if _fell_alone(task)}
+    for task, cause in blocked.items():
+        found[cause] += [] if _state(task) == "RUNNING" else [task]
+    grouped = {cause: tuple(tasks) for cause, tasks in found.items()}
+    return _guarded(lambda causes: str(Causes(causes)), grouped) or ""
 
 
 # -- a tree for the terminal -------------------------------------------------------------------
@@ -175,8 +233,9 @@ def tree(shown: Any, lines: int = LINES) -> str:
     Returns
     -------
     str
-        A line per task, with its state's glyph and word. It holds no times and no addresses, so
-        that the same queue gives the same text.
+        A line per task, with its state's glyph and word; at its end, how many causes block how
+        many tasks, if any. It holds no times and no addresses, so that the same queue gives the
+        same text.
 
     Examples
     --------
@@ -197,6 +256,8 @@ def tree(shown: Any, lines: int = LINES) -> str:
         others = [clean(labels[j], 40) for j in before[i][:-1]]
         also = ", ".join(others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         text.append(f"{prefix}{_line(folding.folds[i])}{f'  (also after {also})' if also else ''}")
+    if blame := _blame(shown, members, _causes(members)):
+        text.append(blame)
     return "\n".join(text)
 
 
@@ -267,28 +328,39 @@ def _branches(shown: Sequence[tuple[int, int]]) -> list[tuple[int, str]]:
 
 
 class _Picture(NamedTuple):
-    """A still picture, and the drawing that it was stamped on."""
+    """A still picture, its width in px, and the boxes of tasks that it shows."""
 
     svg: str
-    drawing: Drawing
+    width: float
+    boxes: tuple[Box, ...] = ()
 
 
-def _picture(shown: Any) -> tuple[_Picture | None, str]:
-    """Return the picture, or why there is none."""
+def _picture(make: Callable[[int], _Picture]) -> tuple[_Picture | None, str]:
+    """Return a picture with as many boxes as make a reasonable size, or why there is none."""
+    max_nodes = MAX_NODES
+    while True:
+        try:
+            made = make(max_nodes)
+        except NoEngine as problem:
+            return None, problem.sentence
+        if len(made.svg) <= _LARGEST or max_nodes == 1:
+            return made, ""
+        max_nodes //= 2
+
+
+def _still_of(shown: Any) -> Callable[[int], _Picture]:
+    """Return what makes the picture of a queue, a task or some tasks."""
     drawn = _members(shown) if isinstance(shown, BaseTask) else shown
     if attribute(drawn, "structure") is None:
         drawn = tuple(drawn)
     name = attribute(shown, "name")
-    max_nodes = MAX_NODES
-    while True:
-        try:
-            drawing: Drawing = drawing_of(drawn, max_nodes)
-        except NoEngine as problem:
-            return None, problem.sentence
+
+    def make(max_nodes: int) -> _Picture:
+        drawing = drawing_of(drawn, max_nodes)
         svg = drawing.stamp(name if isinstance(name, str) else None)
-        if len(svg) <= _LARGEST or max_nodes == 1:
-            return _Picture(svg, drawing), ""
-        max_nodes //= 2
+        return _Picture(svg, drawing.width, drawing.boxes)
+
+    return make
 
 
 def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = None) -> str:
@@ -300,8 +372,10 @@ def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = Non
         parts.append(_image(picture, title if key is None else f"{key} {title}"))
     else:
         parts.append(f"<p>{xml(clean(note, 600))}</p>")
+    if blame := _blame(shown, members, blocked):
+        parts.append(f"<p>{xml(blame)}</p>")
     parts.append(_told(members, blocked))
-    rows = picture.drawing.boxes if picture is not None else folded(members, ROWS).folds
+    rows = picture.boxes if picture is not None else folded(members, ROWS).folds
     table = _table(rows, blocked)
     opened = "" if picture is not None else " open"
     parts.append(f"<details{opened}><summary>{xml(title)}</summary>{table}</details>")
@@ -310,10 +384,10 @@ def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = Non
 
 def _image(picture: _Picture, alt: str) -> str:
     data = b64encode(picture.svg.encode()).decode("ascii")
-    least = round(picture.drawing.width * _SMALLEST) if picture.drawing.width > _PAGE else 0
+    least = round(picture.width * _SMALLEST) if picture.width > _PAGE else 0
     return (
         f'<div style="overflow: auto; max-height: {_HIGH}px">'
-        f'<img alt="{xml(alt)}" width="{picture.drawing.width:.0f}" '
+        f'<img alt="{xml(alt)}" width="{picture.width:.0f}" '
         f'style="max-width: 100%; min-width: {least}px; height: auto" '
         f'src="data:image/svg+xml;base64,{data}"></div>'
     )
@@ -345,14 +419,15 @@ def _number(count: int, noun: str) -> str:
 
 
 def _table(folds: Sequence[Box | Fold], blocked: Mapping[Any, Any]) -> str:
-    heads = "".join(
-        f'<th scope="col" style="text-align: left">{head}</th>'
-        for head in ("Task", "State", "Time", "Attempts", "Why")
-    )
     rows = "".join(_row(fold, blocked) for fold in folds)
+    return _framed("Tasks", ("Task", "State", "Time", "Attempts", "Why"), rows)
+
+
+def _framed(caption: str, heads: Sequence[str], rows: str) -> str:
+    head = "".join(f'<th scope="col" style="text-align: left">{each}</th>' for each in heads)
     return (
-        f"<table><caption>Tasks</caption>"
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><caption>{caption}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
@@ -365,10 +440,23 @@ def _row(fold: Box | Fold, blocked: Mapping[Any, Any]) -> str:
         task = fold.tasks[0]
         glyph, word = look(_state(task)).glyph, look(_state(task)).word
         cells = [_time(task), _attempts(task), _why(task, blocked)]
-    name = f'<th scope="row" style="text-align: left">{xml(fold.label)}</th>'
-    state = f'<span aria-hidden="true">{glyph}</span> {xml(word)}'
-    rest = "".join(f'<td style="text-align: left">{xml(cell)}</td>' for cell in cells)
-    return f'<tr>{name}<td style="text-align: left">{state}</td>{rest}</tr>'
+    return f"<tr>{_named(fold.label)}{_cell(_signed(glyph, word))}{_cells(*cells)}</tr>"
+
+
+def _named(label: str) -> str:
+    return f'<th scope="row" style="text-align: left">{xml(label)}</th>'
+
+
+def _signed(glyph: str, word: str) -> str:
+    return f'<span aria-hidden="true">{glyph}</span> {xml(word)}'
+
+
+def _cells(*texts: str) -> str:
+    return "".join(_cell(xml(text)) for text in texts)
+
+
+def _cell(html: str) -> str:
+    return f'<td style="text-align: left">{html}</td>'
 
 
 def _last(task: Any) -> Any:
@@ -401,6 +489,88 @@ def _why(task: Any, blocked: Mapping[Any, Any]) -> str:
         because = history[-1].extra.get("because") if history else None
         return clean(because) if isinstance(because, str) else ""
     return ""
+
+
+# -- a plan ------------------------------------------------------------------------------------
+
+#: What is said of tasks with a role besides those that run, of one and of several.
+_BESIDES: Final = {
+    "stale": ("is stale", "are stale"),
+    "supplied": ("is supplied", "are supplied"),
+    "given-up": ("is given up", "are given up"),
+    "blocked": ("stays blocked", "stay blocked"),
+}
+
+
+def _plan_text(plan: Plan, roles: Roles) -> str:
+    """Return a plan for the terminal: what will run and why, then who else is concerned."""
+    listed = plan.will_run[:_ORDER]
+    digits = len(str(len(listed)))
+    times = list(map(roles.time, listed))
+    if set(times) <= {"", SOON}:  # the sentence has said so
+        times = [""] * len(times)
+    rows = [plan.sentence]
+    for number, (task, time) in enumerate(zip(listed, times, strict=True), 1):
+        stale = f"{ROLES['stale'].word}: " if roles.of[task] == "stale" else ""
+        name, took = cut(name_of(task), _NAME), f" ({time})" if time else ""
+        rows.append(f"{number:{digits}}. {name}  {stale}{roles.reason(task)}{took}")
+    if len(plan.will_run) > _ORDER:
+        rows.append(f"and {len(plan.will_run) - _ORDER:,} more")
+    rows += [_besides(role, roles) for role in _BESIDES if role in roles.of.values()]
+    return "\n".join(rows)
+
+
+_NAME: Final = 60  # characters of a name in a plan's lines
+
+
+def _besides(role: str, roles: Roles) -> str:
+    """Count the tasks of a role, and name a few of those that do not run with their reasons."""
+    tasks = [task for task, its in roles.of.items() if its == role]
+    row = f"{len(tasks):,} {_BESIDES[role][len(tasks) > 1]}"
+    rest = [task for task in tasks if task not in roles.numbers]
+    if not rest:
+        return row
+    named = [f"{cut(name_of(task), _NAME)} ({roles.reason(task)})" for task in rest[:_NAMED]]
+    more = f" and {len(rest) - _NAMED:,} more" if len(rest) > _NAMED else ""
+    return f"{row}: {', '.join(named)}{more}"
+
+
+def _plan_html(plan: Plan, roles: Roles, picture: _Picture | None, note: str) -> str:
+    parts = []
+    if picture is None:
+        parts.append(f"<p>{xml(clean(note, 600))}</p>")
+    else:
+        parts.append(_image(picture, f"Plan of {plan.verb}: {plan.sentence}"))
+    parts.append(f"<p><strong>{xml(plan.sentence)}</strong></p>")
+    heads = ("", "Task", "State now", "Plan", "Why", "Expected")
+    table = _framed("What the plan does", heads, "".join(_plan_rows(plan, roles)))
+    opened = "" if picture is not None else " open"
+    parts.append(f"<details{opened}><summary>Task by task</summary>{table}</details>")
+    return f'<div class="taskqueue-nb">{"".join(parts)}</div>'
+
+
+def _plan_rows(plan: Plan, roles: Roles) -> Iterator[str]:
+    """Yield a row for each task, what runs first; of each role as many as one reads."""
+    by_role: dict[str, list[Any]] = {role: [] for role in ROLES}
+    by_role["run"] = [*plan.will_run]
+    for task, role in roles.of.items():
+        if task not in roles.numbers:
+            by_role[role].append(task)
+    for role, tasks in by_role.items():
+        yield from (_plan_row(task, roles) for task in tasks[:ROWS])
+        if len(tasks) > ROWS:
+            more = f"and {len(tasks) - ROWS:,} more"
+            yield f"<tr>{_cells('')}{_named(more)}{_cells('', ROLES[role].word, '', '')}</tr>"
+
+
+def _plan_row(task: Any, roles: Roles) -> str:
+    state, shown = look(_state(task)), ROLES[roles.of[task]]
+    number = roles.numbers.get(task)
+    return (
+        f"<tr>{_cells('' if number is None else str(number))}{_named(name_of(task))}"
+        f"{_cell(_signed(state.glyph, state.word))}{_cell(_signed(shown.glyph, roles.word(task)))}"
+        f"{_cells(roles.reason(task), roles.time(task))}</tr>"
+    )
 
 
 # -- other people's objects --------------------------------------------------------------------

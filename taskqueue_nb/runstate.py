@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb.fsm import CancellationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -37,12 +38,13 @@ class RunState:
     (False, True)
     """
 
-    __slots__ = ("_cancelled", "_running", "name")
+    __slots__ = ("_cancelled", "_hears", "_running", "name")
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name
         self._cancelled = threading.Event()
         self._running = 0
+        self._hears: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         words = [word for word in ("running", "cancelled") if getattr(self, word)]
@@ -61,6 +63,21 @@ class RunState:
     def cancel(self) -> None:
         """Ask the work to stop. Whether and when it does is the work's own affair."""
         self._cancelled.set()
+        if (hears := self._hears) is not None:
+            hears()
+
+    def on_cancel(self, callback: Callable[[], object] | None) -> None:
+        """Have something called when stopping is asked for, at once if it has been already.
+
+        Parameters
+        ----------
+        callback : callable or None
+            Called in whatever thread asks, perhaps more than once, so it must return at once. It
+            takes the place of the one before; None ends that.
+        """
+        self._hears = callback
+        if callback is not None and self.cancelled:
+            callback()
 
     def raiseif(self, message: str | None = None) -> None:
         """Raise `CancellationError` if stopping was asked for.

@@ -7,7 +7,9 @@ import itertools
 import os
 import sys
 import threading
+from contextvars import copy_context
 from time import sleep, time
+from types import CoroutineType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -34,6 +36,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
+from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
 
@@ -146,6 +149,38 @@ class BlockedError(TaskError):
         self.blocking_task = blocking_task
 
 
+class LostValueError(TaskError):
+    """A task's value is elsewhere, and cannot be had from there; the task is pending again."""
+
+
+class LazyValue:
+    """A task's value that is elsewhere until somebody asks for it.
+
+    Parameters
+    ----------
+    load : callable
+        Brings it, or raises if it cannot be had.
+    key : object, optional
+        What it is known by there.
+    """
+
+    __slots__ = ("_load", "_lock", "_value", "key")
+
+    def __init__(self, load: Callable[[], Any], key: object = None) -> None:
+        self.key = key
+        self._load: Callable[[], Any] | None = load
+        self._lock = threading.RLock()
+        self._value: Any = None
+
+    def get(self) -> Any:
+        """Return the value, bringing it the first time; never under the lock of the graph."""
+        with self._lock:
+            if self._load is not None:
+                self._value = self._load()
+                self._load = None
+            return self._value
+
+
 class _Options(NamedTuple):
     """What few tasks set; shared by all the others."""
 
@@ -156,6 +191,7 @@ class _Options(NamedTuple):
     retry_delay: float | Callable[[int], float] = 0.0
     timeout: float | None = None
     executor: Any = None
+    uses: Mapping[str, float] | None = None
 
 
 PLAIN: Final = _Options()
@@ -186,7 +222,25 @@ def _checked(options: _Options) -> _Options:
     if options.timeout is not None and not options.timeout > 0:
         message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
         raise ValueError(message)
+    if options.uses is not None:
+        return options._replace(uses=_checked_uses(options.uses))
     return options
+
+
+def _checked_uses(uses: Any) -> dict[str, float] | None:
+    """Return what a task uses as a dict of our own; None if that is nothing."""
+    try:
+        found = {name: number for name, number in dict(uses).items() if number}
+        are_sound = all(isinstance(name, str) for name in found) and all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
+            for number in found.values()
+        )
+    except (TypeError, ValueError):
+        are_sound = False
+    if not are_sound:
+        message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
+        raise ValueError(message)
+    return found or None
 
 
 class Attempt:
@@ -217,9 +271,13 @@ class Attempt:
     progressed: tuple[float, float] | None = None
     late: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
+    coroutine: Any = None  # what its function returned for the queue to await, and its context
+    awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
     version: Version | None = None  # what the function referred to, if that can change
     _call: Fingerprint | None = None
     because: str | None = None  # why it was asked to stop, if not for its own sake
+    lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
+    kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
     _error: BaseException | str | None = None
@@ -292,7 +350,7 @@ class Attempt:
     def _keep_text_alone(self) -> None:
         """Let the frames go, and with them all that the function held."""
         if isinstance(self._error, BaseException):
-            self._error_text = _traceback_text(self._error)
+            self._error_text = self.error_text
             self._error = words_of(self._error)
 
     @property
@@ -329,6 +387,15 @@ class Attempt:
             with GRAPH_LOCK:
                 self._runstate = self._runstate or RunState(self.task.name)
         return self._runstate
+
+    def interrupt(self) -> None:
+        """Ask it to stop because its run is cut off, not for its own sake."""
+        self.because = INTERRUPTED
+        self.runstate.cancel()
+
+    def come_too_late(self, error: BaseException | None) -> None:
+        """Note that it answered after it had been given up."""
+        self.late = "it returned" if error is None else f"it raised {words_of(error)}"
 
     @property
     def asked_to_stop(self) -> bool:
@@ -374,7 +441,9 @@ def words_of(error: BaseException) -> str:
     """Return an exception's class and words, whatever its `__str__` does."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as above, and SystemExit too
         words = "(its text cannot be had)"
     return f"{type(error).__name__}: {words[:2000]}" if words else type(error).__name__
 
@@ -488,6 +557,9 @@ class Task(BaseTask):
         The time in seconds after which an attempt has failed.
     executor : optional
         Where this task runs, whatever its queue uses; see `TaskQueue`.
+    uses : mapping, optional
+        What it takes up while it runs, such as `{"gpu": 1}`; the queue's `limits` say how much of
+        each there is.
 
     Raises
     ------
@@ -537,6 +609,7 @@ class Task(BaseTask):
     retry_delay = _Option()
     timeout = _Option()
     executor = _Option()
+    uses = _Option()
 
     def __init__(  # noqa: PLR0913 - the family's interface, by keyword
         self,
@@ -555,6 +628,7 @@ class Task(BaseTask):
         retry_delay: float | Callable[[int], float] = 0.0,
         timeout: float | None = None,
         executor: Any = None,
+        uses: Mapping[str, float] | None = None,
     ) -> None:
         if name.__class__ is not str:
             name, func = _named(name, func)
@@ -596,6 +670,7 @@ class Task(BaseTask):
             or retry_delay
             or timeout is not None
             or executor is not None
+            or uses is not None
         ):
             self._options = _checked(
                 _Options(
@@ -606,6 +681,7 @@ class Task(BaseTask):
                     retry_delay,
                     timeout,
                     executor,
+                    uses,
                 )
             )
         if track:
@@ -956,12 +1032,14 @@ class Task(BaseTask):
             value = func(*args)
         else:
             value = func()
-        options = self._options
-        if (
-            options is not PLAIN
-            and options.cancel_on_result is not None
-            and options.cancel_on_result(value)
-        ):
+        if self._options is not PLAIN and type(value) is not CoroutineType:
+            return self._judged(value)
+        return value
+
+    def _judged(self, value: Any) -> Any:
+        """Return a result, unless `cancel_on_result` cancels the task on account of it."""
+        judgement = self._options.cancel_on_result
+        if judgement is not None and judgement(value):
             message = f"{self._fsm_called()}: its result asks for cancellation"
             raise CancellationError(message, self)
         return value
@@ -994,7 +1072,7 @@ class Task(BaseTask):
     def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
-            attempt.late = "it returned" if error is None else f"it raised {words_of(error)}"
+            attempt.come_too_late(error)
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
@@ -1006,6 +1084,9 @@ class Task(BaseTask):
                 self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
         elif isinstance(error, KeyboardInterrupt):
             self._fsm_move("cancel", {"because": INTERRUPTED}, here)
+        elif isinstance(error, LostValueError) and error.task in self._required:
+            attempt.lost = error
+            self._send_back(here)
         else:
             attempt._error = self._error = error
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
@@ -1014,6 +1095,12 @@ class Task(BaseTask):
                 self._fsm_move("except", None, here)
         attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
+
+    def _send_back(self, here: Any = None) -> None:
+        """Have it wait for a prerequisite whose value turned out to be lost; the lock is held."""
+        extra = {"because": "the stored result of a prerequisite is lost"}
+        self._fsm_move("cancel", extra, here)
+        self._fsm_move("retry", extra)
 
     def _retry_seconds(self, attempt: Attempt) -> float | None:
         """Say how long to wait before a failed task is retried by itself; None if it is not."""
@@ -1067,6 +1154,8 @@ class Task(BaseTask):
                 self._fsm_after()  # it may have been aborted
                 raise refusal
             self._perform(attempt)
+            if attempt.lost is not None:
+                raise _blocked(self, cast("Task", attempt.lost.task)) from attempt.lost
         except KeyboardInterrupt:
             if self._attempt is not before:
                 uninterrupted(self._abandon, is_on_its_way=True)
@@ -1156,7 +1245,12 @@ class Task(BaseTask):
         self._fsm_after()
         if refusal is not None:
             raise refusal
-        thread = threading.Thread(target=self._run_queued, name=f"task {self.name}", daemon=True)
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it runs beside the task that asked for it, not inside
+        name = f"task {self.name}"
+        thread = threading.Thread(
+            target=context.run, args=(self._run_queued,), name=name, daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:  # no more threads, or none at all (Pyodide)
@@ -1227,7 +1321,7 @@ class Task(BaseTask):
                     self._fsm_move(event)
             attempt = self._begin() if self.fsm_event_is_allowed("dispatch") else None
         if attempt is None:
-            return self._invoke()
+            return awaited(self._invoke())
         self._perform(attempt)
         return self._value if self.fsm_state == "DONE" else None
 
@@ -1261,7 +1355,12 @@ class Task(BaseTask):
                 return
             value, error = self._value, self._error
         if state == "DONE":
-            result.deliver(value)
+            try:
+                value = self._brought(value)
+            except LostValueError as lost:
+                result.deliver(None, lost)
+            else:
+                result.deliver(value)
         elif state == "FAILED":
             result.deliver(None, error or TaskError(f"{self._fsm_called()} failed", self))
         elif state == "CANCELLED":
@@ -1303,12 +1402,35 @@ class Task(BaseTask):
         Raises
         ------
         TaskError
-            If the task is not DONE.
+            If the task is not DONE, or its stored result cannot be read: then it is pending again.
         """
+        value = self._value
         if self.fsm_state != "DONE":
             message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
             raise TaskError(message, self)
-        return self._value
+        return self._brought(value)
+
+    def _brought(self, value: Any) -> Any:
+        """Return a value, brought from where it is; one that is lost makes the task pending."""
+        if type(value) is not LazyValue:
+            return value
+        try:
+            brought = value.get()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            because = f"its stored result cannot be read: {words_of(error)}"
+        else:
+            with GRAPH_LOCK:
+                if self._value is value:
+                    self._value = brought
+            return brought
+        with GRAPH_LOCK:
+            if self._value is value and self.fsm_state == "DONE":
+                self._fsm_move("invalidate", {"because": because})
+        self._fsm_after()
+        message = f"{self._fsm_called()}: {because}; it is pending again, so run it once more"
+        raise LostValueError(message, self)
 
     @property
     def exception(self) -> BaseException | None:
@@ -1360,7 +1482,8 @@ class Task(BaseTask):
         """Give the task up; it can be retried.
 
         One that has not started is CANCELLED at once. One that runs is asked to stop: it is
-        CANCELLED when its function ends, and what that returns is dropped.
+        CANCELLED when its function ends, and what that returns is dropped. In a worker process the
+        function is ended.
 
         Raises
         ------
@@ -1606,21 +1729,23 @@ def _blocked(task: Task, blocker: Task) -> BlockedError:
 
 
 def attempt_here(attempt: Attempt) -> BaseException | None:
-    """Make an attempt in this thread and settle it; return an interruption that must go on."""
-    task = attempt.task
-    outer, forks = CURRENT.get(), _forks[0]
+    """Make an attempt in this thread and settle it; return an interruption that must go on.
+
+    A coroutine that its function returns is awaited here too; but where a queue's own loop makes
+    the attempt, it is left as the attempt's `coroutine`, and nothing is settled.
+    """
+    task, run, forks = attempt.task, attempt.run, _forks[0]
+    context = copy_context() if run is None else run.context.copy()
     value = error = None
     try:
-        CURRENT.set(attempt)
-        options = task._options
-        if options is PLAIN or options.timeout is None:
-            value = task._invoke()
-        else:
-            value = _invoke_within(attempt, options.timeout)
+        value = context.run(_called, attempt)
+        if type(value) is CoroutineType:
+            if attempt.here is not None:
+                attempt.coroutine = value, context
+                return None
+            value = _awaited_here(attempt, value, context)
     except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
         error = without_our_frames(raised)
-    finally:
-        CURRENT.set(outer)
     if forks != _forks[0]:
         _end_child(error)
     if attempt.crowded:
@@ -1630,6 +1755,49 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     if isinstance(error, TimeoutError):
         attempt.runstate.cancel()  # it may go on, in its thread
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def _called(attempt: Attempt) -> Any:
+    """Call an attempt's function, in the context of its own."""
+    CURRENT.set(attempt)
+    task = attempt.task
+    options = task._options
+    if options is PLAIN or options.timeout is None or is_coroutine_function(attempt.func):
+        return task._invoke()
+    return _invoke_within(attempt, options.timeout)
+
+
+def _awaited_here(attempt: Attempt, coroutine: Any, context: Any) -> Any:
+    """Wait for a coroutine, on the loop of the run or on one that is made for it."""
+    shared: Loop | None = None if attempt.run is None else attempt.run.loop
+    if shared is not None and shared.is_here:
+        shared = None  # who waits for it cannot run it
+    outcome: list[tuple[Any, BaseException | None]] = []
+    over = threading.Event()
+
+    def ended(value: Any, error: BaseException | None) -> None:
+        outcome.append((value, error))
+        over.set()
+
+    awaiting = Awaiting(attempt, coroutine, context, attempt.task.timeout, ended)
+    try:
+        loop = shared or Loop()
+    except RuntimeError:
+        coroutine.close()
+        raise
+    try:
+        loop.spawn(awaiting)
+        over.wait()
+    except KeyboardInterrupt:
+        attempt.interrupt()
+        raise
+    finally:
+        if loop is not shared:
+            loop.close()
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
@@ -1705,8 +1873,6 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
     A thread cannot be killed: a function that is given up goes on, is asked to stop, and its
     answer is dropped.
     """
-    from contextvars import copy_context  # noqa: PLC0415 - only limited tasks need it
-
     outcome = Result(attempt.task.name)
     context, forks = copy_context(), _forks[0]
 
@@ -1720,8 +1886,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
         if forks != _forks[0]:
             _end_child(outcome.exception())
         if attempt.asked_to_stop:
-            raised = outcome.exception()
-            attempt.late = "it returned" if raised is None else f"it raised {words_of(raised)}"
+            attempt.come_too_late(outcome.exception())
 
     threading.Thread(target=work, name=f"task {attempt.task.name}", daemon=True).start()
     if not outcome.join(seconds):

@@ -7,15 +7,26 @@ import itertools
 import threading
 import weakref
 from collections import Counter, deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
+from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
+from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
+from taskqueue_nb.loops import (
+    Awaiting,
+    Bell,
+    Loop,
+    has_threads,
+    is_coroutine_function,
+    running_loop,
+)
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
@@ -29,17 +40,38 @@ from taskqueue_nb.task import (
     Task,
     TaskError,
     attempt_here,
+    defined_now,
     let_holder_finish,
     uninterrupted,
+    without_our_frames,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    import asyncio
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
+    from taskqueue_nb.executors.trip import Place
+    from taskqueue_nb.limits import Hold
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
+    from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
 
+_LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
+_POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
+
+
+def _heard() -> None:
+    """Watch a queue that has a store, so that its loop tells of its own steps, too."""
 
 
 class _Run:
@@ -54,10 +86,21 @@ class _Run:
         fail_fast: bool = False,
         background: bool = False,
         stepping: bool = False,
+        on_loop: bool = False,
+        limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         check_executor(executor)
-        self.threads = executor if isinstance(executor, int) else 0
+        self.threads = executor if isinstance(executor, int) and not on_loop else 0
         self.executor = None if self.threads else executor
+        self.limit = limit  # how many tasks may be away at once
+        self.limits = limits or None  # of groups and of what tasks use
+        self.context = copy_context()  # each attempt has a copy of its own
+        self.context.run(CURRENT.set, None)
+        self.bell: Bell | None = None  # of a run on an event loop
+        self.loop: Loop | None = None  # where coroutines are awaited; made at need
+        self.begun = 0  # coroutines
+        self.waits_when_held = background or on_loop  # else `resume` could not be called
         self.runstate = runstate
         self.most = 1 if once else -1  # how many tasks it may start; negative: any number
         self.left = self.most  # how many it may still start
@@ -71,6 +114,23 @@ class _Run:
         self.places = Places()
         self.ended = threading.Event()
         self.failure: BaseException | None = None
+        self.driver: asyncio.Task[None] | None = None  # where a background run has no thread
+
+
+class _Changed(threading.Condition):
+    """What idle workers wait for, and those that sleep on an event loop until a bell rings."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self.bells: list[Bell] = []
+
+    def notify(self, n: int = 1) -> None:
+        """Wake `n` of the workers, and every event loop."""
+        super().notify(n)
+        if self.bells:
+            bells, self.bells = self.bells, []
+            for bell in bells:
+                bell.ring()
 
 
 class TaskQueue:
@@ -85,14 +145,49 @@ class TaskQueue:
     name : str, optional
         A title for the picture.
     executor : optional
-        Where tasks run unless `run` or `start` says otherwise: None is the caller's thread, a
-        number is that many threads; or a `concurrent.futures.Executor`, an object with `defer`,
-        or a callable that takes a function. A task's own executor wins.
+        Where tasks run unless `run` or `start` says otherwise; a task's own executor wins.
+
+        - None is the caller's thread, a number is that many threads.
+        - `"processes"` is one worker process per usable processor, `"processes:4"` up to four; see
+          the notes.
+        - Else a `concurrent.futures.Executor`, an object with `defer`, or a callable that takes a
+          function.
+    limits : mapping, optional
+        How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
+        of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
+        not overtaken by younger ones that want the same.
+    store : str or path-like, optional
+        A file into which results and every step go as they happen. The same tasks built again in a
+        new kernel take back what is there; see `store`.
+    store_limit : int, optional
+        Bytes that a stored result may have, by default 1 GB. A larger one is kept in memory, and
+        said once.
 
     Raises
     ------
     TypeError
         If something is no task, or the executor nothing that could run one.
+    TaskError
+        If a task uses more than there ever is, or something that the limits do not name.
+    StoreError
+        If the store is damaged, not yours alone, or cannot be made.
+    ValueError
+        If the executor is a text that asks for no processes, or a number below one.
+    ImportError
+        If it asks for processes, and their extra is not installed.
+
+    Notes
+    -----
+    In worker processes stop means stop: a cancel, a timeout or `stop(cancel=True)` ends the process
+    of the task with everything that it has started, and a process that dies fails its own task
+    only. Functions of the notebook, lambdas and closures travel by value, so the workers know what
+    the notebook knew when the task was sent. A script needs no `if __name__ == "__main__"`. Workers
+    are started as tasks need them and end with the run: the next run has new ones, which import
+    everything anew. In a worker `Task.current()` is a stand-in that knows its name, its attempt's
+    number and its `runstate`, prints into the attempt and passes `progress` on; other tasks, the
+    queue and context variables stay in the notebook. `cancel_on_result` is asked in the notebook. A
+    timeout counts from when the worker is up. What cannot travel fails its task, by name; frames
+    do not, so a post-mortem of the last attempt has its text alone.
 
     Examples
     --------
@@ -105,14 +200,20 @@ class TaskQueue:
     7
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *tasks: Task,
         run_dependent_tasks: bool = False,
         name: str | None = None,
         executor: Any = None,
+        limits: Mapping[str, float] | None = None,
+        store: Any = None,
+        store_limit: int | None = None,
     ) -> None:
         check_executor(executor)
+        self._limits = checked_limits(limits)
+        self._room = Room()
+        self._uses: set[str] = set()  # what the tasks use
         self.name = name
         self.run_dependent_tasks = run_dependent_tasks
         self.executor = executor
@@ -120,12 +221,13 @@ class TaskQueue:
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
         self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
+        self._made = time()
         self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
         self._ticket = itertools.count()
         self._active = 0  # of ours and of `_outside`, how many are queued or running
-        self._changed = threading.Condition(GRAPH_LOCK)
+        self._changed = _Changed(GRAPH_LOCK)
         self._idle = 0  # workers that wait for it
         self._mine = (weakref.ref(self),)  # shared by all tasks that are in no other queue
         self._watchers: tuple[Callable[[], object], ...] = ()
@@ -134,6 +236,13 @@ class TaskQueue:
         self._runs: list[_Run] = []
         self._background: _Run | None = None
         self._last_options: dict[str, Any] = {}
+        self._store: Store | None = None
+        if store is not None:
+            from taskqueue_nb.store import Store  # noqa: PLC0415 - brings sqlite3 along
+
+            repair.check_tasks(tasks)
+            self._store = Store(store, store_limit, self)
+            self._watchers = (_heard,)
         self.add(*tasks)
 
     @classmethod
@@ -162,22 +271,42 @@ class TaskQueue:
         ------
         TypeError
             If something is no task; then none is added.
+        TaskError
+            If one uses more than the queue's limits ever allow; then none is added.
         """
         repair.check_tasks(tasks)
+        if self._limits:
+            for task in tasks:
+                if (refused := refusal(task, self._limits)) is not None:
+                    raise refused
+        if self._store is not None:
+            with self._store.looking_up(tasks):
+                self._add_all(tasks)
+        else:
+            self._add_all(tasks)
+
+    def _add_all(self, tasks: tuple[Task, ...]) -> None:
+        taken_back: list[Task] = []
         with GRAPH_LOCK:
             due = deque(tasks)
             while due:
                 task = due.popleft()
                 if task not in self._tasks:
+                    if self._store is not None and self._store.take_back(task):
+                        taken_back.append(task)
                     self._add(task)
                     if self.run_dependent_tasks and task.fsm_state == "DONE":
                         due.extend(task._blocking)
             self._is_changed()
             self._wake()
+        for task in taken_back:
+            task._fsm_after()
 
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
         self._structure += 1
+        if task._options is not PLAIN and task._options.uses:
+            self._uses.update(task._options.uses)
         if task in self._outside:
             self._outside.discard(task)
             known = tuple(queue for queue in task._queues if queue() is not self)
@@ -228,6 +357,20 @@ class TaskQueue:
         return f"<{type(self).__name__} {name}{states or 'empty'}>"
 
     @property
+    def limits(self) -> dict[str, float]:
+        """How much there is of what tasks use, and how many of a group run together."""
+        return dict(self._limits)
+
+    @property
+    def store(self) -> Store | None:
+        """The file that keeps what happens; None without one.
+
+        `path`, `read_only`, `changed` (task → why what was stored of it does not count any more),
+        `flush()` and `close()`.
+        """
+        return self._store
+
+    @property
     def structure(self) -> int:
         """A number that grows when tasks are added or requirements among them change."""
         return self._structure
@@ -253,6 +396,8 @@ class TaskQueue:
     # -- what tasks tell us; always under the lock of the graph ------------------------------
 
     def _has_moved(self, task: Task, old: str, new: str) -> None:
+        if self._store is not None and task in self._tasks:
+            self._store.put(task, new)
         if new in ACTIVE:
             if old not in ACTIVE:
                 self._active += 1
@@ -271,6 +416,8 @@ class TaskQueue:
 
     def _has_moved_here(self, task: Task, new: str) -> None:
         """Hear of a step that our own loop made; what is ready and active is counted already."""
+        if self._store is not None:
+            self._store.put(task, new)
         if new == "DONE" and self.run_dependent_tasks:
             self.add(*task._blocking)
         for watcher in self._watchers:
@@ -284,6 +431,9 @@ class TaskQueue:
     def _has_done(self, deed: Deed) -> None:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
+        if self._store is not None:
+            words = {"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved}
+            self._store.note(words, deed.when)
         self._is_changed()
         self._wake()
 
@@ -339,6 +489,7 @@ class TaskQueue:
         once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
+        limits: Mapping[str, float] | None = None,
     ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
@@ -352,6 +503,13 @@ class TaskQueue:
             Where tasks run; by default the queue's. See `TaskQueue`.
         fail_fast : bool
             Whether to start nothing more once a task ends in a state that is not DONE.
+        limits : mapping, optional
+            Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+
+        Raises
+        ------
+        TaskError
+            If tasks use something, and no limits say how much of it there is.
 
         Yields
         ------
@@ -364,8 +522,28 @@ class TaskQueue:
         held queue a foreground run ends. The generator may be left at any time: what runs is
         finished, nothing more is started. A keyboard interrupt cancels what runs.
         """
+        run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast)
+        return self._foreground(run)
+
+    def _new_run(
+        self,
+        executor: Any = None,
+        runstate: RunState | None = None,
+        limits: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> _Run:
+        """Prepare a run with the queue's executor and limits, unless it has its own."""
         chosen = self.executor if executor is None else executor
-        return self._foreground(_Run(chosen, runstate, once=once, fail_fast=fail_fast))
+        allowed = {**self._limits, **checked_limits(limits)}
+        if unknown := self._uses - allowed.keys():
+            name = min(unknown)
+            known = ", ".join(shorten(each) for each in allowed) or "nothing"
+            message = (
+                f"a task uses {shorten(name)}, and nothing says how much of it there is; there are "
+                f"limits for {known}: give the run limits={{{shorten(name)}: ...}}"
+            )
+            raise TaskError(message)
+        return _Run(chosen, runstate, limits=allowed, **options)
 
     def start(
         self,
@@ -373,6 +551,7 @@ class TaskQueue:
         once: bool = False,  # noqa: FBT001, FBT002 - positional in the seed family
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - beside the one above
+        limits: Mapping[str, float] | None = None,
     ) -> TaskQueue:
         """Run what is ready in the background, and return at once.
 
@@ -389,9 +568,10 @@ class TaskQueue:
         TaskError
             If it is running in the background already.
         """
-        options = {"runstate": runstate, "once": once, "executor": executor, "fail_fast": fail_fast}
-        chosen = self.executor if executor is None else executor
-        run = _Run(chosen, runstate, once=once, fail_fast=fail_fast, background=True)
+        options = {"executor": executor, "fail_fast": fail_fast, "limits": limits}
+        run = self._new_run(
+            executor, runstate, limits, once=once, fail_fast=fail_fast, background=True
+        )
         with GRAPH_LOCK:
             if self._background is not None and self._background.stopped:
                 self._background.stopped = False  # it was about to end, and goes on
@@ -401,14 +581,198 @@ class TaskQueue:
                 message = "the queue is running already; wait() for it or stop() it first"
                 raise TaskError(message)
             self._background = run
-            self._last_options = {**options, "runstate": None, "once": False}
+            self._last_options = options
         try:
-            uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
+            if has_threads():
+                uninterrupted(lambda: self._start_workers(run, lambda _: None), is_on_its_way=False)
+            else:
+                self._start_between_turns(run)
         except BaseException:
             with GRAPH_LOCK:
                 self._background = None
             raise
         return self
+
+    def _start_between_turns(self, run: _Run) -> None:
+        """Have a background run go on in the turns of this thread's event loop, a task in each.
+
+        So runs what `start` begins where there are no threads, as in a web page.
+        """
+        loop = running_loop()
+        if loop is None:
+            message = (
+                "there are no threads here, and no event loop runs: nothing can run in the "
+                "background; use run()"
+            )
+            raise TaskError(message)
+        run.threads = 0
+        self._enter(run)
+
+        async def whole() -> None:
+            try:
+                async for _ in self._on_loop(run):
+                    pass
+            except BaseException as error:
+                run.failure = error
+                raise
+            finally:
+                run.ended.set()
+
+        run.driver = loop.create_task(whole(), name="taskqueue_nb run")
+
+    async def arun(
+        self,
+        runstate: RunState | None = None,
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
+        limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> list[Task]:
+        """Run what is ready on the running event loop, until nothing is.
+
+        Coroutine functions are awaited on the loop, many at a time; plain ones go to threads, so
+        that the loop stays alive. Where there are no threads they are called one per turn.
+
+        Parameters
+        ----------
+        runstate : RunState, optional
+            Ends the run early: `runstate.cancel()`.
+        executor : optional
+            Where plain functions run; by default the queue's executor, else a few threads.
+        fail_fast : bool
+            Whether to start nothing more once a task ends in a state that is not DONE.
+        limit : int, optional
+            How many tasks run at a time, at most; by default as many as are ready.
+        limits : mapping, optional
+            Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+
+        Returns
+        -------
+        list of Task
+            Each task that ran, in the order in which they completed.
+
+        Notes
+        -----
+        Cancelling whoever awaits this cancels the coroutines; all that ran is then CANCELLED,
+        `because="interrupted"`, and can be retried. On a held queue the run waits for `resume`.
+
+        In a coroutine, `await task` waits for another task and gives its result; that one should
+        be done, running or certain to run: a task whose turn comes only after the one that waits
+        is waited for in vain, so pass it as an argument instead.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> async def load(number):
+        ...     await asyncio.sleep(0)
+        ...     return number
+        >>> tasks = [Task(f"load {number}", load, func_args=(number,)) for number in (3, 4)]
+        >>> total = Task("total", sum, func_args=(tasks,))
+        >>> done = asyncio.run(TaskQueue(*tasks, total).arun())
+        >>> total.value
+        7
+        """
+        tasks = self.arun_iter(runstate, executor, fail_fast, limit, limits)
+        return [task async for task in tasks]
+
+    def arun_iter(
+        self,
+        runstate: RunState | None = None,
+        executor: Any = None,
+        fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
+        limit: int | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> AsyncIterator[Task]:
+        """Run as `arun` does, and yield each task as it completes: `async for task in ...`.
+
+        The parameters are those of `arun`. Leaving the loop finishes what runs and starts nothing
+        more; use `contextlib.aclosing` to have that done before you go on.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            message = f"limit is a number of tasks, at least 1, not {limit!r:.80}"
+            raise ValueError(message)
+        how = {"fail_fast": fail_fast, "limit": limit}
+        return self._on_loop(self._new_run(executor, runstate, limits, on_loop=True, **how))
+
+    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:
+        """Run on the running event loop: the same loop as everywhere, asleep instead of waiting."""
+        import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
+
+        loop = asyncio.get_running_loop()
+        run.loop, run.bell = Loop(loop), Bell(loop)
+        between_turns = not has_threads()
+        if run.executor is None and not between_turns:
+            run.executor = _POOL
+        with capturing():
+            try:
+                self._enter(run)
+                with closing(self._work(run)) as work:
+                    for task in work:
+                        if task is not None:
+                            yield task
+                        elif run.bell.armed:
+                            await self._sleep(run, run.bell)
+                        if between_turns or task is None:
+                            await asyncio.sleep(0)
+                        self._raise_failure(run)
+                self._raise_failure(run)
+                if self._store is not None:
+                    await asyncio.to_thread(self._store.flush)  # it would hold the loop up
+            except GeneratorExit:
+                await self._finish(run, run.bell)
+                raise
+            except BaseException:
+                await self._cut_off(run)
+                raise
+            finally:
+                self._leave(run)
+
+    def _raise_failure(self, run: _Run) -> None:
+        """Let a keyboard interrupt or an exit in a coroutine go on to whoever runs the queue."""
+        if run.failure is not None:
+            raise run.failure
+
+    async def _sleep(self, run: _Run, bell: Bell) -> None:
+        """Wait until a bell rings for which the run has lain down."""
+        try:
+            await bell.wait(self._patience(run))
+        finally:
+            with GRAPH_LOCK:
+                self._idle -= 1
+
+    def _lie_down(self, bell: Bell) -> None:
+        """Have a bell rung when something changes; the lock is held."""
+        bell.arm()
+        self._idle += 1
+        self._changed.bells.append(bell)
+
+    async def _finish(self, run: _Run, bell: Bell) -> None:
+        """Start nothing more, and wait for what is away."""
+        self._end(run)
+        while True:
+            with GRAPH_LOCK:
+                if not run.in_flight:
+                    return
+                self._lie_down(bell)
+            await self._sleep(run, bell)
+
+    async def _cut_off(self, run: _Run) -> None:
+        """Cancel all that a run on an event loop has under way, and wait for its coroutines."""
+        import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
+
+        with GRAPH_LOCK:
+            run.stopped = True
+            attempts = [task._attempt for task in self._tasks if task.fsm_state == "RUNNING"]
+        cut = []
+        for attempt in attempts:
+            if attempt is not None and attempt.run is run and attempt.awaiting is not None:
+                attempt.interrupt()
+                cut.append(attempt.awaiting.task)
+        try:
+            if cut:
+                await asyncio.wait(cut)
+        finally:
+            self._interrupt(run)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the background run has ended.
@@ -422,9 +786,23 @@ class TaskQueue:
         -------
         bool
             Whether it has.
+
+        Raises
+        ------
+        TaskError
+            If there are no threads here (in a web page), so that waiting would stop the run.
         """
         run = self._background
-        return run is None or run.ended.wait(timeout)
+        if run is not None and run.driver is not None and running_loop() is not None:
+            message = (
+                "there are no threads here: the run goes on between cells, and waiting would stop "
+                "it; `await queue.arun()` waits for it"
+            )
+            raise TaskError(message)
+        has_ended = run is None or run.ended.wait(timeout)
+        if has_ended and self._store is not None:
+            self._store.flush()
+        return has_ended
 
     def stop(self, *, cancel: bool = False) -> None:
         """Start nothing more; what runs is finished.
@@ -441,6 +819,8 @@ class TaskQueue:
             self._is_changed()
         if cancel:
             repair.carry_out(self._giving_up)
+        if self._store is not None:
+            self._store.flush()
 
     def _giving_up(self) -> Change:
         """Work out how to cancel all that is under way; the lock is held."""
@@ -455,7 +835,8 @@ class TaskQueue:
         Task or None
             The task; None if none is ready.
         """
-        return next(self._foreground(_Run(once=True, stepping=True)), None)
+        run = _Run(once=True, stepping=True, limits=self._limits)
+        return next(self._foreground(run), None)
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
@@ -502,6 +883,8 @@ class TaskQueue:
         try:
             uninterrupted(lambda: self._start_workers(run, completed.put), is_on_its_way=False)
             while (task := completed.get()) is not None:
+                if self._store is not None:
+                    self._store.flush()
                 yield task
         except GeneratorExit:
             self._end(run)
@@ -551,7 +934,8 @@ class TaskQueue:
 
     def _enter(self, run: _Run) -> None:
         with GRAPH_LOCK:
-            self._runs.append(run)
+            if run not in self._runs:
+                self._runs.append(run)
             self._is_changed()
 
     def _leave(self, run: _Run) -> None:
@@ -562,11 +946,14 @@ class TaskQueue:
                 self._background = None
             for place in run.places:
                 self._ready.extend(place.parked)
+            self._ready.extendleft(reversed(self._room.clear()))
             if run.left != run.most:
                 self._forget_befores()
             self._wake()
             self._is_changed()
         run.places.close()
+        if run.loop is not None:
+            run.loop.close()
 
     def _forget_befores(self) -> None:
         """Let go of what `undo` would need: something has run since."""
@@ -580,10 +967,14 @@ class TaskQueue:
             run.stopped = True
             self._wake()
 
-    def _work(self, run: _Run) -> Generator[Task, None, None]:  # noqa: C901, PLR0912 - read in one piece
-        """Take, call, settle: the loop of one worker."""
+    def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912, PLR0915 - read in one piece
+        """Take, call, settle: the loop of one worker.
+
+        It yields tasks; on an event loop also None, when that is to have a turn.
+        """
         interruption: BaseException | None = None
         is_worker = bool(run.threads or run.background)
+        is_limited = run.limits is not None
         take = self._take
         try:
             while interruption is None and (found := take(run)) is not None:
@@ -591,8 +982,16 @@ class TaskQueue:
                     task = found.task
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
+                    hold = self._room.hold_of(task) if is_limited else None
                     interruption = attempt_here(found)
+                    if is_limited and found.coroutine is None:
+                        self._leave_room(task, hold)
                     if task.fsm_state != "DONE":
+                        if found.coroutine is not None:
+                            self._await(run, found)
+                            if run.bell is not None and not run.begun % _BREATH:
+                                yield None
+                            continue
                         self._look_after(run, found)
                     if task._fsm_listeners is not None or task._result is not None:
                         task._fsm_after()
@@ -602,14 +1001,22 @@ class TaskQueue:
                         with GRAPH_LOCK:
                             self._wake()
                     if interruption is None and task.fsm_state in SETTLED:
+                        if self._store is not None and not is_worker:
+                            self._store.flush()
                         yield task
+                elif found is _LATER:
+                    yield None
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
+                    found._fsm_after()
+                    if self._store is not None and not is_worker and run.bell is None:
+                        self._store.flush()
                     yield found
         except GeneratorExit:
-            self._end(run)
-            self._await_return(run)
+            if run.bell is None:
+                self._end(run)
+                self._await_return(run)
             raise
         except BaseException:
             uninterrupted(lambda: self._interrupt(run), is_on_its_way=True)
@@ -635,12 +1042,16 @@ class TaskQueue:
                 if (
                     is_open
                     and (run.stepping or not self._held)
+                    and (run.limit is None or run.in_flight < run.limit)
                     and (found := self._pick(run)) is not None
                 ):
                     return found
                 if not self._may_come(run, is_open=is_open):
                     self._wake()
                     return None
+                if run.bell is not None:
+                    self._lie_down(run.bell)
+                    return _LATER
                 self._idle += 1
                 try:
                     self._changed.wait(self._patience(run))
@@ -652,25 +1063,31 @@ class TaskQueue:
         if self._delayed:
             self._recall()
         ready = self._ready
-        while ready:
+        if (limits := run.limits) is not None and self._room:
+            self._admit(limits)
+        while ready or run.places.unpark(ready):
             task = ready.popleft()
-            if task.fsm_state != "PENDING" or task._missing:
+            if (
+                task.fsm_state != "PENDING"
+                or task._missing
+                or (self._delays and task in self._delays)
+            ):
                 continue  # it has moved on since it was ready
-            if self._delays and task in self._delays:
-                continue
-            options = task._options
-            executor = None if options is PLAIN else options.executor
-            if executor is None:
-                executor = run.executor
-            if executor is None:
-                if self._idle and ready:
-                    self._changed.notify()
-                run.left -= 1
-                return task._begin(self, run)
-            if (place := run.places.of(executor)).is_full:
+            own = None if task._options is PLAIN else task._options.executor
+            place = None if own is run.executor is None else self._place_of(run, task, own)
+            if place is not None and place.is_full:
+                self._room.cede(task)
                 place.parked.append(task)
                 continue
+            if limits is not None and not self._enter_room(run, task, limits):
+                if task.fsm_state == "FAILED":
+                    return task
+                continue
             run.left -= 1
+            if place is None:
+                if self._idle and (ready or self._room):
+                    self._changed.notify()
+                return task._begin(self, run)
             run.in_flight += 1
             run.sent.add(task)
             place.in_flight += 1
@@ -678,13 +1095,51 @@ class TaskQueue:
             return task
         return None
 
+    def _place_of(self, run: _Run, task: Task, own: Any) -> Place | None:
+        """Return where a task is to be sent; None for here, and the loop for a coroutine."""
+        if own is not None:
+            return run.places.of(own)
+        if is_coroutine_function(defined_now(task.func)):
+            return None  # awaited on the loop of the run, wherever plain ones go
+        return run.places.of(run.executor)
+
+    def _admit(self, limits: Mapping[str, float]) -> None:
+        """Make the oldest ready again of those that there is room for now; the lock is held."""
+        task = self._room.admit(limits, self._may_start)
+        if task is not None:
+            self._ready.appendleft(task)
+
+    def _may_start(self, task: Task) -> bool:
+        """Say whether a task that was ready is so still; the lock is held."""
+        return task.fsm_state == "PENDING" and not task._missing and task not in self._delays
+
+    def _enter_room(self, run: _Run, task: Task, limits: Mapping[str, float]) -> bool:
+        """Take up what a task uses; else it waits, or fails if it would wait for ever."""
+        if (refused := refusal(task, limits)) is not None:
+            task._error = refused
+            task._fsm_move("error", {"because": "there is not as much as it uses"})
+            run.stopped |= run.fail_fast
+            return False
+        needs = needs_of(task, limits)
+        return not needs or self._room.enter(task, needs, limits)
+
+    def _leave_room(self, task: Task, hold: Hold | None) -> None:
+        """Give back what an attempt took up, and wake those that may wait for it."""
+        if hold is not None:
+            with GRAPH_LOCK:
+                self._room.leave(task, hold)
+                if self._room:
+                    self._wake()
+
     def _may_come(self, run: _Run, *, is_open: bool) -> bool:
         """Say whether waiting makes sense."""
         if run.in_flight or not is_open:
             return run.in_flight > 0
         if self._held and not run.stepping:
-            # a foreground run could not be resumed by the one thread that it occupies
-            return run.background and bool(self._ready or self._delayed or self._others())
+            # a run in the foreground could not be resumed by the one thread that it occupies
+            return run.waits_when_held and bool(
+                self._ready or self._delayed or self._room or self._others()
+            )
         return bool(self._delayed) or self._others()
 
     def _others(self) -> bool:
@@ -717,6 +1172,8 @@ class TaskQueue:
                     heapq.heappush(self._delayed, (due, next(self._ticket), task))
                 if run.left >= 0:
                     run.left += 1  # the same task still
+            elif attempt.lost is not None and run.left >= 0:
+                run.left += 1
             elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
                 self._wake()
@@ -726,23 +1183,66 @@ class TaskQueue:
         task._fsm_after()
         executor = task._options.executor
         place = run.places.of(run.executor if executor is None else executor)
+        hold = self._room.hold_of(task) if run.limits is not None else None
 
         def returned(task: Task, attempt: Attempt | None) -> None:
+            self._has_come_back(run, task, attempt, place, hold)
+
+        place.send(task, returned, run)
+
+    def _await(self, run: _Run, attempt: Attempt) -> None:
+        """Have the coroutine awaited that an attempt's function has returned."""
+        task = attempt.task
+        coroutine, context = attempt.coroutine
+        with GRAPH_LOCK:
+            run.in_flight += 1
+            run.begun += 1
+            hold = self._room.hold_of(task)
+
+        def ended(value: Any, error: BaseException | None) -> None:
             with GRAPH_LOCK:
-                run.sent.discard(task)
-            if attempt is not None:
-                self._look_after(run, attempt)
-            task._fsm_after()
+                task._settle(attempt, value, None if error is None else without_our_frames(error))
+            if isinstance(error, TimeoutError):
+                attempt.runstate.cancel()  # it may go on, if it will not be cancelled
+            if run.bell is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+                run.failure = error  # goes on to the caller, whose thread this is
+                self._end(run)
+            self._has_come_back(run, task, attempt, None, hold)
+
+        attempt.awaiting = awaiting = Awaiting(attempt, coroutine, context, task.timeout, ended)
+        attempt.coroutine = None
+        try:
             with GRAPH_LOCK:
-                run.in_flight -= 1
+                run.loop = loop = run.loop or Loop()
+        except RuntimeError as error:  # no thread to be had for it
+            awaiting.refuse(error)
+        else:
+            loop.spawn(awaiting)
+
+    def _has_come_back(
+        self,
+        run: _Run,
+        task: Task,
+        attempt: Attempt | None,
+        place: Place | None,
+        hold: Hold | None,
+    ) -> None:
+        """Take account of a task that was away, and is settled."""
+        with GRAPH_LOCK:
+            run.sent.discard(task)
+            self._room.leave(task, hold)
+        if attempt is not None:
+            self._look_after(run, attempt)
+        task._fsm_after()
+        with GRAPH_LOCK:
+            run.in_flight -= 1
+            if place is not None:
                 place.in_flight -= 1
                 if place.parked:
                     self._ready.appendleft(place.parked.popleft())
-                if task.fsm_state in SETTLED:
-                    run.finished.append(task)
-                self._wake()
-
-        place.send(task, returned, run)
+            if task.fsm_state in SETTLED:
+                run.finished.append(task)
+            self._wake()
 
     def _await_return(self, run: _Run) -> None:
         """Wait for what is at an executor."""
@@ -783,6 +1283,8 @@ class TaskQueue:
         self._ready = deque(
             task for task in self._tasks if task.fsm_state == "PENDING" and not task._missing
         )
+        self._room.clear()
+        self._room.forget(lambda task: task.fsm_state in ACTIVE)
         self._wake()
 
     # -- mending -----------------------------------------------------------------------------
@@ -1032,7 +1534,8 @@ class TaskQueue:
         dict
             Each task that ran with other code, arguments or prerequisites than there are now, in
             the order of requirement, with the reason: "code changed: …", "arguments changed: …",
-            "upstream changed: …", or "unknown: …" for a call that cannot be compared.
+            "upstream changed: …", or "unknown: …" for a call that cannot be compared. Of a queue
+            with a store, also what that could not give back.
 
         Notes
         -----
@@ -1051,7 +1554,9 @@ class TaskQueue:
         >>> list(queue.stale().values())
         ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
         """
-        return repair.stale_among(self.tasks)
+        changed = {} if self._store is None else self._store.changed
+        pending = {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
+        return repair.stale_among(self.tasks, pending)
 
     def refresh(self, *, unknown: bool = False) -> Plan:
         """Plan to run again what is out of date.
@@ -1093,8 +1598,13 @@ class TaskQueue:
         return tuple(self._deeds)
 
     def journal(self) -> list[Entry]:
-        """Return every transition of the tasks and every verb, oldest first."""
-        return repair.journal_of(self.tasks, self._deeds)
+        """Return every transition of the tasks and every verb, oldest first.
+
+        Those of earlier kernels are in it if the queue has a store.
+        """
+        verbs = [] if self._store is None else self._store.verbs()
+        earlier = [verb for verb in verbs if verb[0] < self._made]
+        return repair.journal_of(self.tasks, self._deeds, earlier)
 
     def history(self, when: float | None = None) -> dict[Task, str]:
         """Return the states of the tasks at a moment.

@@ -32,7 +32,7 @@ from taskqueue_nb.drawing import (
 from taskqueue_nb.drawing import engine as engines
 from taskqueue_nb.drawing.fold import EDGES, folded
 from taskqueue_nb.drawing.picture import _LAYOUTS
-from taskqueue_nb.palette import PALETTE
+from taskqueue_nb.palette import PALETTE, VICTIM
 from taskqueue_nb.task import FSM_TRANSITIONS, GRAPH_LOCK
 
 if TYPE_CHECKING:
@@ -199,6 +199,22 @@ def test_a_cause_is_marked_and_its_victims_are_not_red() -> None:
     assert [node.get("data-victim") for node in nodes] == [None, "true"]
     fills = [node.find(f"{SVG}rect").get("fill") for node in nodes]  # type: ignore[union-attr]  # a box has one
     assert fills[0] == PALETTE["FAILED"].light.fill != fills[1]
+
+
+def test_a_victim_is_told_from_a_cause_in_every_picture() -> None:
+    """The live view's letters and the DOT for other programs keep them apart as well."""
+    cause = Task("cause", Calls(failing={"cause"})["cause"])
+    victim = cause.then("victim", print)
+    victim.make()
+
+    assert letters(draw([cause, victim])) == "fv"
+    rows = [row for row in tasks_as_dot([cause, victim]).splitlines() if "label=" in row]
+    assert [PALETTE["FAILED"].light.fill in row for row in rows] == [True, False]
+    assert [VICTIM.light.fill in row for row in rows] == [False, True]
+    assert ["dashed" in row for row in rows] == [False, True]
+
+    cause.supply(1)
+    assert letters(draw([cause, victim])) == "dp"
 
 
 def test_progress_stands_beside_the_word() -> None:
@@ -368,6 +384,31 @@ def test_what_failed_or_runs_is_unfolded_with_its_neighbours() -> None:
     own = draw(tasks).own
 
     assert own == {tasks[i] for i in (999, 1000, 1001, 1999, 2000, 2001)}
+
+
+def test_what_is_wanted_first_is_unfolded_before_failures() -> None:
+    """Tasks that somebody asks for have boxes before all others, as far as there is room."""
+    tasks = chain(3000)
+    tasks[1000].fsm_state = "FAILED"
+
+    drawing = draw(tasks, 60, first=tasks[2000:2040])
+    crowded = draw(tasks, 60, first=tasks[2000:])
+
+    assert drawing.own >= {*tasks[2000:2040], tasks[1000]}
+    assert crowded.own <= {*tasks[2000:]}
+    assert len(crowded.boxes) <= 60
+
+
+def test_a_drawing_for_somebody_else_is_not_kept(asked: list[str]) -> None:
+    """The queue's own drawing stays where it was when a folded one is made for a plan."""
+    queue = TaskQueue(*chain(1000))
+    own = drawing_of(queue)
+
+    other = drawing_of(queue, first=queue.tasks[500:520])
+
+    assert other.own >= {*queue.tasks[500:520]}
+    assert drawing_of(queue) is own
+    assert len(asked) == 2
 
 
 def test_more_failures_than_boxes_stay_within_the_budget() -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from taskqueue_nb.palette import GROUND, PALETTE, URGENCY, VICTIM, Look, Theme, css, look
+from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, Theme, css, look
 from taskqueue_nb.task import FSM_TRANSITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 THEMES: Final[tuple[Theme, ...]] = ("light", "dark")
 
@@ -53,8 +53,7 @@ def luminance(colour: str) -> float:
 
 def contrast(one: str, other: str) -> float:
     """Return the contrast of two colours as WCAG 2 counts it."""
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
+    return contrast_of(luminance(one), luminance(other))
 
 
 def lab(colour: str, vision: str) -> tuple[float, float, float]:
@@ -95,10 +94,17 @@ def test_palette_has_each_state_once() -> None:
     assert len({shown.word for shown in looks}) == len({shown.glyph for shown in looks}) == 8
 
 
-@pytest.mark.parametrize("state", PALETTE)
-def test_a_glyph_is_one_character_that_no_font_draws_as_emoji(state: str) -> None:
+def test_roles_have_a_word_and_a_glyph_each() -> None:
+    """What a plan does with a task can be read without colours."""
+    assert [*ROLES] == ["run", "stale", "supplied", "given-up", "blocked", "reused"]
+    assert len({role.word for role in ROLES.values()}) == len(ROLES)
+    assert len({role.glyph for role in ROLES.values()}) == len(ROLES)
+
+
+@pytest.mark.parametrize("shown", [*PALETTE.values(), *ROLES.values()], ids=lambda s: s.state)
+def test_a_glyph_is_one_character_that_no_font_draws_as_emoji(shown: Look) -> None:
     """A glyph is a plain symbol: it keeps the colour of the text and its place in a line."""
-    glyph = PALETTE[state].glyph
+    glyph = shown.glyph
 
     assert len(glyph) == 1
     assert unicodedata.category(glyph) in ("So", "Sm")
@@ -107,19 +113,61 @@ def test_a_glyph_is_one_character_that_no_font_draws_as_emoji(state: str) -> Non
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("theme", THEMES)
-def test_fills_differ_for_everybody(theme: Theme, vision: str) -> None:
-    """Any two states' fills are far apart, also for people who see fewer colours."""
+@pytest.mark.parametrize("table", [PALETTE, ROLES], ids=["states", "roles"])
+def test_fills_differ_for_everybody(table: Mapping[str, Look], theme: Theme, vision: str) -> None:
+    """Any two fills of a table are far apart, also for people who see fewer colours."""
     near = [
         (
             one.state,
             other.state,
             round(distance(one.shade(theme)[0], other.shade(theme)[0], vision)),
         )
-        for one, other in pairs(list(PALETTE.values()))
+        for one, other in pairs(list(table.values()))
         if distance(one.shade(theme).fill, other.shade(theme).fill, vision) < 13
     ]
 
     assert near == []
+
+
+#: The roles whose tasks keep the state that they have, so that they look as in a picture of states.
+KEPT: Final = {"reused": "DONE", "blocked": "PENDING", "given-up": "CANCELLED"}
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in KEPT])
+def test_a_role_is_told_from_the_states_beside_it(role: str, theme: Theme, vision: str) -> None:
+    """A task that a plan sets in motion looks like no task that it leaves as it is."""
+    fill = ROLES[role].shade(theme).fill
+
+    near = {
+        state: round(distance(fill, shown.shade(theme).fill, vision))
+        for state, shown in PALETTE.items()
+        if distance(fill, shown.shade(theme).fill, vision) < 13
+    }
+
+    assert near == {}
+
+
+@pytest.mark.parametrize(("role", "state"), KEPT.items())
+def test_a_role_that_keeps_a_state_has_its_colours(role: str, state: str) -> None:
+    """What a plan reuses is as green as what is done."""
+    assert (ROLES[role].light, ROLES[role].dark) == (PALETTE[state].light, PALETTE[state].dark)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_what_runs_and_what_is_reused_differ_in_grey_print(theme: Theme) -> None:
+    """The three that fill most plans keep apart by lightness alone."""
+    greys = [luminance(ROLES[role].shade(theme).fill) for role in ("run", "stale", "reused")]
+
+    assert contrast_of(greys[0], greys[2]) >= 1.5
+    assert contrast_of(greys[0], greys[1]) >= 1.5
+
+
+def contrast_of(one: float, other: float) -> float:
+    """Return the contrast of two luminances."""
+    low, high = sorted((one, other))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("vision", VISION)
@@ -133,7 +181,9 @@ def test_failed_stands_out(other: str, theme: Theme, vision: str) -> None:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("shown", [*PALETTE.values(), VICTIM], ids=lambda shown: shown.state)
+@pytest.mark.parametrize(
+    "shown", [*PALETTE.values(), VICTIM, *ROLES.values()], ids=lambda shown: shown.state
+)
 def test_text_and_outline_can_be_read(shown: Look, theme: Theme) -> None:
     """Text has a contrast of 4.5 on its fill, and an outline one of 3 on the paper (WCAG 2 AA)."""
     fill, line, text = shown.shade(theme)
@@ -158,6 +208,7 @@ def test_only_a_cause_is_red() -> None:
         assert abs(red - green) < 16
     assert VICTIM.dash
     assert not PALETTE["FAILED"].dash
+    assert VICTIM.letter not in {shown.letter for shown in PALETTE.values()}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +233,7 @@ def test_css_has_every_property_in_both_themes() -> None:
     """The style sheet holds each colour of each state four times: two themes, said or preferred."""
     sheet = css(".here")
 
-    for state in PALETTE:
+    for state in (*PALETTE, "VICTIM"):
         for part in ("fill", "line", "text"):
             name = f"--tq-{state.casefold()}-{part}"
             assert len(re.findall(rf"{name}: #[0-9a-f]{{6}};", sheet)) == 4

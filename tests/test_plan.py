@@ -41,6 +41,30 @@ def broken(draw: st.DrawFn) -> tuple[Graph, set[str]]:
 
 
 # ----------------------------------------------------------------------- what it says is done
+def test_a_plan_tells_the_order_of_what_is_not_ready_yet() -> None:
+    """What a verb frees in part comes when the rest is done, not when the verb is."""
+    calls = Calls()
+    tasks = build({"a": [], "b": [], "both": ["a", "b"], "one": ["a"]}, calls)
+    supplied = TaskQueue(*tasks.values())
+    plan = supplied.plan("supply", tasks["a"], "given")
+    plan.apply()
+    run(supplied)
+
+    assert calls.names == names(plan.will_run) == ["b", "one", "both"]
+
+    again = Calls(failing={"cause"})
+    tasks = build({"cause": [], "ready": [], "victim": ["cause"], "last": ["ready"]}, again)
+    make_now(tasks["victim"])
+    retried = TaskQueue(*tasks.values())
+    again.failing.clear()
+    again.names.clear()
+    plan = retried.plan("retry", tasks["cause"])
+    plan.apply()
+    run(retried)
+
+    assert again.names == names(plan.will_run) == ["ready", "cause", "last", "victim"]
+
+
 @given(
     broken(),
     st.integers(0, 9),

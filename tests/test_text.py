@@ -93,9 +93,9 @@ BIG: Final = "<&\"'\\\x00\ud800" * 600_000  # 4 MB
 
 ELEMENTS: Final = {"svg", "g", "rect", "path", "polygon", "text", "tspan", "title", "style"}
 ATTRIBUTES: Final = {
-    "aria-label", "class", "d", "data-state", "data-victim", "fill", "font-family", "font-size",
-    "height", "id", "points", "role", "rx", "stroke", "stroke-dasharray", "stroke-width",
-    "text-anchor", "viewBox", "width", "x", "y",
+    "aria-label", "class", "d", "data-role", "data-state", "data-victim", "fill", "font-family",
+    "font-size", "height", "id", "points", "role", "rx", "stroke", "stroke-dasharray",
+    "stroke-width", "text-anchor", "viewBox", "width", "x", "y",
 }  # fmt: skip
 TAGS: Final = {
     "caption", "details", "div", "img", "li", "p", "span", "strong", "summary", "table", "tbody",
@@ -270,6 +270,27 @@ def test_a_hostile_text_is_a_text_everywhere(text: str) -> None:
     check_svg(queue.tasks[0].fsm_svg, nodes=8)
 
 
+@pytest.mark.parametrize("text", HOSTILE, ids=NUMBERS)
+def test_a_hostile_text_is_a_text_in_a_plan(text: str) -> None:
+    """Names and errors stay texts in a plan's list, table and picture, whatever it plans."""
+    queue = named(text)
+    plans = [
+        queue.plan("retry"),
+        queue.plan("supply", queue.tasks[0], text),
+        queue.plan("cancel", queue.tasks[1]),
+        queue.tasks[0].plan("retry"),
+    ]
+
+    for plan in plans:
+        bundle = plan._repr_mimebundle_()
+        check_plain(bundle["text/plain"])
+        check_html(bundle["text/html"])
+        check_svg(bundle["image/svg+xml"], nodes=2)
+        check_svg(plan.as_svg(text), nodes=2)
+        assert bundle["text/plain"].split("\n")[0] == repr(plan)
+        json.dumps(bundle).encode()
+
+
 def test_hostile_texts_together() -> None:
     """All of them in one queue make one picture with a box each."""
     queue = TaskQueue(*[Task(text, print) for text in HOSTILE])
@@ -320,6 +341,8 @@ def test_hostile_texts_without_an_engine(text: str, monkeypatch: pytest.MonkeyPa
     check_svg(queue.as_svg(text))
     check_svg(queue.tasks[0].fsm_svg)
     check_html(mimebundle(queue)["text/html"])
+    check_svg(queue.plan("retry").as_svg(text))
+    check_html(queue.plan("retry")._repr_mimebundle_()["text/html"])
 
 
 # -- huge texts --------------------------------------------------------------------------------
@@ -334,6 +357,8 @@ def test_four_megabytes_stay_below_200_kb() -> None:
         for text in mimebundle(shown).values():
             assert len(text.encode()) <= 200_000
     for text in (queue.as_svg(BIG), queue.as_dot(BIG), queue.tasks[0].as_svg()):
+        assert len(text.encode()) <= 200_000
+    for text in queue.plan("retry")._repr_mimebundle_().values():
         assert len(text.encode()) <= 200_000
     check_svg(queue.as_svg(BIG), nodes=2)
     assert time.perf_counter() - began < 30
@@ -475,6 +500,9 @@ def test_evil_objects_are_survived(at: int) -> None:
         assert len(repr(shown)) < 5_000_000
         assert len(str(shown)) < 5_000_000
     assert "failed: ValueError" in tree(queue)
+    planned = queue.plan("retry")._repr_mimebundle_()
+    assert set(planned) == {"text/plain", "text/html", "image/svg+xml"}
+    assert all(len(text) < 200_000 for text in planned.values())
     assert time.perf_counter() - began < 20
 
 
@@ -496,6 +524,7 @@ def test_evil_exceptions_and_callables_are_survived() -> None:
     bundle = mimebundle(TaskQueue(failed, grabbing))
 
     assert "failed: EvilError" in bundle["text/plain"]
+    assert "EvilError" in TaskQueue(failed).plan("retry")._repr_mimebundle_()["text/html"]
     assert "EvilError" in bundle["text/html"]
     assert said(EvilError()) == "EvilError"
 
@@ -544,6 +573,7 @@ def test_looking_changes_nothing() -> None:
     queue.on_change(lambda: changes.append(1))
 
     assert mimebundle(queue)
+    assert queue.plan("run")._repr_mimebundle_()
     assert repr(queue)
     assert queue.as_dot()
     assert queue.as_svg()

@@ -1097,8 +1097,8 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(vars(sys.modules["builtins"]), "pwned", lambda: ran.append("pwned"))
 
     compiled: list[object] = []
-    monkeypatch.setattr("taskqueue_nb.source.compile", compiled.append, raising=False)
-    monkeypatch.setattr("taskqueue_nb.source._checked", compiled.append)
+    monkeypatch.setattr("taskqueue_nb.source.edited.compile", compiled.append, raising=False)
+    monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
     for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
@@ -1118,6 +1118,24 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
 
 
 # -- details --------------------------------------------------------------------------------------
+
+
+def test_what_fell_with_another_task_is_no_cause_to_the_page() -> None:
+    """A victim has a letter of its own, in the picture and in its details, and quieter colours."""
+    cause = Task("cause", fit, func_args=([], 9))
+    victim = cause.then("victim", print)
+    victim.make()
+    widget = TaskGraph(TaskQueue(cause, victim))
+    try:
+        until(lambda: widget.states == "fv", "the letters")
+        assert widget.counts["FAILED"] == 2
+        places = {cause: 0, victim: 1}
+        assert [details_of(t, "0", places)["letter"] for t in (cause, victim)] == ["f", "v"]
+        quiet = [each for each in widget.looks if each.get("victim")]
+        assert [(each["state"], each["letter"]) for each in quiet] == [("FAILED", "v")]
+        assert '[data-victim="true"]' in widget._css
+    finally:
+        widget.close()
 
 
 def test_the_details_of_a_failed_task(page: Page) -> None:

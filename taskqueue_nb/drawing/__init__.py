@@ -16,7 +16,8 @@ from taskqueue_nb.drawing.dot import (
     tasks_as_svg,
 )
 from taskqueue_nb.drawing.engine import NoEngine
-from taskqueue_nb.drawing.picture import Box, Drawing, draw, letters, summary
+from taskqueue_nb.drawing.picture import Box, Drawing, draw, letters, look_of, summary
+from taskqueue_nb.drawing.plans import draw_plan, plan_as_svg
 from taskqueue_nb.drawing.words import clean, error_name, name_of, xml
 
 __all__ = [
@@ -26,12 +27,15 @@ __all__ = [
     "NoEngine",
     "clean",
     "draw",
+    "draw_plan",
     "drawing_of",
     "error_name",
     "letters",
+    "look_of",
     "machine_as_dot",
     "machine_as_svg",
     "name_of",
+    "plan_as_svg",
     "stamp",
     "summary",
     "tasks_as_dot",

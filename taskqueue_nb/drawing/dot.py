@@ -19,6 +19,7 @@ from taskqueue_nb.drawing.picture import (
     curve_svg,
     draw,
     laid_out,
+    look_of,
     most_urgent,
     picture,
 )
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 MAX_NODES: Final = 200
-_LISTED: Final = 40  # rows of the list that stands where no engine is
+LISTED: Final = 40  # rows of the list that stands where no engine is
 _STATES: Final = 200  # of a machine
 _INCH: Final = 72.0
 
@@ -41,7 +42,7 @@ _KEPT: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Drawing]]] = weakref.
 _KEPT_LOCK: Final = threading.Lock()
 
 
-def drawing_of(tasks: Any, max_nodes: int = MAX_NODES) -> Drawing:
+def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()) -> Drawing:
     """Return the drawing of a queue, laid out once for each of its structures; or of some tasks.
 
     A drawing with folded boxes is laid out again when a task that failed or runs is folded away.
@@ -52,6 +53,9 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES) -> Drawing:
         What to draw.
     max_nodes : int
         The largest number of boxes.
+    first : sequence of Task
+        Those that are to have a box of their own before all others. A drawing that is folded for
+        their sake is not kept: it is a second one beside the queue's own.
 
     Raises
     ------
@@ -60,15 +64,17 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES) -> Drawing:
     """
     structure = attribute(tasks, "structure")
     if not isinstance(structure, int):
-        return draw(tasks, max_nodes)
+        return draw(tasks, max_nodes, first=first)
     with _KEPT_LOCK:
         known = _KEPT.setdefault(tasks, {}).get(max_nodes)
     keep: frozenset[Any] = frozenset()
     if known is not None and known[0] == structure:
-        if not known[1].outdated():
+        if known[1].own.issuperset(first) and not known[1].outdated():
             return known[1]
         keep = known[1].own
-    drawing = draw(tasks.tasks, max_nodes, keep)
+    drawing = draw(tasks.tasks, max_nodes, keep, first)
+    if first and drawing.is_folded:
+        return drawing
     with _KEPT_LOCK:
         _KEPT.setdefault(tasks, {})[max_nodes] = (structure, drawing)
     return drawing
@@ -132,7 +138,7 @@ def _chosen(tasks: Iterable[Any], *, follow_blocking: bool) -> tuple[Any, ...]:
 def _state_node(dot: Any, i: int, fold: Any) -> None:
     if fold.key is None:
         task = fold.tasks[0]
-        shown, label, more = look(attribute(task, "fsm_state")), name_of(task), ""
+        shown, label, more = look_of(task), name_of(task), ""
         if shown.state == "FAILED" and (error := attribute(task, "exception")) is not None:
             more = f": {error_name(error)}"
     else:
@@ -147,7 +153,11 @@ def _state_node(dot: Any, i: int, fold: Any) -> None:
         fillcolor=fill,
         color=line,
         fontcolor=ink,
+        style=_DASHED if shown.dash else None,
     )
+
+
+_DASHED: Final = "rounded,filled,dashed"
 
 
 def _joined(source: str, sep: str | None) -> str:
@@ -180,23 +190,24 @@ def tasks_as_svg(
     try:
         return drawing_of(chosen, max_nodes).stamp(name)
     except NoEngine as problem:
-        some = _chosen(chosen, follow_blocking=False)[: _LISTED + 1]
+        some = _chosen(chosen, follow_blocking=False)[: LISTED + 1]
         rows = [(look(attribute(task, "fsm_state")), name_of(task)) for task in some]
-        return _listed(rows, problem.sentence)
+        return listed(rows, problem.sentence)
 
 
-def _listed(rows: Sequence[tuple[Look, str]], sentence: str) -> str:
+def listed(rows: Sequence[tuple[Look, str]], sentence: str) -> str:
     """Return a list in the place of a picture."""
-    more = len(rows) > _LISTED
+    more = len(rows) > LISTED
     ink, soft = GROUND["light"].ink, GROUND["light"].soft
-    texts = [(f"{shown.glyph} {shown.word}", name, ink, SIZE) for shown, name in rows[:_LISTED]]
+    texts = [(f"{shown.glyph} {shown.word}", name, ink, SIZE) for shown, name in rows[:LISTED]]
     texts += [("", "and more", soft, SIZE)] if more else []
     texts += [("", part, soft, SMALL) for part in _sentences(sentence)]
-    wide = max(width(text, size) + (100 if state else 0) for state, text, _, size in texts)
+    column = max(100.0, *(width(state, SIZE) + 10 for state, *_ in texts))
+    wide = max(width(text, size) + (column if state else 0) for state, text, _, size in texts)
     body = "".join(
         f'<text class="{"ink" if colour == ink else "soft"}" y="{MARGIN + 14 + 19 * i:.0f}" '
         f'font-size="{size:g}" fill="{colour}"><tspan x="{MARGIN:.0f}">{xml(state)}</tspan>'
-        f'<tspan x="{MARGIN + (100 if state else 0):.0f}">{xml(text)}</tspan></text>'
+        f'<tspan x="{MARGIN + (column if state else 0):.0f}">{xml(text)}</tspan></text>'
         for i, (state, text, colour, size) in enumerate(texts)
     )
     size = (wide + 2 * MARGIN, 19.0 * len(texts) + 2 * MARGIN)
@@ -323,4 +334,4 @@ def _listed_machine(
             word="now" if i == current else "", glyph="►" if i == current else ""
         )
         rows.append((here, f"{state}: {', '.join(moves) or 'the end'}"))
-    return _listed(rows, sentence)
+    return listed(rows, sentence)

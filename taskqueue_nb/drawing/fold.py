@@ -70,7 +70,12 @@ class Folding(NamedTuple):
     room: int
 
 
-def folded(tasks: Iterable[Any], max_nodes: int, keep: Collection[Any] = ()) -> Folding:
+def folded(
+    tasks: Iterable[Any],
+    max_nodes: int,
+    keep: Collection[Any] = (),
+    first: Sequence[Any] = (),
+) -> Folding:
     """Decide which tasks have a box of their own.
 
     Parameters
@@ -81,6 +86,9 @@ def folded(tasks: Iterable[Any], max_nodes: int, keep: Collection[Any] = ()) -> 
         The largest number of boxes.
     keep : collection of Task
         Tasks that had a box of their own: they keep it if there is room.
+    first : sequence of Task
+        Tasks that are wanted before all others: they get a box of their own as far as there is
+        room.
 
     Returns
     -------
@@ -98,7 +106,7 @@ def folded(tasks: Iterable[Any], max_nodes: int, keep: Collection[Any] = ()) -> 
             return Folding(folds, edges, 0)
         budget = len(unique) // 2
     while True:
-        folds, room = _fold(unique, budget, keep)
+        folds, room = _fold(unique, budget, keep, first)
         edges = _edges(folds)
         if len(edges) <= EDGES or budget <= 1:
             return Folding(folds, edges, room)
@@ -120,7 +128,9 @@ def _edges(folds: list[Fold]) -> Edges:
 # -- folding -----------------------------------------------------------------------------------
 
 
-def _fold(tasks: Tasks, budget: int, keep: Collection[Any]) -> tuple[list[Fold], int]:
+def _fold(
+    tasks: Tasks, budget: int, keep: Collection[Any], first: Sequence[Any]
+) -> tuple[list[Fold], int]:
     """Fold into groups, then give tasks boxes of their own while there is room."""
     groups = _groups(tasks, max(1, budget // 2))
     key_of: dict[Any, _Key] = {}
@@ -140,7 +150,7 @@ def _fold(tasks: Tasks, budget: int, keep: Collection[Any]) -> tuple[list[Fold],
             left[key] -= 1
             room -= cost
 
-    urgent = _urgent(tasks)[:budget]
+    urgent = list(dict.fromkeys((*first, *_urgent(tasks))))[:budget]
     for task in chain(urgent, _beside(urgent, key_of), keep):
         if task in key_of:
             show(task)

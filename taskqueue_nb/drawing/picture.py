@@ -20,7 +20,7 @@ from taskqueue_nb.drawing import engine as engines
 from taskqueue_nb.drawing.engine import ADVICE, EngineError, NoEngine
 from taskqueue_nb.drawing.fold import Edges, Fold, folded, is_victim, levels
 from taskqueue_nb.drawing.words import attribute, clean, error_name, lines, name_of, width, xml
-from taskqueue_nb.palette import GROUND, PALETTE, URGENCY, VICTIM, Look, look
+from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ _PAGE: Final = 960.0  # the width of a notebook's cell, roughly
 _STACK: Final = 4.0  # how far the cards of a folded box stand out
 _TITLE: Final = 300  # characters of a box's title
 _INCH: Final = 72.0
-_GLYPH_FONT: Final = 'text-anchor="middle" font-size="15"'
+_GLYPH_SIZE: Final = 15.0
 _WORD_FONT: Final = f'font-size="{SMALL:g}"'
 
 
@@ -65,6 +65,37 @@ class Box(NamedTuple):
     def is_folded(self) -> bool:
         """Whether it stands for several tasks."""
         return self.key is not None
+
+
+class Face(NamedTuple):
+    """What a box shows besides its name.
+
+    Attributes
+    ----------
+    look : Look
+        The colours.
+    glyph : str
+        A sign or a number, left of the name.
+    says : tuple of str
+        What stands below the name: the first text for which there is room, or else the last.
+    title : str
+        What is said when one points at the box, after its name.
+    role : str
+        What a plan does with the task, one of `ROLES`; empty where a state is shown.
+    """
+
+    look: Look
+    glyph: str
+    says: tuple[str, ...]
+    title: str
+    role: str = ""
+
+
+class Captioned(NamedTuple):
+    """A picture with a caption, and its width in px at the size at which texts are read best."""
+
+    svg: str
+    width: float
 
 
 class _Shape(NamedTuple):
@@ -172,26 +203,47 @@ class Drawing:
         for i, box in enumerate(self.boxes):
             if box.key is None:
                 task = box.tasks[0]
-                facts: Any = _facts(task)
+                facts: Any = facts_of(task)
                 counts[facts[0]] += 1
             else:
                 facts = tuple(Counter([task.fsm_state for task in box.tasks]).items())
                 counts.update(dict(facts))
             text = stamped.get((i, facts))
             if text is None:
-                text = parts[i].stamped(facts, folded=box.key is not None)
-                stamped[i, facts] = text
+                face = face_of(facts) if box.key is None else _face_of_many(facts)
+                text = stamped[i, facts] = parts[i].stamped(face)
                 if len(stamped) > _KEPT * len(self.boxes):
                     stamped.clear()
             shown.append(text)
         title = "Task graph" if name is None else clean(name)
         return self._parts.assembled(shown, paper=True, said=f"{title}: {summary(counts)}")
 
+    def filled(
+        self, faces: Iterable[Face], heading: str, legend: Sequence[Look], said: str
+    ) -> Captioned:
+        """Return the picture with a face for each box, in place of the states.
+
+        Parameters
+        ----------
+        faces : iterable of Face
+            In the order of the boxes.
+        heading : str
+            One clean line that stands above it.
+        legend : sequence of Look
+            What is explained below the heading.
+        said : str
+            What it shows, for those who do not see it.
+        """
+        shown = [part.stamped(face) for part, face in zip(self._parts.boxes, faces, strict=True)]
+        caption = _Caption(heading, legend, self.width)
+        svg = self._parts.assembled(shown, paper=True, said=said, caption=caption)
+        return Captioned(svg, max(self.width, caption.width))
+
 
 _KEPT: Final = 12  # stamps per box
 
 
-def _facts(task: Any) -> tuple[Any, ...]:
+def facts_of(task: Any) -> tuple[Any, ...]:
     """Return what a box tells of its task: state, and what is said behind the state's word."""
     state = attribute(task, "fsm_state")
     if state == "DONE" or state == "PENDING":  # most of them, most of the time  # noqa: PLR1714 - three times as fast as `in`
@@ -217,6 +269,41 @@ def _progress(task: Any) -> str | None:
         return None
 
 
+def face_of(facts: tuple[Any, ...]) -> Face:
+    """Return how a task looks of which `facts_of` told these facts."""
+    state, more, victim = facts
+    shown = VICTIM if victim else look(state)
+    if more is None:
+        return Face(shown, shown.glyph, (shown.word,), shown.word)
+    long = f"{shown.word}: {more}" if state == "FAILED" else f"{shown.word} {more}"
+    return Face(shown, shown.glyph, (long, shown.word), long)
+
+
+def _face_of_many(facts: tuple[tuple[str, int], ...]) -> Face:
+    counts = dict(facts)
+    shown = look(most_urgent(counts))
+    known = [(look(state), counts[state]) for state in URGENCY if counts.get(state)]
+    return Face(shown, shown.glyph, counted(known), summary(counts))
+
+
+def counted(counts: Sequence[tuple[Look, int]]) -> tuple[str, ...]:
+    """Say counts with words, or with glyphs where words need too much room, or the first alone."""
+    if not counts:
+        return ("",)
+    (first, number), *_ = counts
+    return (
+        " · ".join(f"{count:,} {shown.word}" for shown, count in counts),
+        "  ".join(f"{shown.glyph} {count:,}" for shown, count in counts),
+        f"{number:,} {first.word}, and more",
+    )
+
+
+def look_of(task: Any) -> Look:
+    """Return how a task's state looks; a task that fell with another one is no cause."""
+    state = attribute(task, "fsm_state")
+    return VICTIM if state == "FAILED" and is_victim(task) else look(state)
+
+
 def summary(counts: Mapping[str, int]) -> str:
     """Say how many tasks are in which state: "3 done, 1 failed"."""
     known = [state for state in PALETTE if counts.get(state)]
@@ -225,15 +312,17 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 def letters(drawing: Drawing) -> str:
-    """Return a letter per box for the states as they are now; of a folded box, the most urgent."""
+    """Return a letter per box for the states as they are now; of a folded box, the most urgent.
+
+    A task that failed on another's account has the letter of `VICTIM`.
+    """
     found = []
     for box in drawing.boxes:
         if box.key is None:
-            state = attribute(box.tasks[0], "fsm_state")
+            found.append(look_of(box.tasks[0]).letter)
         else:
-            state = most_urgent({attribute(task, "fsm_state") for task in box.tasks})
-        known = PALETTE.get(state)
-        found.append(look(state).letter if known is None else known.letter)
+            states = {attribute(task, "fsm_state") for task in box.tasks}
+            found.append(look(most_urgent(states)).letter)
     return "".join(found)
 
 
@@ -245,7 +334,12 @@ def most_urgent(states: Collection[Any]) -> Any:
 # -- drawing -----------------------------------------------------------------------------------
 
 
-def draw(tasks: Iterable[Any], max_nodes: int = 200, keep: Collection[Any] = ()) -> Drawing:
+def draw(
+    tasks: Iterable[Any],
+    max_nodes: int = 200,
+    keep: Collection[Any] = (),
+    first: Sequence[Any] = (),
+) -> Drawing:
     """Lay tasks out.
 
     Parameters
@@ -256,6 +350,8 @@ def draw(tasks: Iterable[Any], max_nodes: int = 200, keep: Collection[Any] = ())
         The largest number of boxes; more tasks are folded into groups.
     keep : collection of Task
         Those that had a box of their own in the drawing before this one.
+    first : sequence of Task
+        Those that are to have a box of their own before all others, as far as there is room.
 
     Returns
     -------
@@ -267,7 +363,7 @@ def draw(tasks: Iterable[Any], max_nodes: int = 200, keep: Collection[Any] = ())
     NoEngine
         If nothing on this machine can lay it out; its `sentence` says what to install.
     """
-    folding = folded(tasks, max_nodes, keep)
+    folding = folded(tasks, max_nodes, keep, first)
     folds, edges = folding.folds, folding.edges
     shapes = [_shape(fold) for fold in folds]
     boxes = [Box(f"t{i}", fold.label, fold.tasks, fold.key) for i, fold in enumerate(folds)]
@@ -546,10 +642,17 @@ class _Part:
             f'<text class="label" x="{left:.1f}" y="{y + 19 + i * _LINE:.1f}">{xml(row)}</text>'
             for i, row in enumerate(shape.rows)
         )
-        self._glyph = (
-            f'<text class="glyph" x="{x + _GLYPH / 2:.1f}" y="{y + h / 2 + 5.5:.1f}" {_GLYPH_FONT}'
-        )
+        self._centre = (x + _GLYPH / 2, y + h / 2)
         self._word = f'<text class="word" x="{left:.1f}" y="{y + h - 9:.1f}" {_WORD_FONT}'
+
+    def _glyph(self, text: str) -> str:
+        """Put a sign or a number into its place, smaller if it needs more room."""
+        x, y = self._centre
+        size = min(_GLYPH_SIZE, (_GLYPH - 4) / width(text, 1.0)) if len(text) > 1 else _GLYPH_SIZE
+        return (
+            f'<text class="glyph" x="{x:.1f}" y="{y + 5.5 * size / _GLYPH_SIZE:.1f}" '
+            f'text-anchor="middle" font-size="{size:.3g}">{text}</text>'
+        )
 
     def bare(self) -> str:
         ground = GROUND["light"]
@@ -557,43 +660,33 @@ class _Part:
         return (
             f'<g id="{self._id}" class="node"><title>{self._label}</title>'
             f"{''.join(card + shape for card in self._cards)}{self._rows}"
-            f"{self._glyph}></text>{self._word}></text></g>"
+            f"{self._glyph('')}{self._word}></text></g>"
         )
 
-    def stamped(self, facts: tuple[Any, ...], *, folded: bool) -> str:
-        if folded:
-            counts: dict[str, int] = dict(facts)
-            shown = look(most_urgent(counts))
-            said, long = self._counted(counts), summary(counts)
-        else:
-            state, more, victim = facts
-            shown = VICTIM if victim else look(state)
-            said = long = shown.word
-            if more is not None:
-                long = f"{shown.word}: {more}" if state == "FAILED" else f"{shown.word} {more}"
-                said = long if width(long, SMALL) <= self._room else shown.word
+    def stamped(self, face: Face) -> str:
+        shown, title = face.look, xml(clean(face.title, _TITLE))
+        said = next((t for t in face.says if width(t, SMALL) <= self._room), face.says[-1])
         fill, line, ink = shown.light
         dash = f' stroke-dasharray="{shown.dash}"' if shown.dash else ""
-        thick = "2.2" if shown.state in ("FAILED", "RUNNING") and not shown.dash else "1.3"
+        thick = "2.2" if shown.state in _THICK and not shown.dash else "1.3"
         shape = f' fill="{fill}" stroke="{line}" stroke-width="{thick}"{dash}/>'
-        victim_mark = ' data-victim="true"' if shown is VICTIM else ""
         return (
-            f'<g id="{self._id}" class="node" data-state="{shown.mark}"'
-            f'{victim_mark} fill="{ink}"><title>{self._label}: {xml(long)}</title>'
+            f'<g id="{self._id}" class="node" {_mark(face)} fill="{ink}">'
+            f"<title>{self._label}: {title}</title>"
             f"{''.join(card + shape for card in self._cards)}{self._rows}"
-            f"{self._glyph}>{shown.glyph}</text>{self._word}>{xml(said)}</text></g>"
+            f"{self._glyph(face.glyph)}{self._word}>{xml(said)}</text></g>"
         )
 
-    def _counted(self, counts: Mapping[str, int]) -> str:
-        """Say the counts by state with words, or with glyphs where words need too much room."""
-        states = [state for state in URGENCY if counts.get(state)]
-        for text in (
-            " · ".join(f"{counts[state]:,} {look(state).word}" for state in states),
-            "  ".join(f"{look(state).glyph} {counts[state]:,}" for state in states),
-        ):
-            if width(text, SMALL) <= self._room:
-                return text
-        return f"{counts[states[0]]:,} {look(states[0]).word}, and more"
+
+_THICK: Final = frozenset({"FAILED", "RUNNING", "run", "stale"})
+
+
+def _mark(face: Face) -> str:
+    """Return what the style sheet knows a face by."""
+    if face.role:
+        return f'data-role="{face.role}"'
+    victim = ' data-victim="true"' if face.look is VICTIM else ""
+    return f'data-state="{face.look.mark}"{victim}'
 
 
 class _Parts:
@@ -622,12 +715,79 @@ class _Parts:
             f'<g class="frames">{"".join(frames)}</g><g class="edges">{"".join(edges)}</g>'
         )
 
-    def assembled(self, boxes: Sequence[str], *, paper: bool, said: str = "") -> str:
+    def assembled(
+        self,
+        boxes: Sequence[str],
+        *,
+        paper: bool,
+        said: str = "",
+        caption: _Caption | None = None,
+    ) -> str:
         inner = (self._middle, *boxes) if boxes else (_NOTHING,)
-        return picture(self.size, inner, paper=paper, said=said)
+        if caption is None:
+            return picture(self.size, inner, paper=paper, said=said)
+        size = (max(self.size[0], caption.width), self.size[1] + caption.height)
+        inner = (caption.svg, *inner)
+        return picture(size, inner, paper=paper, said=said, above=caption.height)
 
 
 _EDGE = re.compile(r"e\d+-\d+")
+
+
+class _Caption:
+    """A heading and a legend above a picture, from y = -height to 0."""
+
+    def __init__(self, heading: str, legend: Sequence[Look], wide: float) -> None:
+        room = max(wide, _LEAST_CAPTION) - 2 * MARGIN
+        rows = lines(heading, _HEADING, room, at_most=3)
+        entries: list[list[tuple[float, Look]]] = [[]]
+        x = 0.0
+        for shown in legend:
+            need = _GLYPH + width(shown.word, SMALL) + 14
+            if entries[-1] and x + need > room:
+                entries.append([])
+                x = 0.0
+            entries[-1].append((x, shown))
+            x += need
+        self.height = MARGIN + 19.0 * len(rows) + 21.0 * len(entries)
+        self.width = max(
+            *(width(row, _HEADING) for row in rows),
+            *(at + _GLYPH + width(shown.word, SMALL) for row in entries for at, shown in row),
+            0.0,
+        ) + 2 * MARGIN  # fmt: skip
+        y = MARGIN + 13.0 - self.height
+        ink = GROUND["light"].ink
+        texts = [
+            f'<text class="ink" x="{MARGIN:.1f}" y="{y + 19 * i:.1f}" fill="{ink}" '
+            f'font-size="{_HEADING:g}">'
+            f"{xml(row)}</text>"
+            for i, row in enumerate(rows)
+        ]
+        y += 19.0 * len(rows) - 9
+        signs = [
+            _legend_entry(MARGIN + at, y + 21 * i, shown)
+            for i, row in enumerate(entries)
+            for at, shown in row
+        ]
+        self.svg = f'<g class="caption">{"".join(texts)}{"".join(signs)}</g>'
+
+
+_HEADING: Final = 15.0
+_LEAST_CAPTION: Final = 460.0
+
+
+def _legend_entry(x: float, y: float, shown: Look) -> str:
+    fill, line, text = shown.light
+    ink = GROUND["light"].ink
+    dash = f' stroke-dasharray="{shown.dash}"' if shown.dash else ""
+    return (
+        f'<g data-role="{shown.state}" fill="{text}"><rect class="box" x="{x:.1f}" y="{y:.1f}" '
+        f'width="22.0" height="16.0" rx="4" fill="{fill}" stroke="{line}" stroke-width="1.3"'
+        f'{dash}/><text x="{x + 11:.1f}" y="{y + 12:.1f}" text-anchor="middle" '
+        f'font-size="{SMALL:g}">{shown.glyph}</text></g>'
+        f'<text class="ink" x="{x + 28:.1f}" y="{y + 12:.1f}" font-size="{SMALL:g}" '
+        f'fill="{ink}">{shown.word}</text>'
+    )
 
 
 def _frame(name: str, label: str, place: _Place) -> str:
@@ -663,7 +823,9 @@ def _dark() -> str:
     shown: list[tuple[str, Look]] = [
         (f'[data-state="{state.casefold()}"]', known) for state, known in PALETTE.items()
     ]
-    for selector, known in [*shown, ('[data-victim="true"]', VICTIM)]:
+    shown += [('[data-victim="true"]', VICTIM)]
+    shown += [(f'[data-role="{role}"]', known) for role, known in ROLES.items()]
+    for selector, known in shown:
         fill, line, ink = known.dark
         rules.append(f"{selector}{{fill:{ink}}}{selector} .box{{fill:{fill};stroke:{line}}}")
     scoped = re.sub(r"(^|\})(?=[.\[])", r"\1.tq-picture ", "".join(rules))
@@ -679,7 +841,14 @@ _NOTHING: Final = (
 )
 
 
-def picture(size: tuple[float, float], inner: Iterable[str], *, paper: bool, said: str = "") -> str:
+def picture(
+    size: tuple[float, float],
+    inner: Iterable[str],
+    *,
+    paper: bool,
+    said: str = "",
+    above: float = 0.0,
+) -> str:
     """Put a root around the pieces of a picture.
 
     Parameters
@@ -692,14 +861,17 @@ def picture(size: tuple[float, float], inner: Iterable[str], *, paper: bool, sai
         Whether it stands alone: with a background, and dark where the page is.
     said : str
         What it shows, for those who do not see it.
+    above : float
+        How much of the height lies above y = 0.
     """
     wide, high = size
     ground = GROUND["light"]
-    back = f'<rect class="paper" width="100%" height="100%" fill="{ground.paper}"/>'
+    top = f' y="{-above:.0f}"' if above else ""
+    back = f'<rect class="paper"{top} width="100%" height="100%" fill="{ground.paper}"/>'
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" class="tq-picture" role="img" '
         f'aria-label="{xml(said or "Task graph")}" width="{wide:.0f}" height="{high:.0f}" '
-        f'viewBox="0 0 {wide:.0f} {high:.0f}">'
+        f'viewBox="0 {-above:.0f} {wide:.0f} {high:.0f}">'
         f'<g class="graph" font-family="{FONT}" font-size="{SIZE:g}" fill="{ground.ink}">'
     )
     return "".join((head, _DARK + back if paper else "", *inner, "</g></svg>"))

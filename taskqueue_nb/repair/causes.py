@@ -98,14 +98,14 @@ def causes_among(fallen: Iterable[Task], members: Mapping[Task, Any]) -> Causes:
     members : mapping with a key per task
         What may be blocked.
     """
+
+    def waiting(task: Task) -> list[Task]:
+        return [other for other in task._blocking if other.fsm_state not in ("DONE", "RUNNING")]
+
     causes = [task for task in fallen if task.fsm_state in _DOWN and not fell_with(task)]
     return Causes(
         {
-            cause: tuple(
-                task
-                for task in closure(cause._blocking, lambda t: t._blocking)
-                if task in members and task.fsm_state not in ("DONE", "RUNNING")
-            )
+            cause: tuple(t for t in closure(waiting(cause), waiting) if t in members)
             for cause in causes
         }
     )

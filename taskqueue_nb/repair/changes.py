@@ -141,7 +141,7 @@ class Deed:
     def __str__(self) -> str:
         names = ", ".join(shorten(task.name) for task in self.targets[:3])
         more = f" and {len(self.targets) - 3} more" if len(self.targets) > 3 else ""  # noqa: PLR2004 - as above
-        undone = ", undone" if self.undone else ""
+        undone = ", undone" if self.undone and self.verb != "undo" else ""
         return f"{self.verb} {names or 'nothing'}{more}{undone}"
 
     def forget(self) -> None:
@@ -371,6 +371,15 @@ def carry_out(work_out: Callable[[], Change]) -> tuple[Task, ...]:
     with GRAPH_LOCK:
         change = work_out()
         make(change)
+    return follow_up(change)
+
+
+def follow_up(change: Change) -> tuple[Task, ...]:
+    """End what can be ended, tell callbacks and whoever waits; once the lock is free."""
+    for task in change.asked:
+        attempt = task._attempt
+        if attempt is not None and attempt.kill is not None and attempt.asked_to_stop:
+            attempt.kill()
     for task in change.moved:
         task._fsm_after()
     return change.moved

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import FSMError, shorten
 from taskqueue_nb.graph import closure
-from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, make
+from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make
 from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
@@ -158,6 +158,20 @@ class Plan:
     def __repr__(self) -> str:
         return self.sentence
 
+    def as_svg(self, name: str | None = None, **options: Any) -> str:
+        """Return the graph as a picture with what the plan does with each task, as SVG.
+
+        Parameters
+        ----------
+        name : str, optional
+            What stands before the sentence, above the graph.
+        **options
+            `max_nodes` is the number of boxes above which groups are folded.
+        """
+        from taskqueue_nb.drawing import plan_as_svg  # noqa: PLC0415 - drawing is a layer above
+
+        return plan_as_svg(self, name, **options)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from taskqueue_nb.reprs import plan_mimebundle  # noqa: PLC0415 - reprs is a layer above
 
@@ -186,8 +200,7 @@ class Plan:
         with GRAPH_LOCK:
             self._refuse_if_moved()
             make(self._change)
-        for task in self._change.moved:
-            task._fsm_after()
+        follow_up(self._change)
         if self._queue is not None:
             self._queue._then(self._change.moved, then_run=then_run)
         return self._change.moved
@@ -299,7 +312,9 @@ class Plan:
         if event == "retry":
             return self._reason_to_retry(task)
         if event == "invalidate" and task not in self.targets:
-            first = next(other for other in task._required if other in self._after)
+            first = next((other for other in task._required if other in self._after), None)
+            if first is None:  # the requirement has gone since
+                return "something that it required runs again"
             return f"{shorten(first.name)}, which it requires, runs again"
         return _SAYS[event]
 
@@ -375,7 +390,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
     ahead = _Ahead(change)
     due = deque(_ready_now(queue)) if queue is not None else deque()
     due += ahead.freed
-    due += change.targets
+    due += (task for task in change.targets if not ahead.missing(task))
     if queue is not None and queue._active:
         due += ahead.let_finish(t for t in (*queue._tasks, *queue._outside))
     runs: dict[Task, None] = {}
@@ -391,6 +406,10 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
 
 def _ready_now(queue: Any) -> Iterator[Task]:
     yield from queue._ready
+    yield from queue._room
+    for run in queue._runs:
+        for place in run.places:
+            yield from place.parked
     for _, _, task in queue._delayed:
         yield task
 
@@ -411,7 +430,8 @@ class _Ahead:
             if self.state(task) == "DONE":
                 self._count(task, 1)
             self._states[task] = _AFTER[event]
-            self.freed += self.done(task) if event == "supply" else [task]
+            freed = self._count(task, -1) if event == "supply" else [task]
+            self.freed += [other for other in freed if not self.missing(other)]
         for task in change.outdated:
             self._states[task] = "PENDING"
 

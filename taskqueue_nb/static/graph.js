@@ -213,7 +213,7 @@ export function standing(progress) {
  */
 export function counted(counts, looks) {
   return looks
-    .filter((look) => counts[look.state])
+    .filter((look) => counts[look.state] && !look.victim)
     .map((look) => `${counts[look.state]} ${look.word}`)
     .join(", ");
 }
@@ -417,8 +417,15 @@ function badge(look, text) {
   const glyph = make("span", "tq-glyph", look?.glyph ?? "");
   glyph.setAttribute("aria-hidden", "true");
   const element = make("span", "tq-badge", glyph, make("span", "", text ?? look?.word ?? ""));
-  element.dataset.state = look?.state.toLowerCase() ?? "";
+  dress(element, look);
   return element;
+}
+
+/** Give an element the colours of a state. @param {HTMLElement | SVGElement} element @param {Look} [look] */
+function dress(element, look) {
+  element.dataset.state = look?.state.toLowerCase() ?? "";
+  if (look?.victim) element.dataset.victim = "true";
+  else delete element.dataset.victim;
 }
 
 /** A place for one message: good news politely, refusals at once. @param {string} className */
@@ -581,11 +588,15 @@ function chips(filter) {
     /** @param {Record<string, number>} counts @param {Look[]} looks */
     update(counts, looks) {
       for (const look of looks) {
+        if (look.victim) continue; // counted with the state that it is in
         let known = made.get(look.letter);
         if (!known) {
           const count = make("b", "tq-count");
           const { element: chip } = button("", () => {
-            if (!on.delete(look.letter)) on.add(look.letter);
+            const pressed = !on.has(look.letter);
+            for (const { letter, state } of looks) {
+              if (state === look.state) on[pressed ? "add" : "delete"](letter);
+            }
             chip.setAttribute("aria-pressed", String(on.has(look.letter)));
             filter(on);
           });
@@ -920,7 +931,7 @@ function drawing(root, { select, leave, cause }) {
         const node = nodes[i];
         const look = looks.find(({ letter }) => letter === states[i]);
         if (!node || !look) continue;
-        node.dataset.state = look.state.toLowerCase();
+        dress(node, look);
         const text = `${boxes[i].label}: ${says[i] ?? look.word}`;
         node.setAttribute("aria-label", text);
         if (node instanceof HTMLElement) {

@@ -6,6 +6,8 @@ export interface Look {
   state: string;
   word: string;
   glyph: string;
+  /** Of a task that failed only because another did: a failure in quieter colours. */
+  victim?: boolean;
 }
 
 /** What a box of the drawing stands for: `at` is what selecting it selects. */

@@ -31,10 +31,11 @@ from taskqueue_nb.drawing import (
     drawing_of,
     error_name,
     letters,
+    look_of,
     name_of,
 )
 from taskqueue_nb.fsm import FSMError
-from taskqueue_nb.palette import PALETTE, URGENCY, look
+from taskqueue_nb.palette import PALETTE, URGENCY, VICTIM, look
 from taskqueue_nb.repair import PlanError, check_tasks
 from taskqueue_nb.source import compiled
 from taskqueue_nb.task import Task, check_call, defined_now
@@ -178,6 +179,15 @@ class TaskGraph(anywidget.AnyWidget):
             looks=[
                 {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
                 for state, each in (*PALETTE.items(), ("unknown", look(None)))
+            ]
+            + [
+                {
+                    "state": VICTIM.state,
+                    "letter": VICTIM.letter,
+                    "word": VICTIM.word,
+                    "glyph": VICTIM.glyph,
+                    "victim": True,
+                }
             ],
             heading=one_line(self._queue.name or f"{len(self._queue)} tasks"),
             key=self._still.key,
@@ -263,7 +273,7 @@ class TaskGraph(anywidget.AnyWidget):
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
         news["note"] = laid.note
         if laid.drawing is None:
-            news["states"] = "".join(look(b.tasks[0].fsm_state).letter for b in laid.boxes)
+            news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
         else:
             news["states"] = letters(laid.drawing)
             news["svg"] = laid.drawing.svg

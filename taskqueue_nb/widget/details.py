@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from taskqueue_nb.drawing import clean as clean_line
+from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
@@ -152,7 +153,7 @@ def link_to(task: Task, index: Index) -> Link:
     """Return how to find a task: its place in the queue, its name, its state's letter."""
     number = index.get(task)
     at = "" if number is None else str(number)
-    return at, one_line(task.name), look(task.fsm_state).letter
+    return at, one_line(task.name), look_of(task).letter
 
 
 def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
@@ -192,7 +193,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
     return {
         "at": at,
         "label": one_line(task.name),
-        "letter": look(state).letter,
+        "letter": look_of(task).letter,
         "calls": _call(task.func),
         "why": _why(task),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",

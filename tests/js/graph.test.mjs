@@ -255,6 +255,21 @@ suite("the graph", () => {
     assert.equal(el.querySelectorAll(".tq-dim").length, 0);
   });
 
+  test("what fell with another task is failed, but no cause", () => {
+    const model = shown({ states: "dfv", says: {}, counts: { DONE: 1, FAILED: 2 } });
+    const victims = () => [...el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
+    const chip = /** @type {HTMLElement} */ (one('.tq-chip[data-state="failed"]'));
+
+    assert.deepEqual(victims(), ["2"]);
+    assert.equal(node("2").getAttribute("data-state"), "failed");
+    assert.equal(el.querySelectorAll('.tq-chip[data-state="failed"]').length, 1);
+    assert.equal(chip.textContent, "2✗failed");
+    chip.click();
+    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0"]);
+    model.put({ states: "dfp" });
+    assert.deepEqual(victims(), []);
+  });
+
   test("without an engine the tasks are listed under the sentence that says what to install", () => {
     const model = shown({ svg: "", note: "No layout engine: pip install graphviz-pure" });
 

@@ -20,7 +20,8 @@ export const LOOKS = [
   ["r", "RUNNING", "running", "►"],
   ["f", "FAILED", "failed", "✗"],
   ["d", "DONE", "done", "✓"],
-].map(([letter, state, word, glyph]) => ({ letter, state, word, glyph }));
+  ["v", "FAILED", "failed", "✗", "victim"],
+].map(([letter, state, word, glyph, victim]) => ({ letter, state, word, glyph, victim: victim === "victim" }));
 
 /** The drawing of a chain, as the kernel lays it out. @param {string[]} labels @returns {string} */
 export function drawn(labels) {

@@ -1,4 +1,4 @@
-"""Where tasks run: the caller's thread, threads, any `concurrent.futures.Executor`, a callable.
+"""A task's way to an executor and back.
 
 A task that goes elsewhere takes one road, whatever the executor: `Place.send` submits `anywhere`,
 which runs in this process as the task itself (current task, output, cancellation), and in another
@@ -15,22 +15,46 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskqueue_nb.fsm import shorten
+from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.loops import awaited
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
+    LostValueError,
     Task,
     TaskError,
     attempt_here,
     with_results,
+    words_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
 
 _KEYS: Final = itertools.count()
 _HERE: Final[dict[int, Callable[[], None]]] = {}  # what awaits its call in this very process
+
+
+class WorkerError(TaskError):
+    """A task's process died, or raised what must not end the notebook.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    task : Task, optional
+        The task; it does not travel with a pickled error.
+    exitcode : int, optional
+        How the process ended, as in `multiprocessing`: negative is the number of a signal.
+    """
+
+    def __init__(self, message: str = "", task: object = None, exitcode: int | None = None) -> None:
+        super().__init__(message, task)
+        self.exitcode = exitcode
+
+
+class TravelError(TaskError):
+    """Something cannot be sent to another process, or back from it; the message names it."""
 
 
 class Outcome(NamedTuple):
@@ -48,7 +72,7 @@ def anywhere(
         call()
         return None
     try:
-        return Outcome(func(*args, **kwargs), None)
+        return Outcome(awaited(func(*args, **kwargs)), None)
     except BaseException as error:  # noqa: BLE001 - a worker's SystemExit must not end the caller
         return Outcome(None, _portable(error))
 
@@ -58,7 +82,7 @@ def _portable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - pickling runs foreign code
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return RuntimeError(words_of(error))
     return error
 
 
@@ -99,7 +123,7 @@ class Place:
         run : object
             The run of a queue that it belongs to.
         """
-        trip = _Trip(task, done, run)
+        trip = Trip(task, done, run)
         if not self._is_here and not trip.begin():
             return
         key = next(_KEYS)
@@ -118,8 +142,10 @@ class Place:
             future.add_done_callback(lambda ended: trip.arrive(key, ended))
 
 
-class _Trip:
+class Trip:
     """One task's way to an executor and back."""
+
+    kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
 
     def __init__(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
         self.task, self._done, self._run = task, done, run
@@ -132,6 +158,8 @@ class _Trip:
         with GRAPH_LOCK:
             if self.task._may_begin():
                 self.attempt = self.task._begin(None, self._run)
+                if self.kill is not None:
+                    self.attempt.kill = self.kill
         if self.attempt is None:
             self._close()
             return False
@@ -165,9 +193,23 @@ class _Trip:
         if error is not None:
             self.end(None, error)
         elif (outcome := future.result()) is not None:
-            self.end(outcome.value, outcome.error)
+            self.end(outcome.value, outcome.error or self.judge(outcome.value))
         else:
             self._close()
+
+    def judge(self, value: Any) -> BaseException | None:
+        """Ask `cancel_on_result` about a result that came from elsewhere: here, where it is known.
+
+        A call that is made in this process has asked already.
+        """
+        judgement = self.task.cancel_on_result
+        try:
+            if judgement is None or not judgement(value):
+                return None
+        except BaseException as error:  # noqa: BLE001 - a user's function; it fails the task
+            return error
+        message = f"{self.task._fsm_called()}: its result asks for cancellation"
+        return CancellationError(message, self.task)
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Settle the attempt, or fail a task that never came to one."""
@@ -176,6 +218,8 @@ class _Trip:
                 return
             if self.attempt is not None:
                 self.task._settle(self.attempt, value, error)
+            elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
+                self.task._send_back()
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})
@@ -184,78 +228,9 @@ class _Trip:
     def _close(self) -> None:
         with GRAPH_LOCK:
             first, self._ended = not self._ended, True
+            if self.attempt is not None and self.kill is not None:
+                self.attempt.kill = None
         if self._clock is not None:
             self._clock.cancel()
         if first:
             self._done(self.task, self.attempt)
-
-
-class Places:
-    """The executors of one run, each known by what the user gave."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Place] = {}
-        self._own: list[ThreadPoolExecutor] = []
-
-    def of(self, executor: Any) -> Place:
-        """Return the place for an executor; the same one for the same executor.
-
-        Raises
-        ------
-        TypeError
-            If it is nothing that could run a function.
-        """
-        key = executor if isinstance(executor, int) else id(executor)
-        if key not in self._known:
-            self._known[key] = self._made(executor)
-        return self._known[key]
-
-    def _made(self, executor: Any) -> Place:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - rarely needed
-
-        check_executor(executor)
-        if isinstance(executor, int):
-            executor = ThreadPoolExecutor(executor, thread_name_prefix="taskqueue_nb")
-            self._own.append(executor)
-        if callable(submit := getattr(executor, "submit", None)):
-            workers = getattr(executor, "_max_workers", None) or (os.cpu_count() or 1)
-            return Place(submit, workers, is_here=isinstance(executor, ThreadPoolExecutor))
-        submit = executor.defer if callable(getattr(executor, "defer", None)) else executor
-        return Place(lambda func, *args: submit(lambda: func(*args)), None, is_here=True)
-
-    def close(self) -> None:
-        """End the pools that the run made itself."""
-        for pool in self._own:
-            pool.shutdown(wait=False)
-
-    def __iter__(self) -> Any:
-        return iter(self._known.values())
-
-
-def check_executor(executor: Any) -> None:
-    """Refuse what could run nothing.
-
-    Raises
-    ------
-    ValueError
-        If it is a number below one.
-    TypeError
-        If it is nothing that runs functions.
-    """
-    if isinstance(executor, int) and not isinstance(executor, bool):
-        if executor < 1:
-            message = f"executor is a number of threads, at least 1, not {executor}"
-            raise ValueError(message)
-        return
-    if executor is None or isinstance(executor, type):
-        runs = executor is None
-    else:
-        runs = any(
-            callable(getattr(executor, name, None)) for name in ("submit", "defer", "__call__")
-        )
-    if not runs:
-        message = (
-            "executor is None, a number of threads, a concurrent.futures.Executor, an object with "
-            f"defer(), or a callable that takes a function, not {shorten(executor)}"
-        )
-        raise TypeError(message)

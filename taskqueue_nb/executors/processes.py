@@ -1,0 +1,652 @@
+"""Worker processes that can be ended one by one: `executor="processes"`.
+
+Each worker is a pebble pool of one, so that the notebook knows which process makes which call: a
+cancel or a timeout ends exactly that one, whatever dies takes nothing with it, and no lock is
+shared by processes of which one may be killed while it holds it. Workers are started when there is
+a task for them, and end with the run: none of them can know an older version of anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import itertools
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import weakref
+from functools import partial
+from multiprocessing.context import set_spawning_popen
+from multiprocessing.process import BaseProcess
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pebble
+
+from taskqueue_nb._worker import (
+    KEY_BYTES,
+    Held,
+    Packer,
+    Parcel,
+    anonymous_file,
+    end_group,
+    serve,
+    start,
+    unpacked,
+)
+from taskqueue_nb.capture import Tee
+from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
+from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.task import (
+    GRAPH_LOCK,
+    Attempt,
+    Task,
+    TaskError,
+    signature_of,
+    with_results,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+_LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
+_SOON: Final = 0.005  # the same for what must come at any moment
+_PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
+_FAREWELL: Final = 5.0  # seconds; a user's callback may hold a thread up, its process is gone
+_LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
+
+
+class WorkerTraceback(Exception):  # noqa: N818 - a text that stands above an error, none of its own
+    """Where in the worker an error was raised, as text: frames do not travel."""
+
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}" if self.args else ""
+
+
+# -- starting a process ------------------------------------------------------------------------
+class _NoLock:
+    """Stands where pebble guards a pipe that several workers share: ours has one."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # noqa: ARG002, FBT001, FBT002 - a lock's
+        """Have it."""
+        return True
+
+    def release(self) -> None:
+        """Have it no longer."""
+
+
+class _Context:
+    """What pebble asks for pipes, locks and a process; remembers the process."""
+
+    def __init__(self) -> None:
+        self._spawn = multiprocessing.get_context("spawn")
+        self.Pipe = self._spawn.Pipe
+        self.RLock = _NoLock
+        self.process: BaseProcess | None = None  # the first; there is to be no other
+
+    def Process(self, **options: Any) -> BaseProcess:  # noqa: N802 - the name is multiprocessing's
+        """Make a process; it is not started yet."""
+        kind = _Process if os.name == "posix" else self._spawn.Process
+        process = kind(**options)
+        self.process = self.process or process
+        return process
+
+
+class _Process(BaseProcess):
+    """A spawned process that does not run the user's script again.
+
+    What is defined in `__main__` travels by value, so no worker needs that module; and a script
+    without an `if __name__ == "__main__"` would start itself again and again.
+    """
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process: Any) -> Any:  # noqa: N802 - the name is multiprocessing's
+        from multiprocessing.popen_spawn_posix import Popen as SpawnPopen  # noqa: PLC0415 - POSIX
+
+        class Popen(SpawnPopen):
+            """Starts an interpreter, and no resource tracker, which would outlive every run."""
+
+            def _launch(self, process_obj: Any) -> None:
+                _launch(cast("Any", self), process_obj)
+
+        return Popen(process)
+
+
+def _launch(popen: Any, process: Any) -> None:
+    """Start the interpreter as `popen_spawn_posix` does, with less luggage."""
+    from multiprocessing import reduction, spawn, util  # noqa: PLC0415 - kept beside its one use
+
+    luggage = spawn.get_preparation_data(process.name)
+    for main in ("init_main_from_name", "init_main_from_path"):
+        luggage.pop(main, None)
+    whole = io.BytesIO()
+    set_spawning_popen(popen)
+    try:
+        reduction.dump(luggage, whole)
+        reduction.dump(process, whole)
+    finally:
+        set_spawning_popen(None)
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        popen.sentinel, their_end = os.pipe()
+        ours.append(popen.sentinel)
+        theirs.append(their_end)
+        their_start, our_start = os.pipe()
+        ours.append(our_start)
+        theirs.append(their_start)
+        command = spawn.get_command_line(pipe_handle=their_start)
+        executable: Any = spawn.get_executable()  # text or bytes, whatever typeshed says
+        popen.pid = util.spawnv_passfds(executable, command, [*popen._fds, *theirs])
+        with open(our_start, "wb", closefd=False) as file:
+            file.write(whole.getbuffer())
+    finally:
+        popen.finalizer = util.Finalize(popen, util.close_fds, ours)  # type: ignore[attr-defined]  # as above
+        for descriptor in theirs:
+            os.close(descriptor)
+
+
+# -- one worker --------------------------------------------------------------------------------
+class _Worker:
+    """One process, the call that it makes, and the thread that hears of it."""
+
+    def __init__(self, place: Processes) -> None:
+        self._place = place
+        self._connection, report = multiprocessing.Pipe()
+        lifeline, self._lifeline = multiprocessing.Pipe(duplex=False)
+        self._notes, path = anonymous_file()
+        self._context = _Context()
+        self._pool: Any = pebble.ProcessPool(
+            1,
+            initializer=start,
+            initargs=(report, lifeline, path),
+            context=cast("Any", self._context),
+        )
+        self._theirs: tuple[Connection, ...] = (report, lifeline)
+        self._poll = _poller(self._connection)
+        self.trip: _ProcessTrip | None = None
+        self.is_killed = self._is_up = False
+        self.thread = threading.Thread(
+            target=self._listen, name="taskqueue_nb process", daemon=True
+        )
+
+    def launch(self) -> None:
+        """Start the process, which takes calls from then on, and the thread."""
+        self._pool.schedule(serve)
+        for connection in self._theirs:  # the process has its own by now; pebble starts no other
+            connection.close()
+        self.thread.start()
+
+    def submit(self, trip: _ProcessTrip) -> None:
+        """Have a call made."""
+        number = 1 if trip.attempt is None else trip.attempt.number
+        with contextlib.suppress(OSError):  # it has ended, and the thread will see that
+            self._connection.send((trip.key, number, trip.parcel))
+        if self._is_up:
+            trip.start_clock()
+
+    def _listen(self) -> None:
+        """Hear the process until it has ended, then clear up."""
+        try:
+            while self._hear():
+                pass
+        finally:
+            try:
+                self._place.settle(self)
+            finally:
+                self.bury()
+
+    def _hear(self) -> bool:
+        """Take one message; say whether further ones may come."""
+        if not self._poll():
+            return self.exitcode is None
+        try:
+            key, text, progress, parcel = self._connection.recv()
+        except (EOFError, OSError):
+            return False
+        trip = self.trip
+        if not key:
+            self._is_up = True
+            if trip is not None:
+                trip.start_clock()
+        elif trip is None or trip.key != key:
+            return True
+        elif parcel is None:
+            trip.reported(text, progress)
+        else:
+            answer = unpacked(parcel)
+            try:
+                next(answer)
+            except Exception:  # noqa: BLE001 - the file has gone with its process
+                return False
+            if self._place.has_answered(self, trip):
+                trip.finish(answer)
+        return True
+
+    @property
+    def exitcode(self) -> int | None:
+        """How the process ended; None while it lives."""
+        process = self._context.process
+        return None if process is None else process.exitcode
+
+    def has_ended(self) -> bool:
+        """Wait until the system says how the process ended; False if it lives on."""
+        due = monotonic() + _PATIENCE
+        while self.exitcode is None and monotonic() < due:
+            sleep(_SOON)
+        return self.exitcode is not None
+
+    def has_begun(self, trip: _ProcessTrip) -> bool:
+        """Say whether the process, which has ended, has taken up a call."""
+        return int.from_bytes(self._noted(0, KEY_BYTES), "little") == trip.key
+
+    def last_words(self) -> str:
+        """Return what the interpreter said when it crashed."""
+        text = self._noted(KEY_BYTES, _LAST_WORDS).decode("utf-8", "replace")
+        cause, _, threads = text.partition("\n")
+        _, current, frames = threads.partition("Current thread")  # the one that makes the call
+        _, *users = frames.splitlines() or [""]
+        users = list(itertools.takewhile(lambda line: "_worker.py" not in line, users))
+        return "\n".join([cause, *users]) if current else text.strip()
+
+    def _noted(self, begin: int, count: int) -> bytes:
+        """Read what the process noted; it has ended."""
+        os.lseek(self._notes.descriptor, begin, os.SEEK_SET)
+        return os.read(self._notes.descriptor, count)
+
+    def kill(self) -> None:
+        """End the process, with what it has started."""
+        process = self._context.process
+        if process is None or process.pid is None or self.is_killed:
+            return
+        self.is_killed = True
+        if process.exitcode is None:
+            with contextlib.suppress(OSError):  # it has ended just now
+                process.kill()
+        end_group(process.pid)  # no other group can have that number so soon
+
+    def leave(self) -> None:
+        """End the process because the interpreter ends."""
+        self._pool.stop()
+        self.kill()
+
+    def bury(self) -> None:
+        """Close what is left; takes pebble some tenths of a second."""
+        self.leave()
+        self._pool.join()
+        for connection in (self._connection, self._lifeline, *self._theirs):
+            connection.close()
+        self._notes.close()
+        if self._context.process is not None:
+            self._context.process.join(_PATIENCE)
+            with contextlib.suppress(ValueError):  # it cannot be ended: the system has it
+                self._context.process.close()
+
+
+def _poller(connection: Connection) -> Callable[[], bool]:
+    """Return what waits a moment for a message; says whether there is one, or the end."""
+    import select  # noqa: PLC0415 - kept beside its one use
+
+    if not hasattr(select, "poll"):
+        return partial(connection.poll, _LOOK)
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return lambda: bool(poll.poll(_LOOK * 1000))
+
+
+# -- one task ----------------------------------------------------------------------------------
+class _ProcessTrip(Trip):
+    """One task's way to a worker process and back."""
+
+    def __init__(
+        self,
+        task: Task,
+        done: Callable[[Task, Attempt | None], None],
+        run: Any,
+        place: Processes,
+        key: int,
+    ) -> None:
+        super().__init__(task, done, run)
+        self.place, self.key = place, key
+        self.given_up = ""  # why its process is ended: cancelled, timeout, closed
+        self.moved = False  # whether a first process ended before it began
+        self.worker: _Worker | None = None
+        self.parcel: Parcel | None = None
+        self.held: Held | None = None
+
+    def kill(self) -> None:
+        """End the call with its process; the supervisor settles the task once that is gone."""
+        self.place.kill(self, "cancelled")
+
+    def overdue(self) -> None:
+        """End a call that takes too long."""
+        self.place.kill(self, "timeout")
+
+    def start_clock(self) -> None:
+        """Count the time from now on."""
+        seconds = self.task.timeout
+        if seconds is not None and self._clock is None:
+            self._clock = threading.Timer(seconds, self.overdue)
+            self._clock.daemon = True
+            self._clock.start()
+
+    def finish(self, answer: Iterator[Any]) -> None:
+        """Settle the task with what its process answered."""
+        value, error = self.unpack(answer)
+        self.end(value, error or self.judge(value))
+
+    def reported(self, text: str, progress: tuple[float, float] | None) -> None:
+        """Take what the task printed in its process, and how far it is."""
+        attempt = self.attempt
+        if attempt is None:
+            return
+        if text:
+            attempt.write(text)
+            if attempt.echo:
+                _show(text)
+        if progress is not None:
+            attempt.progressed = progress
+            with GRAPH_LOCK:
+                for queue in self.task._told_queues():
+                    queue._is_changed()
+
+    def packed(self) -> Parcel:
+        """Pickle the call.
+
+        Raises
+        ------
+        TravelError
+            If something cannot travel; it is named.
+        """
+        task = self.task
+        called = task._fsm_called()
+        func = task.func
+        if func is None:
+            message = f"{called} has no function: give it one by repair(), or call()"
+            raise TaskError(message, task)
+        args, kwargs = with_results((task.func_args, task.func_kwargs))
+        names = _argument_names(func, len(args)) if args else []
+        places = [
+            *((name, None, value) for name, value in zip(names, args, strict=True)),
+            *((word, word, value) for word, value in kwargs.items()),
+        ]
+        packer = Packer()
+        what = f"the function of {called}"
+        try:
+            packer.add((task.name, [place[:2] for place in places]))
+            packer.add(func)
+            for word, _, value in places:
+                what = f"argument {shorten(word)} of {called}"
+                packer.add(value)
+            packer.add(packer.sources())
+            what = f"the call of {called}"
+            parcel, self.held = packer.parcel()
+        except Exception as error:
+            message = f"{what} cannot be sent to another process: {words_of(error)}"
+            raise TravelError(message, task) from error
+        return parcel
+
+    def unpack(self, answer: Iterator[Any]) -> tuple[Any, BaseException | None]:
+        """Read what the worker made of the call."""
+        called = self.task._fsm_called()
+        kind, words, rest, dropped, *more = next(answer)
+        if self.attempt is not None and rest:
+            self.reported(rest, None)
+            if dropped and self.attempt._output is not None:
+                self.attempt._output.dropped += dropped
+        if kind == "done":
+            try:
+                return next(answer), None
+            except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+                what = f"the result of {called}, {_a(words)}, cannot be read back from its process"
+                return None, TravelError(f"{what}: {words_of(error)}", self.task)
+        if kind == "unsent":
+            what = f"the result of {called}, {_a(more[0])}, cannot be sent back from its process"
+            return None, TravelError(f"{what}: {words}", self.task)
+        text, last = more
+        if self.attempt is not None:
+            self.attempt._error_text = text
+        if kind == "unread":
+            message = f"{last} of {called} cannot be read in its process: {words}"
+            return None, _with_traceback(TravelError(message, self.task), text)
+        return None, _with_traceback(self._error(words, answer, is_exit=last), text)
+
+    def _error(self, words: str, answer: Iterator[Any], *, is_exit: bool) -> BaseException:
+        called = self.task._fsm_called()
+        if is_exit:
+            return WorkerError(f"{called} raised {words} in its process", self.task)
+        reason = "it does not survive the way"
+        try:
+            if (pickled := next(answer)) is not None:
+                return cast("BaseException", pickle.loads(pickled))  # noqa: S301 - of our worker
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            reason = words_of(error)
+        name, _, rest = words.partition(": ")
+        message = f"the exception of {called}, {_a(name)}, cannot be sent back from its process"
+        return TravelError(f"{message} ({reason}); it said: {rest}", self.task)
+
+    def died(self, worker: _Worker | None) -> BaseException | None:
+        """Return why a call has no answer, its process being gone; None if that was wanted."""
+        called = self.task._fsm_called()
+        if self.given_up == "timeout":
+            seconds = self.task.timeout or 0.0
+            return TimeoutError(f"no answer within {seconds:g} s; the process was ended")
+        if self.given_up == "cancelled":
+            return None
+        if self.given_up == "closed":
+            return CancellationError(f"{called} was cancelled: the run ended", self.task)
+        code = None if worker is None or worker.is_killed else worker.exitcode
+        how = f"the process of {called} {_ended(code)}"
+        if worker is not None and self.attempt is not None and (words := worker.last_words()):
+            self.attempt._error_text = f"{how}\n\n{words}\n"
+        return WorkerError(how, self.task, code)
+
+    def _close(self) -> None:
+        if self.held is not None:
+            self.held.close()
+        super()._close()
+
+
+def _show(text: str) -> None:
+    """Write where the run's own prints go, past what gives them to tasks."""
+    stream = sys.stdout
+    real = stream._real if isinstance(stream, Tee) else stream
+    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
+        if real is not None:
+            real.write(text)
+
+
+def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
+    """Name the positional arguments of a call as the function does, or else by number."""
+    names = [f"number {place + 1}" for place in range(count)]
+    signature = signature_of(func)
+    known = [] if signature is None else list(signature.parameters.values())
+    for place, parameter in enumerate(known[:count]):
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            break
+        names[place] = parameter.name
+    return names
+
+
+def _a(kind: str) -> str:
+    """Put an article before the name of a type."""
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _ended(code: int | None) -> str:
+    """Say how a process ended."""
+    if code is None:
+        return "cut its connection to the notebook"
+    if code >= 0:
+        return f"ended with exit code {code} before it answered"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "a signal"
+    hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
+    return f"was killed by {name} (signal {-code}){hint}"
+
+
+def _with_traceback(error: BaseException, text: str) -> BaseException:
+    """Have a traceback of the worker shown above an error that is raised here."""
+    with contextlib.suppress(Exception):  # a class that forbids it; the attempt keeps the text
+        error.__cause__ = error.__cause__ or WorkerTraceback(text)
+    return error
+
+
+# -- all of them -------------------------------------------------------------------------------
+_OPEN: Final[weakref.WeakSet[Processes]] = weakref.WeakSet()
+
+
+class Processes(Place):
+    """The worker processes of one run.
+
+    Parameters
+    ----------
+    workers : int
+        How many there may be; each is started when a task finds the others busy.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(self._refuse, workers, is_here=False)
+        self._home = os.getpid()
+        self._lock = threading.Lock()  # never held while anybody else's code runs
+        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._ended: list[_Worker] = []  # which are being cleared away
+        self._keys = itertools.count(1)
+        self._is_closed = self._is_exit = False
+        _OPEN.add(self)
+
+    @staticmethod
+    def _refuse(*_: object) -> None:
+        raise NotImplementedError  # `send` does it all
+
+    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+        """Have a queued task run in a process; the parameters are those of `Place.send`."""
+        if self._is_exit:
+            return  # the interpreter ends: the task stays as it is
+        trip = _ProcessTrip(task, done, run, self, next(self._keys))
+        if not trip.begin():
+            return
+        try:
+            trip.parcel = trip.packed()
+            self._hand_over(trip)
+        except BaseException as error:
+            trip.end(None, error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _hand_over(self, trip: _ProcessTrip) -> None:
+        """Give a call to a worker that has nothing to do, or to a new one."""
+        with self._lock:
+            if self._is_closed:
+                trip.given_up = trip.given_up or "closed"
+            worker, is_new = (None, False) if trip.given_up else self._free_worker()
+            if worker is not None:
+                worker.trip, trip.worker = trip, worker
+        if worker is None:
+            trip.end(None, trip.died(None))
+            return
+        if is_new:
+            try:
+                worker.launch()
+            except BaseException:
+                with self._lock:
+                    worker.trip = None
+                    self._workers.remove(worker)
+                worker.bury()
+                raise
+        worker.submit(trip)
+        if trip.given_up:  # meanwhile, when there was no process yet
+            self.kill(trip, trip.given_up)
+
+    def _free_worker(self) -> tuple[_Worker, bool]:
+        """Return a worker, and whether it has yet to be launched; the lock is held."""
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.is_killed and worker.exitcode is None:
+                return worker, False
+        self._workers.append(_Worker(self))
+        return self._workers[-1], True
+
+    def has_answered(self, worker: _Worker, trip: _ProcessTrip) -> bool:
+        """Note that a call is answered; say whether the answer is still wanted."""
+        with self._lock:
+            is_wanted = worker.trip is trip
+            if is_wanted:
+                worker.trip = None
+                if not (self._is_closed or worker.is_killed):
+                    self._idle.append(worker)
+        return is_wanted
+
+    def kill(self, trip: _ProcessTrip, why: str) -> None:
+        """End a call with its process, unless it has been answered."""
+        with self._lock:
+            trip.given_up = trip.given_up or why
+            worker = trip.worker
+            if worker is not None and worker.trip is trip:
+                worker.kill()
+
+    def settle(self, worker: _Worker) -> None:
+        """Settle the call of a process that has ended, or have it made elsewhere if never begun."""
+        if self._is_exit:
+            return
+        if not worker.has_ended():
+            with self._lock:
+                worker.kill()  # alive, and out of reach
+            worker.has_ended()
+        with self._lock:
+            self._workers.remove(worker)
+            if worker in self._idle:
+                self._idle.remove(worker)
+            self._ended = [other for other in self._ended if other.thread.is_alive()]
+            self._ended.append(worker)
+            trip, worker.trip = worker.trip, None
+            if trip is None:
+                return
+            trip.worker = None
+            if self._is_closed:
+                trip.given_up = trip.given_up or "closed"
+            again = not (trip.given_up or trip.moved or worker.has_begun(trip))
+            trip.moved = trip.moved or again
+        if not again:
+            trip.end(None, trip.died(worker))
+            return
+        try:
+            self._hand_over(trip)
+        except Exception as error:  # noqa: BLE001 - no further process to be had
+            trip.end(None, error)
+
+    def close(self) -> None:
+        """End all processes, and the calls that they make; return when they are gone."""
+        with self._lock:
+            self._is_closed = True
+            leaving = [*self._workers, *self._ended]
+            for worker in self._workers:
+                worker.kill()
+        for worker in leaving:
+            if worker.thread.ident is not None and worker.thread is not threading.current_thread():
+                worker.thread.join(_FAREWELL)
+
+    def leave(self) -> None:
+        """End all processes because the interpreter ends; their tasks stay as they are."""
+        if os.getpid() != self._home:
+            return  # a fork of the notebook: they are not ours
+        self._is_closed = self._is_exit = True
+        for worker in self._workers:
+            worker.leave()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for place in list(_OPEN):
+        place.leave()

@@ -1,0 +1,203 @@
+"""What may run together: how much there is of each thing, who uses it, who waits for some."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+from taskqueue_nb.fsm import shorten
+from taskqueue_nb.task import PLAIN, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from taskqueue_nb.task import Task
+
+Needs = tuple[tuple[str, float], ...]
+
+_ROUNDING: Final = 1e-9  # ten tenths may be a little more than one
+
+
+def checked_limits(limits: Any) -> dict[str, float]:
+    """Return limits as a dict of our own.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping from names to numbers.
+    ValueError
+        If a number is not above 0.
+    """
+    if limits is None:
+        return {}
+    if not isinstance(limits, Mapping) or not all(isinstance(name, str) for name in limits):
+        message = (
+            "limits is a mapping from the names of groups and of what tasks use to numbers, such "
+            f"as {{'gpu': 2}}, not {shorten(limits)}"
+        )
+        raise TypeError(message)
+    for name, number in limits.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            message = f"the limit of {shorten(name)} is a number, not {shorten(number)}"
+            raise TypeError(message)
+        if not number > 0:
+            message = f"the limit of {shorten(name)} is a number above 0, not {number}"
+            raise ValueError(message)
+    return dict(limits)
+
+
+def needs_of(task: Task, limits: Mapping[str, float]) -> Needs:
+    """Return what a task takes up while it runs: what it uses, and a place in its group."""
+    options = task._options
+    if options is PLAIN:
+        return ()
+    needs: dict[str, float] = dict(options.uses or ())
+    if options.group is not None and options.group in limits:
+        needs[options.group] = needs.get(options.group, 0) + 1
+    return tuple(sorted(needs.items()))
+
+
+def refusal(task: Task, limits: Mapping[str, float]) -> TaskError | None:
+    """Say why a task could never run under some limits; None if it could."""
+    for name, need in needs_of(task, limits):
+        if name not in limits:
+            known = ", ".join(shorten(each) for each in limits) or "nothing"
+            message = (
+                f"task {shorten(task.name)} uses {shorten(name)}, and nothing says how much of it "
+                f"there is; there are limits for {known}"
+            )
+            return TaskError(message, task)
+        if need > limits[name] + _ROUNDING:
+            message = (
+                f"task {shorten(task.name)} uses {need:g} of {shorten(name)}, and there is no more "
+                f"than {limits[name]:g}"
+            )
+            return TaskError(message, task)
+    return None
+
+
+class Hold:
+    """What one attempt takes up; the same needs twice are two of them."""
+
+    __slots__ = ("needs",)
+
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+
+
+class Room:
+    """How much is taken up, and the ready tasks that wait for room, oldest first.
+
+    Whoever waits for something is served before those who come later for the same, so that a task
+    that uses much is not overtaken for ever by those that use little. None of them holds anything
+    while it waits, so that no two wait for each other. The lock of the graph is held throughout.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[str, float] = {}
+        self._held: dict[Task, Hold] = {}
+        self._waiting: dict[Needs, list[tuple[int, Task]]] = {}  # heaps, by ticket
+        self._wanted: dict[str, int] = {}  # of each thing, how many wait for it
+        self._tickets = itertools.count()
+        self._admitted: Task | None = None  # has room, and is about to start
+
+    def __bool__(self) -> bool:
+        """Say whether anybody waits."""
+        return bool(self._waiting)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Yield those that wait, oldest first."""
+        for _, task in sorted(itertools.chain(*self._waiting.values())):
+            yield task
+
+    def enter(self, task: Task, needs: Needs, limits: Mapping[str, float]) -> bool:
+        """Take up what a task needs; if there is no room, or others were first, let it wait."""
+        if task is self._admitted:
+            self._admitted = None
+            return True
+        if not any(name in self._wanted for name, _ in needs) and self._fits(needs, limits):
+            self._take(task, needs)
+            return True
+        heappush(self._waiting.setdefault(needs, []), (next(self._tickets), task))
+        for name, _ in needs:
+            self._wanted[name] = self._wanted.get(name, 0) + 1
+        return False
+
+    def admit(self, limits: Mapping[str, float], is_ready: Callable[[Task], bool]) -> Task | None:
+        """Take up what the oldest needs of those that fit in, and return it."""
+        for needs in [*self._waiting]:
+            self._drop_heads(needs, is_ready)
+        blocked: set[str] = set()
+        for needs in sorted(self._waiting, key=lambda each: self._waiting[each][0][0]):
+            names = {name for name, _ in needs}
+            if blocked.isdisjoint(names) and self._fits(needs, limits):
+                task = self._pop(needs)
+                self._take(task, needs)
+                self._admitted = task
+                return task
+            blocked |= names
+        return None
+
+    def cede(self, task: Task) -> None:
+        """Give back what a task was admitted to, for it cannot start yet on other grounds."""
+        if task is self._admitted:
+            self._admitted = None
+            self.leave(task, self._held.get(task))
+
+    def _drop_heads(self, needs: Needs, is_ready: Callable[[Task], bool]) -> None:
+        """Forget those that have moved on while they waited, as far as they come first."""
+        while needs in self._waiting and not is_ready(self._waiting[needs][0][1]):
+            self._pop(needs)
+
+    def _pop(self, needs: Needs) -> Task:
+        waiting = self._waiting[needs]
+        _, task = heappop(waiting)
+        if not waiting:
+            del self._waiting[needs]
+        for name, _ in needs:
+            self._wanted[name] -= 1
+            if not self._wanted[name]:
+                del self._wanted[name]
+        return task
+
+    def _fits(self, needs: Needs, limits: Mapping[str, float]) -> bool:
+        used = self._used
+        return all(
+            name not in limits or used.get(name, 0) + need <= limits[name] + _ROUNDING
+            for name, need in needs
+        )
+
+    def _take(self, task: Task, needs: Needs) -> None:
+        if (stale := self._held.get(task)) is not None:
+            self.leave(task, stale)  # its last attempt is over, and has not said so yet
+        self._held[task] = Hold(needs)
+        for name, need in needs:
+            self._used[name] = self._used.get(name, 0) + need
+
+    def hold_of(self, task: Task) -> Hold | None:
+        """Return what a task takes up at present."""
+        return self._held.get(task)
+
+    def leave(self, task: Task, hold: Hold | None) -> None:
+        """Give back what an attempt has taken up, unless that was done already."""
+        if hold is None or self._held.get(task) is not hold:
+            return
+        del self._held[task]
+        for name, need in hold.needs:
+            self._used[name] -= need
+            if self._used[name] <= _ROUNDING:
+                del self._used[name]
+
+    def clear(self) -> list[Task]:
+        """Let nobody wait any longer; return who did, oldest first."""
+        waiting = list(self)
+        self._waiting, self._wanted = {}, {}
+        return waiting
+
+    def forget(self, is_active: Callable[[Task], bool]) -> None:
+        """Give back what is held by tasks that no longer run, as after an interrupt."""
+        for task, hold in list(self._held.items()):
+            if not is_active(task):
+                self.leave(task, hold)
