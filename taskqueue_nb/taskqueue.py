@@ -696,12 +696,15 @@ class TaskQueue:
                 if self._store is not None:
                     await asyncio.to_thread(self._store.flush)  # it would hold the loop up
             except GeneratorExit:
-                await self._finish(run, run.bell)
+                if run.loop.is_here:  # else the loop is gone, and nothing can be waited for
+                    await self._finish(run, run.bell)
                 raise
             except BaseException:
                 await self._cut_off(run)
                 raise
             finally:
+                if run.in_flight:
+                    self._interrupt(run)
                 self._leave(run)
 
     def _raise_failure(self, run: _Run) -> None:
