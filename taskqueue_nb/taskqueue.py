@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
 
 
@@ -671,7 +672,7 @@ class TaskQueue:
         how = {"fail_fast": fail_fast, "limit": limit}
         return self._on_loop(self._new_run(executor, runstate, limits, on_loop=True, **how))
 
-    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:
+    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:  # noqa: C901 - read in one piece
         """Run on the running event loop: the same loop as everywhere, asleep instead of waiting."""
         import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
 
@@ -750,7 +751,7 @@ class TaskQueue:
                 cut.append(attempt.awaiting.task)
         try:
             if cut:
-                await asyncio.wait(cut)
+                await asyncio.wait(cut, timeout=_CLEANING)
         finally:
             self._interrupt(run)
 
