@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from taskqueue_nb.executors.trip import Place
     from taskqueue_nb.limits import Hold
+    from taskqueue_nb.progress import Bar
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
@@ -461,13 +462,15 @@ class TaskQueue:
 
     # -- running -----------------------------------------------------------------------------
 
-    def run(
+    def run(  # noqa: PLR0913 - what the family has, and what is by keyword
         self,
         runstate: RunState | None = None,
         once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
         limits: Mapping[str, float] | None = None,
+        *,
+        progress: bool = False,
     ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
@@ -483,6 +486,8 @@ class TaskQueue:
             Whether to start nothing more once a task ends in a state that is not DONE.
         limits : mapping, optional
             Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+        progress : bool
+            Whether to show how far it is: the live view in a notebook, a bar in a terminal.
 
         Raises
         ------
@@ -501,7 +506,15 @@ class TaskQueue:
         finished, nothing more is started. A keyboard interrupt cancels what runs.
         """
         run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast)
+        if progress:
+            return self._showing_progress(run)
         return self._foreground(run)
+
+    def _showing_progress(self, run: _Run) -> Generator[Task, None, None]:
+        from taskqueue_nb.progress import showing  # noqa: PLC0415 - progress is a layer above
+
+        with showing(self):
+            yield from self._foreground(run)
 
     def _new_run(
         self,
@@ -1627,6 +1640,19 @@ class TaskQueue:
         from taskqueue_nb.widget import widget_of  # noqa: PLC0415 - the widget is a layer above
 
         return widget_of(self)
+
+    def progress(self) -> TaskGraph | Bar:
+        """Show how far the queue is, until its run has ended.
+
+        Returns
+        -------
+        TaskGraph or Bar
+            In a notebook the live view, which is shown where it ends a cell; elsewhere a bar, which
+            is there already: `queue.start().progress()`, or `with queue.progress(): ...`.
+        """
+        from taskqueue_nb.progress import progress_of  # noqa: PLC0415 - progress is a layer above
+
+        return progress_of(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from taskqueue_nb.reprs import mimebundle  # noqa: PLC0415 - reprs is a layer above
