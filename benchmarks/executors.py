@@ -4,18 +4,22 @@
     python benchmarks/executors.py --quick    # half a minute
 
 The bare pool gets the same payload: each call is pickled by cloudpickle, made by a function of an
-importable module, and its outcome comes back as bytes that are unpickled here. Sides take turns,
-each figure is the minimum of several rounds, and a task's cost is the slope between two sizes, so
-that starting the workers does not count. Read the ratios.
+importable module, and its outcome comes back as bytes that are unpickled here. Sides take turns; a
+figure is the minimum, or the median, of batches of tasks in workers that are up. Read the ratios.
+
+The promise is about a bare pool that has one call per worker, as ours has, so that a cancel or a
+death costs exactly one. A pool that is given all calls at once hides the way to a worker behind the
+work of others; it is shown too, and is quicker than ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
+import statistics
 import sys
 import time
-from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKERS: Final = 2
-SMALL: Final = 200
+BATCH: Final = 300  # tasks
+BATCHES: Final = 6  # in workers that are up
 PROMISED: Final = 1.15  # of the bare pool that has one call per worker, as ours has
 
 
@@ -71,18 +76,16 @@ def opened(answer: Any) -> Any:
     return next(items)
 
 
-def bare(count: int, at_once: int) -> float:
-    """Make calls in a bare pebble pool, so many at once; return the seconds."""
+def bare(batches: int, at_once: int) -> list[float]:
+    """Make calls in a bare pebble pool, so many at once; return the seconds per call and batch."""
     from pebble import ProcessPool
 
-    pool = ProcessPool(WORKERS, context=multiprocessing.get_context("spawn"))
-    begin = time.perf_counter()
-    due: set[Any] = set()
-    if at_once >= count:
-        for future in deque(pool.schedule(made, (packed(nothing)[0],)) for _ in range(count)):
-            assert opened(future.result()) is None
-    else:
-        for _ in range(count):
+    pool: Any = ProcessPool(WORKERS, context=multiprocessing.get_context("spawn"))
+    taken = []
+    for _ in range(batches + 1):  # the first one starts the workers
+        begin = time.perf_counter()
+        due: set[Any] = set()
+        for _ in range(BATCH):
             if len(due) >= at_once:
                 done, due = wait(due, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -90,20 +93,21 @@ def bare(count: int, at_once: int) -> float:
             due.add(pool.schedule(made, (packed(nothing)[0],)))
         for future in due:
             assert opened(future.result()) is None
-    taken = time.perf_counter() - begin
+        taken.append((time.perf_counter() - begin) / BATCH)
     pool.stop()
     pool.join()
-    return taken
+    return taken[1:]
 
 
-def ours(count: int) -> float:
-    """Run a queue of independent tasks; return the seconds until the last is done."""
-    queue = TaskQueue(*(Task("task", nothing) for _ in range(count)))
-    begin = taken = time.perf_counter()
-    for _ in queue.run(executor=f"processes:{WORKERS}"):
-        taken = time.perf_counter()
-    assert queue.counts() == {"DONE": count}
-    return taken - begin
+def ours(batches: int) -> list[float]:
+    """Run a queue of independent tasks; return the seconds per task and batch."""
+    queue = TaskQueue(*(Task("task", nothing) for _ in range(BATCH * (batches + 1))))
+    moments = []
+    for number, _ in enumerate(queue.run(executor=f"processes:{WORKERS}"), start=1):
+        if number % BATCH == 0:
+            moments.append(time.perf_counter())
+    assert queue.counts() == {"DONE": BATCH * (batches + 1)}
+    return [(end - begin) / BATCH for begin, end in itertools.pairwise(moments)]
 
 
 def whole_run() -> float:
@@ -135,7 +139,7 @@ def array_bare(megabytes: int) -> float:
     from pebble import ProcessPool
 
     value = np.ones(megabytes * 125_000)
-    pool = ProcessPool(1, context=multiprocessing.get_context("spawn"))
+    pool: Any = ProcessPool(1, context=multiprocessing.get_context("spawn"))
     pool.schedule(nothing).result()
     times = []
     for _ in range(3):
@@ -147,39 +151,33 @@ def array_bare(megabytes: int) -> float:
     return min(times)
 
 
-def slopes(sides: dict[str, Callable[[int], float]], large: int, rounds: int) -> dict[str, float]:
-    """Return the seconds that one more task takes, per side; the sides take turns."""
-    best: dict[tuple[str, int], float] = {}
-    for _ in range(rounds):
-        for count in (SMALL, large):
-            for name, side in sides.items():
-                taken = side(count)
-                best[name, count] = min(taken, best.get((name, count), taken))
-    return {name: (best[name, large] - best[name, SMALL]) / (large - SMALL) for name in sides}
-
-
 def main() -> int:
     """Measure, print, and say by the exit status whether the promise is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     quick = parser.parse_args().quick
-    costs = slopes(
-        {
-            "ours": ours,
-            "bare, one call per worker": lambda count: bare(count, WORKERS),
-            "bare, all at once": lambda count: bare(count, count),
-        },
-        large=1_200 if quick else 3_200,
-        rounds=4 if quick else 7,
-    )
-    print(f"an empty task, {WORKERS} workers")
-    for name, seconds in costs.items():
-        print(f"  {name:28}{seconds * 1e6:8.0f} µs{seconds / costs['ours']:8.2f} of ours")
+    sides: dict[str, Callable[[], list[float]]] = {
+        "ours": lambda: ours(BATCHES),
+        "bare, one call per worker": lambda: bare(BATCHES, WORKERS),
+        "bare, all at once": lambda: bare(BATCHES, BATCH),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(3 if quick else 10):
+        for name, side in sides.items():
+            seconds[name] += side()
+    least = {name: min(taken) for name, taken in seconds.items()}
+    middle = {name: statistics.median(taken) for name, taken in seconds.items()}
+    print(f"an empty task, {WORKERS} workers: least and median of batches, ours to each")
+    for name in sides:
+        print(
+            f"  {name:28}{least[name] * 1e6:6.0f} µs{middle[name] * 1e6:8.0f} µs"
+            f"{least['ours'] / least[name]:8.2f}{middle['ours'] / middle[name]:8.2f}"
+        )
     print(f"a whole run of one task: {min(whole_run() for _ in range(5)):.3f} s")
     for megabytes in (8,) if quick else (8, 80, 400):
         mine, theirs = array_ours(megabytes), array_bare(megabytes)
         print(f"an array of {megabytes} MB: {mine:.4f} s, by pebble's pipe {theirs:.4f} s")
-    ratio = costs["ours"] / costs["bare, one call per worker"]
+    ratio = least["ours"] / least["bare, one call per worker"]
     print(f"ours to bare, one call per worker: {ratio:.2f}, promised {PROMISED}")
     return int(ratio > PROMISED)
 

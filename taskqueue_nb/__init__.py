@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskqueue_nb.executors import TravelError, WorkerError
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
@@ -39,6 +40,8 @@ __all__ = [
     "TaskError",
     "TaskGraph",
     "TaskQueue",
+    "TravelError",
+    "WorkerError",
     "make",
     "make_later",
     "make_now",

@@ -1,4 +1,7 @@
-"""`python -m taskqueue_nb`: a graph runs, breaks, is repaired and finishes, in the terminal."""
+"""`python -m taskqueue_nb`: a graph runs, breaks, is repaired and finishes, in the terminal.
+
+`python -m taskqueue_nb store info|check|clear FILE` looks at the file of a queue with a store.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from taskqueue_nb import TaskQueue, task
 from taskqueue_nb.reprs import tree
+from taskqueue_nb.store import commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,22 +47,32 @@ def report(parts: list[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show what the package does, in words and a tree.
+    """Show what the package does, in words and a tree; or look at a store.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments of the command line; there are none but `--help`.
+        The arguments of the command line: none for the demonstration, or `store …`.
 
     Returns
     -------
     int
-        0 once the graph is finished.
+        0 once the graph is finished. For a store: 0 if all is well, 1 if only a part of it is sound
+        (or nothing was deleted), 2 if it cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m taskqueue_nb", description=__doc__)
-    parser.parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m taskqueue_nb", description=(__doc__ or "").partition("\n")[0]
+    )
+    commands.add_parser(parser.add_subparsers(dest="command", metavar="store"))
+    options = parser.parse_args(argv)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal knows the glyphs
+    if options.command == "store":
+        return commands.run(options)
+    return _demonstrate()
+
+
+def _demonstrate() -> int:
     numbers = parse(load())
     parts = summarise.map(["smallest", "largest", "mean"], numbers=numbers)
     queue = TaskQueue.of(report(parts), name="readings")

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 _INLINE: Final = 16_000  # bytes that go by the pipe itself; it holds four times as many
 _ALIGNED: Final = 64  # bytes; arrays are quicker to work with when they begin at a multiple
-_OFTEN: Final = 0.02  # seconds between two reports of a running task
+_AT_ONCE: Final = 200  # reports that a task may make in a row before some of them are put together
+_PER_SECOND: Final = 100.0  # how many more it may make as time goes by
 _LOOK: Final = 0.5  # seconds between looks at what nobody tells
 _NO_NAME: Final = "<dynamic-code>"  # what cloudpickle calls every file
 _F_SETSIG: Final = 10  # of Linux; Python has no name for it before 3.13
@@ -214,7 +215,8 @@ class _Line:
         self._left = HEAD  # what is printed beyond that is kept here, and goes with the outcome
         self._rest = Output()
         self._progress: tuple[float, float] | None = None
-        self._last = 0.0
+        self._allowed = float(_AT_ONCE)
+        self._last = monotonic()
 
     def begin(self, key: int) -> None:
         """Report for a further call from now on."""
@@ -242,8 +244,12 @@ class _Line:
             self._tell()
 
     def _tell(self) -> None:
-        """Report at once if the last time was a while ago; else `flush` is called soon."""
-        if monotonic() - self._last >= _OFTEN:
+        """Report at once, as it may be the last word; but if there are too many, in a while."""
+        now = monotonic()
+        self._allowed = min(_AT_ONCE, self._allowed + (now - self._last) * _PER_SECOND)
+        self._last = now
+        if self._allowed >= 1:
+            self._allowed -= 1
             self.flush()
 
     def flush(self) -> None:
@@ -251,7 +257,7 @@ class _Line:
         with self._lock:
             if self._texts or self._progress is not None:
                 text, progress = "".join(self._texts), self._progress
-                self._texts, self._progress, self._last = [], None, monotonic()
+                self._texts, self._progress = [], None
                 self._send((self._key, text, progress, None))
 
     def _send(self, message: tuple[Any, ...]) -> None:
@@ -338,7 +344,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))
-    _notes = os.open(notes, os.O_RDWR)
+    _notes = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
     _note(0)
     faulthandler.enable(_notes)
     _die_with_parent(lifeline)

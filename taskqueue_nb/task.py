@@ -160,11 +160,14 @@ class LazyValue:
     ----------
     load : callable
         Brings it, or raises if it cannot be had.
+    key : object, optional
+        What it is known by there.
     """
 
-    __slots__ = ("_load", "_lock", "_value")
+    __slots__ = ("_load", "_lock", "_value", "key")
 
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: Callable[[], Any], key: object = None) -> None:
+        self.key = key
         self._load: Callable[[], Any] | None = load
         self._lock = threading.RLock()
         self._value: Any = None
@@ -1479,7 +1482,8 @@ class Task(BaseTask):
         """Give the task up; it can be retried.
 
         One that has not started is CANCELLED at once. One that runs is asked to stop: it is
-        CANCELLED when its function ends, and what that returns is dropped.
+        CANCELLED when its function ends, and what that returns is dropped. In a worker process the
+        function is ended.
 
         Raises
         ------

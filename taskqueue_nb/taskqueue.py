@@ -147,9 +147,13 @@ class TaskQueue:
     name : str, optional
         A title for the picture.
     executor : optional
-        Where tasks run unless `run` or `start` says otherwise: None is the caller's thread, a
-        number is that many threads; or a `concurrent.futures.Executor`, an object with `defer`,
-        or a callable that takes a function. A task's own executor wins.
+        Where tasks run unless `run` or `start` says otherwise; a task's own executor wins.
+
+        - None is the caller's thread, a number is that many threads.
+        - `"processes"` is one worker process per usable processor, `"processes:4"` up to four; see
+          the notes.
+        - Else a `concurrent.futures.Executor`, an object with `defer`, or a callable that takes a
+          function.
     limits : mapping, optional
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
@@ -169,6 +173,23 @@ class TaskQueue:
         If a task uses more than there ever is, or something that the limits do not name.
     StoreError
         If the store is damaged, not yours alone, or cannot be made.
+    ValueError
+        If the executor is a text that asks for no processes, or a number below one.
+    ImportError
+        If it asks for processes, and their extra is not installed.
+
+    Notes
+    -----
+    In worker processes stop means stop: a cancel, a timeout or `stop(cancel=True)` ends the process
+    of the task with everything that it has started, and a process that dies fails its own task
+    only. Functions of the notebook, lambdas and closures travel by value, so the workers know what
+    the notebook knew when the task was sent. A script needs no `if __name__ == "__main__"`. Workers
+    are started as tasks need them and end with the run: the next run has new ones, which import
+    everything anew. In a worker `Task.current()` is a stand-in that knows its name, its attempt's
+    number and its `runstate`, prints into the attempt and passes `progress` on; other tasks, the
+    queue and context variables stay in the notebook. `cancel_on_result` is asked in the notebook. A
+    timeout counts from when the worker is up. What cannot travel fails its task, by name; frames
+    do not, so a post-mortem of the last attempt has its text alone.
 
     Examples
     --------
@@ -412,7 +433,7 @@ class TaskQueue:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
         if self._store is not None:
-            self._store.note({"verb": deed.verb, "tasks": deed.targets})
+            self._store.note({"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved})
         self._is_changed()
         self._wake()
 
@@ -1059,7 +1080,7 @@ class TaskQueue:
         ready = self._ready
         if (limits := run.limits) is not None and self._room:
             self._admit(limits)
-        while ready:
+        while ready or run.places.unpark(ready):
             task = ready.popleft()
             if (
                 task.fsm_state != "PENDING"
@@ -1468,6 +1489,12 @@ class TaskQueue:
         (True, 1)
         """
         return repair.undo(self._deeds, self._tasks)
+
+    @property
+    def undoable(self) -> str:
+        """The verb that `undo` would take back, such as "retry 'load'"; "" if there is none."""
+        deed = next((deed for deed in reversed(self._deeds) if not deed.undone), None)
+        return str(deed) if deed is not None and deed.before and not deed.final else ""
 
     def plan(self, verb: str = "run", *args: Any, **how: Any) -> Plan:
         """Say what a verb would do, without doing it.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import operator
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +19,7 @@ import pytest
 
 from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS, Graph, chain, fan_in
-from taskqueue_nb import CancellationError, Task, TaskQueue, task
+from taskqueue_nb import CancellationError, FSMError, Task, TaskQueue, task
 from taskqueue_nb.executors import check_executor, process_count
 
 # What stands here travels by value, as what stands in a notebook does.
@@ -324,6 +327,34 @@ def test_cancelled_before_the_start_never_runs(executor: Any) -> None:
     assert given_up.attempts == []
 
 
+def test_cancelled_while_it_waits_for_room_keeps_no_other_waiting(
+    executor: Any, tmp_path: Path
+) -> None:
+    """What stands behind cancelled tasks when all workers are busy runs all the same."""
+    gates = [tmp_path / f"gate{i}" for i in range(2)]
+    for each in gates:
+        os.mkfifo(each)
+    held = [Task(each.name, wait_at, func_args=(str(each),)) for each in gates]
+    rest = [Task(f"t{i}", make_value) for i in range(8)]
+    queue = TaskQueue(*held, *rest)
+
+    def cancel_some() -> None:
+        await_state(held[0], "RUNNING")
+        for given_up in rest[:4]:
+            with suppress(FSMError):  # where there is room for all, it has run
+                given_up.cancel()
+        for each in gates:
+            each.write_text("go on", encoding="utf-8")
+
+    cancelling = Background(cancel_some)
+    run(queue, executor=executor)
+    cancelling.join()
+
+    assert {task.fsm_state for task in rest[:4]} <= {"CANCELLED", "DONE"}
+    assert {task.fsm_state for task in (*held, *rest[4:])} == {"DONE"}
+    check_settled(queue)
+
+
 def test_fail_fast_starts_nothing_more(executor: Any) -> None:
     """What was under way ends, the rest stays pending."""
     row = [Task("bad", fail), *(Task(f"t{i}", make_value) for i in range(10))]
@@ -457,6 +488,48 @@ def test_start_is_the_same_in_the_background(executor: Any) -> None:
     check_settled(queue)
 
 
+# ------------------------------------------------------------------------------------ in a kernel
+CELLS: Final = (
+    """
+from taskqueue_nb import Task, TaskQueue
+def halve(number):
+    print("halving", number)
+    return half_of(number)
+""",
+    """
+def half_of(number):
+    return number / 2  # the failing line
+""",
+    """
+bad = Task("bad", halve, func_args=("6",))
+queue = TaskQueue(bad, executor="processes:1")
+list(queue.run())
+text = bad.attempts[-1].error_text
+assert "return number / 2  # the failing line" in text
+assert "return half_of(number)" in text
+""",
+    """
+queue.repair(bad, args=(6,))
+list(queue.run())
+assert bad.result() == 3.0
+""",
+)
+
+
+def test_cells_of_a_notebook_run_in_processes() -> None:
+    """What stands in cells works, prints under the cell that runs it, and fails with its line."""
+    import nbclient
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+
+    shown = ["".join(output.get("text") for output in cell.outputs) for cell in notebook.cells]
+    assert shown == ["", "", "halving 6\n", "halving 6\n"]
+
+
 # --------------------------------------------------------------------------- what is no executor
 @pytest.mark.parametrize(
     ("word", "count"), [("processes:1", 1), ("processes:16", 16), ("processes", None)]
@@ -491,3 +564,24 @@ def test_missing_package_is_named_with_its_extra(
 
     with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'taskqueue-nb\[proc"):
         TaskQueue(executor="processes")
+
+
+# --------------------------------------------------------------- a process pool of the user's own
+def test_process_pool_of_the_users_own() -> None:
+    """Any `concurrent.futures` pool of processes runs tasks; an exit of a worker stays there."""
+    good = Task("good", operator.add, func_args=(2, 3))
+    after = Task("after", operator.neg, func_args=(good,))
+    bad = Task("bad", math.sqrt, func_args=(-1,))
+    leaving = Task("leaving", sys.exit, func_args=(3,))
+    small = Task("small", abs, func_args=(-1,), cancel_on_result=lambda value: value < 5)
+    queue = TaskQueue(good, after, bad, leaving, small)
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        run(queue, executor=pool)
+
+    assert after.result() == -5
+    assert isinstance(bad.exception, ValueError)
+    assert states(queue) == {
+        "good": "DONE", "after": "DONE", "bad": "FAILED", "leaving": "FAILED", "small": "CANCELLED",
+    }  # fmt: skip
+    check_settled(queue)

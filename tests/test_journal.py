@@ -69,6 +69,24 @@ def test_undo_takes_the_last_verb_back(verb: str) -> None:
         tasks["bad"].result()
 
 
+def test_undoable_says_what_undo_would_take_back() -> None:
+    """The last verb that was not taken back; nothing once something ran since."""
+    one, two = Task("one", list), Task("two", list)
+    queue = TaskQueue(one, two)
+    assert queue.undoable == ""
+    queue.cancel(one)
+    queue.cancel(two)
+    assert queue.undoable == "cancel 'two'"
+
+    queue.undo()
+    assert queue.undoable == "cancel 'one'"
+    queue.retry(one)
+    for _ in queue.run():
+        pass
+
+    assert queue.undoable == ""
+
+
 def test_undo_goes_back_verb_by_verb() -> None:
     """Each undo takes back the last verb that was not taken back yet; then there is nothing."""
     tasks = build(GRAPHS["chain"], Calls())

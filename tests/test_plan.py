@@ -319,6 +319,34 @@ def test_plan_outlives_what_does_not_concern_it() -> None:
     assert names(moved) == ["b"]
 
 
+def test_what_a_value_does_not_make_ready_yet_runs_later() -> None:
+    """A dependent that waits for another task too does not come before one that is ready."""
+    given, other = Task("given", list), Task("other", list)
+    queue = TaskQueue(given, other)
+    for number in range(20):  # in whatever order the dependents of a task are kept
+        both = Task(f"both {number}", list)
+        both.require(given)
+        both.require(other)
+        queue.add(both, given.then(f"one {number}", list))
+    plan = queue.plan("supply", given, 1)
+
+    plan.apply()
+
+    assert names([*queue.run()]) == names(plan.will_run)
+
+
+def test_looking_at_a_task_moves_nothing() -> None:
+    """A plan is good after somebody read the code, the arguments and the attempts."""
+    one = Task("one", list)
+    queue = TaskQueue(one)
+    queue.cancel(one)
+    plan = queue.plan("retry", one)
+
+    assert (one.func, one.func_args, one.func_kwargs, one.attempts) == (list, (), {}, [])
+
+    assert plan.apply() == (one,)
+
+
 def test_plan_that_has_moved_still_says_what_it_said(queue: MakeQueue, calls: Calls) -> None:
     """The lists are those of the moment when it was made, though looked at later."""
     calls.failing.add("b")

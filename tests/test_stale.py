@@ -351,7 +351,7 @@ def test_debug_opens_where_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     opened: list[Any] = []
     monkeypatch.setattr(pdb, "post_mortem", opened.append)
-    monkeypatch.setattr("taskqueue_nb.source._shell", lambda: None)
+    monkeypatch.setattr("taskqueue_nb.source.debugger._shell", lambda: None)
 
     def fails() -> None:
         here = 42

@@ -27,7 +27,7 @@ from taskqueue_nb.drawing import NoEngine, drawing_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS
-from taskqueue_nb.widget import TaskGraph, _Inline, widget_of
+from taskqueue_nb.widget import _CELLS, TaskGraph, _Inline, widget_of
 from taskqueue_nb.widget.details import actions_of, details_of, edited_arguments
 from taskqueue_nb.widget.literals import NotALiteralError, literal_of, parse
 from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, RefusedError, read
@@ -447,9 +447,9 @@ def test_opened_and_closed_by_threads_during_a_run(no_threads_left: None) -> Non
 # -- clicks ---------------------------------------------------------------------------------------
 
 
-def test_retry_and_continue_with_an_edited_argument(page: Page) -> None:
+def test_repair_and_rerun_with_an_edited_argument(page: Page) -> None:
     """The literal is parsed, the task repaired, and what waits for it runs in the background."""
-    assert page.click("retry", task=1, run=True, edits={"a1": "2"}) == [True, ""]
+    assert page.click("repair", task=1, run=True, edits={"a1": "2"}) == [True, ""]
 
     assert page.queue.wait(LIMIT)
     page.is_shown()
@@ -460,7 +460,7 @@ def test_retry_and_continue_with_an_edited_argument(page: Page) -> None:
 
 def test_a_default_can_be_edited_too(page: Page) -> None:
     """A parameter that was left at its default becomes a keyword argument."""
-    page.click("retry", task=1, edits={"kstrict": "False", "a1": "8"})
+    page.click("repair", task=1, edits={"kstrict": "False", "a1": "8"})
     assert page.queue.tasks[1].func_kwargs == {"strict": False}
     assert page.queue.tasks[1].func_args[0] is page.queue.tasks[0]
 
@@ -508,7 +508,7 @@ def test_an_edit_is_refused_in_a_sentence(page: Page, edits: dict[str, str], sen
     """And nothing has changed then."""
     before = page.queue.tasks[1].func_args
 
-    done, said = page.click("retry", task=1, run=True, edits=edits)
+    done, said = page.click("repair", task=1, run=True, edits=edits)
 
     assert not done
     assert sentence in said
@@ -525,7 +525,7 @@ def test_a_value_can_be_supplied(page: Page) -> None:
 
 def test_run_again_from_here(page: Page) -> None:
     """A done task and what was made from it run again."""
-    page.click("retry", task=1, run=True, edits={"a1": "1"})
+    page.click("repair", task=1, run=True, edits={"a1": "1"})
     assert page.queue.wait(LIMIT)
     page.is_shown()
     assert page.click("rerun", task=1, run=True)[0]
@@ -541,7 +541,10 @@ def test_cancel(page: Page) -> None:
 def test_arguments_of_a_pending_task_can_be_changed(page: Page) -> None:
     """Before it runs; without a change the button is refused."""
     page.click("retry", task=1)
-    assert page.click("repair", task=1) == [False, "No argument was changed."]
+    assert page.click("repair", task=1) == [
+        False, "Neither an argument nor the source was changed.",
+    ]  # fmt: skip
+
     assert page.click("repair", task=1, edits={"a1": "2"}) == [True, "The arguments are changed."]
     assert page.queue.tasks[1].func_args[1] == 2
 
@@ -552,7 +555,7 @@ def test_run_says_why_nothing_would_happen(page: Page) -> None:
     assert not done
     assert sentence == "Nothing can run: fit is failed and blocks what is pending. Repair it first."
 
-    page.click("retry", task=1, run=True, edits={"a1": "1"})
+    page.click("repair", task=1, run=True, edits={"a1": "1"})
     assert page.queue.wait(LIMIT)
     assert page.click("run") == [False, "There is nothing to run: no task is pending."]
 
@@ -587,6 +590,341 @@ def test_the_toolbar_runs_holds_steps_and_stops() -> None:
     page.widget.close()
 
 
+# -- plans, undo and causes ---------------------------------------------------------------------
+
+
+def action(page: Page, at: str, label: str) -> dict[str, Any]:
+    """Return a button of a task, with what it says that it will do."""
+
+    def found() -> list[dict[str, Any]]:
+        if page.widget.details.get("at") != at:
+            return []
+        return [
+            each
+            for each in page.widget.details.get("actions", [])
+            if each["label"] == label and each.get("says")
+        ]
+
+    page.custom({"verb": "look", "at": at})
+    until(found, f"the plan of {label}")
+    return found()[0]
+
+
+def threefold() -> TaskQueue:
+    """Return a queue in which two tasks fail in one way, one in another; each blocks two."""
+
+    def fetch(number: int) -> int:
+        raise OSError(number)
+
+    tasks = [Task(f"fetch {i}", fetch, func_args=(i,)) for i in range(2)]
+    tasks.append(Task("divide", lambda: 1 / 0))
+    for task in tuple(tasks):
+        first = task.then(f"after {task.name}", str)
+        tasks += [first, first.then(f"end of {task.name}", str)]
+    return TaskQueue(*tasks, Task("fine", str))
+
+
+@pytest.mark.parametrize(
+    ("at", "label", "says"),
+    [
+        ("1", "Retry and continue", "2 will run, 1 is reused"),
+        ("1", "Retry", "next run: 2 will run, 1 is reused"),
+        ("1", "Repair and rerun", "2 will run, 1 is reused"),
+        ("0", "Run again from here", "1 will run, 1 stays blocked"),
+        ("2", "Cancel", "next run: nothing will run, 1 is reused"),
+    ],
+)
+def test_each_button_says_what_it_will_do(page: Page, at: str, label: str, says: str) -> None:
+    """In the words of the plan, before it is pressed."""
+    assert action(page, at, label)["says"].startswith(says)
+
+
+def test_what_a_value_sets_in_motion_is_said(page: Page) -> None:
+    """The plan does not depend on the value."""
+    action(page, "1", "Retry")
+    assert page.widget.details["supplies"] == "1 will run, 1 is reused"
+
+
+@pytest.mark.parametrize("label", ["Retry", "Retry and continue"])
+def test_a_click_does_the_plan_that_it_showed(page: Page, label: str) -> None:
+    """It comes back with the id of the plan, which is good for one click."""
+    shown = action(page, "1", label)
+
+    done, _ = page.click("retry", task=1, run=shown["run"], plan=shown["plan"])
+
+    assert done
+    assert page.queue.wait(LIMIT)
+    assert len(page.queue.tasks[1].attempts) == 1 + shown["run"]
+    assert page.click("retry", task=1, plan=shown["plan"])[0] is False
+
+
+def test_a_plan_of_a_graph_that_has_moved_is_refused(page: Page) -> None:
+    """In the sentence of the plan; nothing changes, and the new plan is shown."""
+    shown = action(page, "1", "Retry and continue")
+    page.queue.add(page.queue.tasks[1].then("more", str))
+
+    said = page.click("retry", task=1, run=True, plan=shown["plan"])
+
+    moved = "the graph has moved since this plan was made: 'more' would now run or change"
+    assert said == [False, f"{moved}. Make a new plan"]
+    assert page.queue.tasks[1].fsm_state == "FAILED"
+    until(
+        lambda: action(page, "1", "Retry and continue")["says"].startswith("3 will run"),
+        "the new plan",
+    )
+
+
+def test_a_plan_is_good_for_its_own_button_alone(page: Page) -> None:
+    """With another verb or task, or an id that nobody was shown, nothing happens."""
+    shown = action(page, "1", "Retry and continue")["plan"]
+    before = [list(task.fsm_history) for task in page.queue]
+
+    for wrong in (
+        {"verb": "cancel", "task": 1, "plan": shown},
+        {"verb": "retry", "task": 2, "plan": shown},
+        {"verb": "retry", "task": 1, "plan": "p999"},
+        {"verb": "retry", "task": 1, "plan": shown + " "},
+        {"verb": "retry_failed", "plan": shown},
+    ):
+        done, said = page.click(**wrong)
+        assert not done
+        assert "out of date" in said
+
+    assert [list(task.fsm_history) for task in page.queue] == before
+    assert page.click("retry", task=1, run=True, plan=shown)[0]
+
+
+def test_the_same_plan_keeps_its_id(page: Page) -> None:
+    """Looking again sends nothing new, and a click between two looks is good."""
+    first = action(page, "1", "Retry")
+    page.look("0")
+
+    assert action(page, "1", "Retry") == first
+
+
+def test_retry_all_failed_says_and_does_its_plan(page: Page) -> None:
+    """The plan is shown above the graph."""
+    until(lambda: page.widget.mending["retry"]["plan"], "the plan")
+    shown = page.widget.mending["retry"]
+    assert shown["says"].startswith("next run: 2 will run, 1 is reused")
+
+    assert page.click("retry_failed", plan=shown["plan"]) == [True, "1 task is pending again."]
+    until(lambda: page.widget.mending["retry"] == {"says": "", "plan": ""}, "its end")
+
+
+def test_nothing_is_foreseen_while_the_queue_runs() -> None:
+    """What will run then changes with each step; verbs still work, without a plan."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        wait_for(gate)
+
+    page = Page(TaskQueue(Task("slow", slow), Task("wrong", lambda: 1 / 0), executor=2))
+    page.queue.start()
+    wait_for(begun)
+    until(lambda: page.queue.tasks[1].fsm_state == "FAILED", "the failure")
+
+    shown = action(page, "1", "Retry")
+    assert (shown["says"], shown["plan"]) == ("not foreseen while the queue runs", "")
+    assert page.click("cancel", task=0) == [True, "slow was asked to stop."]
+    gate.set()
+    assert page.queue.wait(LIMIT)
+    until(lambda: action(page, "1", "Retry")["says"].startswith("next run: 1 will"), "a plan")
+    page.widget.close()
+
+
+def test_undo_takes_the_last_verb_back(page: Page) -> None:
+    """The view says which; then there is none, and a refusal is a sentence."""
+    assert page.widget.mending["undo"] == ""
+    page.click("repair", task=1, edits={"a1": "2"})
+    until(lambda: page.widget.mending["undo"] == "repair 'fit'", "something to undo")
+
+    assert page.click("undo") == [True, "Undone: repair 'fit'."]
+
+    assert page.queue.tasks[1].fsm_state == "FAILED"
+    assert page.queue.tasks[1].func_args[1] == 9
+    until(lambda: page.widget.mending["undo"] == "", "nothing to undo")
+    assert page.click("undo") == [False, "there is nothing to undo"]
+
+
+def test_causes_are_named_and_retried_together() -> None:
+    """Two tasks that failed in one way are one cause, with one button for both."""
+    page = Page(threefold())
+    for _ in page.queue.run():
+        pass
+    until(lambda: page.widget.mending["causes"] == "2 causes block 6 tasks", "the causes")
+    assert page.widget.mending["at"] == ["0", "2"]
+
+    shown = action(page, "1", "Retry this cause")
+    cause = page.widget.details["cause"]
+    assert cause.startswith("Cause 1 of 2: OSError in threefold.<locals>.fetch(), line ")
+    assert cause.endswith(": 2 tasks, 4 blocked")
+    assert shown["says"].startswith("6 will run, 1 is reused")
+    action(page, "2", "Retry")
+    labels = [each["label"] for each in page.widget.details["actions"]]
+    assert "Retry this cause" not in labels
+
+    assert page.click("retry_cause", task=1, plan=shown["plan"])[0]
+    assert [task.fsm_state for task in page.queue.tasks[:3]] == ["PENDING", "PENDING", "FAILED"]
+    page.widget.close()
+
+
+def test_causes_of_many_failures_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where going from each cause would take long, the sentence is the same."""
+    monkeypatch.setattr("taskqueue_nb.widget.mending._GROUPED", 0)
+    monkeypatch.setattr("taskqueue_nb.widget.mending._TIMED", 0)
+    page = Page(threefold())
+    for _ in page.queue.run():
+        pass
+
+    until(lambda: page.widget.mending["causes"] == "2 causes block 6 tasks", "the causes")
+    says = page.widget.mending["retry"]["says"]
+    assert says == "next run: 9 will run, 1 is reused"
+    page.widget.close()
+
+
+# -- source ---------------------------------------------------------------------------------------
+
+LOWER: Final = "def fit(rows, degree, *, strict=True):\n    return degree - 7"
+
+
+def test_an_edited_source_is_run(page: Page) -> None:
+    """With edited arguments too; what waits for it runs, and Undo brings the old function back."""
+    old = page.queue.tasks[1].func
+    assert page.look("1")["source"].startswith("def fit(rows: list[int], degree: int")
+
+    assert page.click("repair", task=1, run=True, edits={"a1": "8"}, source=LOWER) == [True, ""]
+
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], 1, "1"]
+    until(lambda: page.widget.details.get("source") == LOWER, "the new source")
+    page.click("rerun", task=1)
+    page.click("repair", task=1, source="lambda rows, degree: 5")
+    page.click("undo")
+    assert page.queue.tasks[1].func is not old
+    assert page.queue.tasks[1].source == LOWER
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("def fit(rows, degree):\n    retrun 1", "Line 2: invalid syntax: retrun 1. Nothing was"),
+        ("def fit(rows, degree:\n    pass", "Line 1: '(' was never closed: def fit(rows, degree:"),
+        ("def fit(rows):\n    return 1", "fit(rows) cannot be called so: too many positional"),
+        ("import os", "this is no function"),
+        ("", "there is no function in the text"),
+        ("x" * 100_001, "100,001 characters are too many; 100,000 are allowed."),
+    ],
+)
+@pytest.mark.parametrize("state", ["FAILED", "DONE"])
+def test_a_wrong_source_is_refused_with_its_line(
+    page: Page, source: str, sentence: str, state: str
+) -> None:
+    """And nothing has changed then, whatever the state of the task."""
+    middle = page.queue.tasks[1]
+    if state == "DONE":
+        page.click("supply", task=1, value="3")
+    before = middle.func, middle.func_args, list(middle.fsm_history), page.queue.deeds
+
+    done, said = page.click("repair", task=1, run=True, edits={}, source=source)
+
+    assert not done
+    assert sentence in said
+    after = middle.func, middle.func_args, list(middle.fsm_history), page.queue.deeds
+    assert after == before
+
+
+def test_a_done_task_is_repaired_too(page: Page) -> None:
+    """It is invalidated and edited, and what was made from it runs again."""
+    page.click("repair", task=1, run=True, edits={"a1": "2"})
+    assert page.queue.wait(LIMIT)
+    page.is_shown()
+    assert action(page, "1", "Repair and rerun")["says"].startswith("2 will run, 1 is reused")
+
+    assert page.click("repair", task=1, run=True, source=LOWER) == [True, ""]
+
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], -5, "-5"]
+    assert [str(deed) for deed in page.queue.deeds][-2:] == ["invalidate 'fit'", "repair 'fit'"]
+
+
+def test_a_done_task_is_not_repaired_while_the_queue_runs(page: Page) -> None:
+    """The run could take it between the two."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        wait_for(gate)
+
+    page.queue.add(Task("slow", slow))
+    page.queue.start()
+    wait_for(begun)
+
+    done, said = page.click("repair", task=0, run=True, source="lambda: [1]")
+
+    gate.set()
+    assert page.queue.wait(LIMIT)
+    assert not done
+    assert said.startswith("The queue is running")
+    assert page.queue.tasks[0].fsm_state == "DONE"
+
+
+def test_what_has_no_source_says_so(page: Page) -> None:
+    """A builtin's cannot be edited; nor can what would not come back as it is."""
+    page.queue.add(Task("builtin", sorted, func_args=([],)))
+    page.is_shown()
+    assert page.look("3")["source"] is None
+    assert page.look("2")["source"] is None  # str
+
+
+# -- stale -----------------------------------------------------------------------------------------
+
+
+def test_what_is_out_of_date_is_said_and_refreshed(page: Page) -> None:
+    """The box, the details and the toolbar say it; nothing runs before Refresh stale is pressed."""
+    page.click("repair", task=1, run=True, edits={"a1": "2"})
+    assert page.queue.wait(LIMIT)
+    page.is_shown()
+    assert page.widget.mending["refresh"] == {"says": "", "plan": ""}
+
+    page.queue.tasks[1].func = lambda rows, degree: degree + len(rows)
+    _CELLS._ran()
+
+    until(
+        lambda: page.widget.says == {"1": "done, stale", "2": "done, stale"}, "what the boxes say"
+    )
+    until(lambda: page.widget.mending["refresh"]["says"], "the plan")
+    assert page.look("1")["stale"].startswith("code changed: ")
+    until(lambda: page.look("2")["stale"] == "upstream changed: 'fit'", "the reason")
+    shown = page.widget.mending["refresh"]
+    assert shown["says"].startswith("2 will run, 1 is reused")
+    assert len(page.queue.tasks[1].attempts) == 2
+
+    assert page.click("refresh", plan=shown["plan"]) == [True, ""]
+    assert page.queue.wait(LIMIT)
+    assert [task.value for task in page.queue] == [[1, 2, 3], 5, "5"]
+    page.is_shown()
+    assert page.widget.says == {}
+    until(lambda: not page.widget.mending["refresh"]["says"], "the end of the button")
+    assert page.click("refresh") == [False, "Nothing is out of date."]
+
+
+def test_nothing_is_looked_for_while_nothing_may_have_changed(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look for what is out of date costs; selecting a task or running a cell asks for one."""
+    until(lambda: page.widget._stale_seen and not page.widget._stale_looks, "the first look")
+    looked = threading.Event()
+    monkeypatch.setattr(page.widget._mending, "look_for_stale", looked.set)
+    page.widget._mark()
+    assert not looked.wait(1.5)
+
+    page.look("1")
+
+    wait_for(looked)
+
+
 # -- messages that no view sends -------------------------------------------------------------------
 
 JSON: Final = st.recursive(
@@ -598,7 +936,7 @@ JSON: Final = st.recursive(
 )
 VERBS: Final = [
     *sorted(QUEUE_VERBS | TASK_VERBS), "look", "eval", "exec", "delete", "__class__", "close", "",
-    "RUN", "retry ", "dispatch", "undo", "plan", "source", "repair_and_rerun", "add",
+    "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
     None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},
@@ -616,7 +954,9 @@ def envelopes(verb: str, task: Any) -> Iterator[Any]:
     yield {**right, "run": 1}
     yield {**right, "edits": [["a1", "2"]]}
     yield {**right, "edits": {"a1": 2}}
-    yield {**right, "source": "import os"}
+    yield {**right, "source": ["import os"]}
+    yield {**right, "plan": 7}
+    yield {**right, "plan": "p" * 100}
     yield {**right, "verb": [verb]}
     yield {**right, "value": {"a": 1}}
     yield [right]
@@ -624,7 +964,7 @@ def envelopes(verb: str, task: Any) -> Iterator[Any]:
 
 
 def test_verbs_on_impossible_tasks_change_nothing(page: Page) -> None:
-    """26 verbs, 16 tasks that are none, 12 envelopes: refused, all of them."""
+    """26 verbs, 16 tasks that are none, 14 envelopes: refused, all of them."""
     before = page.traits(), [list(task.fsm_history) for task in page.queue]
     calls = 0
     for verb in VERBS:
@@ -639,6 +979,9 @@ def test_verbs_on_impossible_tasks_change_nothing(page: Page) -> None:
     for verb in QUEUE_VERBS:
         for content in envelopes(verb, 1):
             page.custom(content)
+            page.custom(
+                {"id": f"u{verb}", "verb": verb, "plan": "p0" if verb != "retry_failed" else 1}
+            )
 
     until(lambda: not page.widget._obeyer._working, "the last command")
     page.is_shown()
@@ -738,14 +1081,25 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     ran: list[str] = []
     monkeypatch.setitem(vars(sys.modules["builtins"]), "pwned", lambda: ran.append("pwned"))
 
-    for verb in sorted(TASK_VERBS):
-        page.custom(
-            {"id": verb, "verb": verb, "task": 1, "value": "pwned()", "edits": {"a1": "pwned()"}}
-        )
-        page.custom({"id": f"{verb} 2", "verb": verb, "task": 1, "source": "pwned()"})
+    compiled: list[object] = []
+    monkeypatch.setattr("taskqueue_nb.source.edited.compile", compiled.append, raising=False)
+    monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
+    evil = "def fit(rows, degree=pwned()):\n    pwned()"
+
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
+        where = {"task": 1} if verb in TASK_VERBS else {}
+        page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
+        if verb != "repair":
+            content = {"id": f"{verb} 2", "verb": verb, "source": evil, **where}
+            with pytest.raises(RefusedError):
+                read(content, 3)
+            page.custom(content)
+    for number, wrong in enumerate([[evil], {"source": evil}, None, 5, "x" * 100_001]):
+        page.custom({"id": f"w{number}", "verb": "repair", "task": 1, "source": wrong})
     page.click("supply", task=1, value="pwned()")
 
-    assert ran == []
+    assert ran == compiled == []
+    assert page.queue.tasks[1].func is fit
 
 
 # -- details --------------------------------------------------------------------------------------
@@ -782,7 +1136,8 @@ def test_the_details_of_a_failed_task(page: Page) -> None:
         "degree": ("literal", "9"),
         "strict": ("default", "True"),
     }
-    assert [action["label"] for action in found["actions"]] == ["Retry and continue", "Retry"]
+    labels = [action["label"] for action in found["actions"]]
+    assert labels == ["Retry and continue", "Retry", "Repair and rerun"]
     assert found["required"] == [("0", "load", "d")]
     assert found["blocking"] == [("2", "report", "p")]
 
@@ -790,7 +1145,7 @@ def test_the_details_of_a_failed_task(page: Page) -> None:
 def test_details_follow_the_task(page: Page) -> None:
     """They are looked up anew when it moves on."""
     page.look("1")
-    page.click("retry", task=1, run=True, edits={"a1": "2"})
+    page.click("repair", task=1, run=True, edits={"a1": "2"})
     until(lambda: page.widget.details.get("result") == {"type": "int", "text": "2"}, "its result")
     assert page.widget.details["letter"] == "d"
     assert len(page.widget.details["attempts"]) == 2
@@ -804,8 +1159,10 @@ def test_a_blocked_task_says_by_what(page: Page) -> None:
 @pytest.mark.parametrize("state", FSM_TRANSITIONS)
 def test_buttons_follow_the_table(state: str) -> None:
     """A button is offered exactly where the machine allows its event."""
-    offered = {action.event for action in actions_of(state)}
+    offered = {action.event for action in actions_of(state) if action.event}
+    verbs = {action.verb for action in actions_of(state)}
     assert offered <= set(FSM_TRANSITIONS[state])
+    assert ("repair" in verbs) == (state in {"PENDING", "FAILED", "CANCELLED", "DONE"})
     assert ("retry" in offered) == ("retry" in FSM_TRANSITIONS[state])
     assert ("cancel" in offered) == ("cancel" in FSM_TRANSITIONS[state])
     assert ("invalidate" in offered) == ("invalidate" in FSM_TRANSITIONS[state])

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_nb.executors.trip import Place
+from taskqueue_nb.executors.trip import Place, TravelError, WorkerError
 from taskqueue_nb.fsm import shorten
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     from taskqueue_nb.executors.processes import Processes
+    from taskqueue_nb.task import Task
+
+__all__ = ["Place", "Places", "TravelError", "WorkerError", "check_executor", "process_count"]
 
 PROCESSES: Final = "processes"
 _NEEDED: Final = ("pebble", "cloudpickle")  # by the extra of that name
@@ -60,6 +64,17 @@ class Places:
             return Place(submit, workers, is_here=isinstance(executor, ThreadPoolExecutor))
         submit = executor.defer if callable(getattr(executor, "defer", None)) else executor
         return Place(lambda func, *args: submit(lambda: func(*args)), None, is_here=True)
+
+    def unpark(self, ready: deque[Task]) -> bool:
+        """Make a parked task ready where there is room for it; say whether there was one.
+
+        Each task that comes back makes room for one, but that may have been cancelled meanwhile.
+        """
+        for place in self._known.values():
+            if place.parked and not place.is_full:
+                ready.append(place.parked.popleft())
+                return True
+        return False
 
     def close(self) -> None:
         """End the pools that the run made itself; what processes still do ends with them."""

@@ -38,9 +38,9 @@ from taskqueue_nb._worker import (
     start,
     unpacked,
 )
-from taskqueue_nb.executors.trip import Place, Trip
+from taskqueue_nb.capture import Tee
+from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
 from taskqueue_nb.fsm import CancellationError, shorten
-from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -58,29 +58,8 @@ if TYPE_CHECKING:
 _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
 _SOON: Final = 0.005  # the same for what must come at any moment
 _PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
+_FAREWELL: Final = 5.0  # seconds; a user's callback may hold a thread up, its process is gone
 _LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
-
-
-class WorkerError(TaskError):
-    """A task's process died, or raised what must not end the notebook.
-
-    Parameters
-    ----------
-    message : str
-        The sentence for the user.
-    task : Task, optional
-        The task; it does not travel with a pickled error.
-    exitcode : int, optional
-        How the process ended, as in `multiprocessing`: negative is the number of a signal.
-    """
-
-    def __init__(self, message: str = "", task: object = None, exitcode: int | None = None) -> None:
-        super().__init__(message, task)
-        self.exitcode = exitcode
-
-
-class TravelError(TaskError):
-    """Something cannot be sent to another process, or back from it; the message names it."""
 
 
 class WorkerTraceback(Exception):  # noqa: N818 - a text that stands above an error, none of its own
@@ -223,7 +202,7 @@ class _Worker:
             try:
                 self._place.settle(self)
             finally:
-                self._bury()
+                self.bury()
 
     def _hear(self) -> bool:
         """Take one message; say whether further ones may come."""
@@ -299,11 +278,11 @@ class _Worker:
         self._pool.stop()
         self.kill()
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
         """Close what is left; takes pebble some tenths of a second."""
         self.leave()
         self._pool.join()
-        for connection in (self._connection, self._lifeline):
+        for connection in (self._connection, self._lifeline, *self._theirs):
             connection.close()
         self._notes.close()
         if self._context.process is not None:
@@ -370,13 +349,9 @@ class _ProcessTrip(Trip):
         if attempt is None:
             return
         if text:
-            outer = CURRENT.set(attempt)  # so that the stream keeps it, and shows it if it should
-            try:
-                sys.stdout.write(text)
-            except Exception as error:  # noqa: BLE001 - a stream of the notebook's
-                attempt.write(f"(could not be shown: {words_of(error)})\n")
-            finally:
-                CURRENT.reset(outer)
+            attempt.write(text)
+            if attempt.echo:
+                _show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:
@@ -468,7 +443,7 @@ class _ProcessTrip(Trip):
             return None
         if self.given_up == "closed":
             return CancellationError(f"{called} was cancelled: the run ended", self.task)
-        code = None if worker is None else worker.exitcode
+        code = None if worker is None or worker.is_killed else worker.exitcode
         how = f"the process of {called} {_ended(code)}"
         if worker is not None and self.attempt is not None and (words := worker.last_words()):
             self.attempt._error_text = f"{how}\n\n{words}\n"
@@ -478,6 +453,15 @@ class _ProcessTrip(Trip):
         if self.held is not None:
             self.held.close()
         super()._close()
+
+
+def _show(text: str) -> None:
+    """Write where the run's own prints go, past what gives them to tasks."""
+    stream = sys.stdout
+    real = stream._real if isinstance(stream, Tee) else stream
+    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
+        if real is not None:
+            real.write(text)
 
 
 def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
@@ -579,7 +563,7 @@ class Processes(Place):
                 with self._lock:
                     worker.trip = None
                     self._workers.remove(worker)
-                worker.leave()
+                worker.bury()
                 raise
         worker.submit(trip)
         if trip.given_up:  # meanwhile, when there was no process yet
@@ -651,7 +635,7 @@ class Processes(Place):
                 worker.kill()
         for worker in leaving:
             if worker.thread.ident is not None and worker.thread is not threading.current_thread():
-                worker.thread.join()
+                worker.thread.join(_FAREWELL)
 
     def leave(self) -> None:
         """End all processes because the interpreter ends; their tasks stay as they are."""

@@ -239,15 +239,13 @@ def digest(value: Any) -> str:
 
 
 # ------------------------------------------------------------------------------------- details
-def _combined(*texts: str) -> str:
-    from hashlib import sha256  # noqa: PLC0415 - not needed before somebody asks
-
-    parts = [text.encode("utf-8", "backslashreplace") for text in texts]
-    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+def _combined(*texts: str | None) -> str:
+    """Digest some texts, in their order."""
+    return digest_of(texts).hex()
 
 
-def _sorted(digests: Mapping[str, str | None]) -> list[str]:
-    return [text or "" for pair in sorted(digests.items()) for text in pair]
+def _sorted(digests: Mapping[str, str | None]) -> list[str | None]:
+    return [text for label in sorted(digests) for text in (label, digests[label])]
 
 
 def _labelled(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:

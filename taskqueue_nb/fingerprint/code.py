@@ -5,12 +5,12 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+from functools import cache
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import ref
 
 if TYPE_CHECKING:
-    import dis
     from collections.abc import Callable
 
 #: Methods that change what they are called on.
@@ -75,10 +75,12 @@ UNTOLD: Final = frozenset(
         "__annotate_func__",
         "__annotations_cache__",
         "__classdictcell__",
+        "__slotnames__",  # where `copyreg` keeps what it found out
     ]
 )
 _SILENT: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PRECALL"})
 _NO_EFFECT: Final = _SILENT - {"PRECALL"} | {"RESUME", "KW_NAMES", "MAKE_CELL", "COPY_FREE_VARS"}
+_SUBSCRIPT: Final = 26  # of the binary operations
 _ENDS: Final = frozenset(
     {"JUMP_BACKWARD", "JUMP_FORWARD", "RAISE_VARARGS", "RERAISE", "RETURN_CONST", "RETURN_VALUE"}
 )
@@ -207,7 +209,7 @@ def is_foreign_module(name: object) -> bool:
     if name == "builtins":
         return True
     module = sys.modules.get(name) if isinstance(name, str) else None
-    if not isinstance(module, ModuleType) or name == "__main__":
+    if not issubclass(type(module), ModuleType) or name == "__main__":
         return False
     namespace = vars(module)
     file = namespace.get("__file__")
@@ -270,21 +272,36 @@ class _Reader:
         code = self._code
         if not (code.co_names or code.co_freevars):
             return self._uses
-        import dis  # noqa: PLC0415 - not needed where a function names nothing
-
-        effect = dis.stack_effect
-        for step in dis.get_instructions(code):
-            name = step.opname
-            if name in _NO_EFFECT:
-                continue
-            act = getattr(self, "_" + name, None)
-            if act is not None:
-                act(step)
+        acts, effect, plain = _acts(), *_stack_effect()
+        text, extended = code.co_code, 0
+        for at in range(0, len(text), 2):
+            operation, argument = text[at], text[at + 1] | extended
+            act = acts[operation]
+            if act is None:  # nothing to do with names
+                change = effect(operation, argument if operation in plain else None, jump=False)
+                if change > 0:
+                    self._stack += [None] * change
+                else:
+                    self._pop(1 - change)
+                    self._stack.append(None)
+                extended = 0
+            elif act == "extended":
+                extended = argument << 8
             else:
-                self._step(effect(step.opcode, step.arg, jump=False))
-            if name in _ENDS:
-                self._stack.clear()
+                if act:
+                    getattr(self, act)(argument)
+                extended = 0
         return self._uses
+
+    def _name(self, argument: int) -> str:
+        return self._code.co_names[argument]
+
+    def _local_name(self, argument: int) -> str:
+        name: str = self._code._varname_from_oparg(argument)  # type: ignore[attr-defined]  # as dis does
+        return name
+
+    def _end(self, _argument: int) -> None:
+        self._stack.clear()
 
     def _pop(self, count: int = 1) -> Place | None:
         """Take values off; return where the last one came from."""
@@ -293,116 +310,120 @@ class _Reader:
             last = self._stack.pop() if self._stack else None
         return last
 
-    def _step(self, change: int) -> None:
-        """Take an instruction of which only its effect on the height of the stack is known."""
-        if change > 0:
-            self._stack += [None] * change
-        else:
-            self._pop(1 - change)
-            self._stack.append(None)
-
     # -- names ------------------------------------------------------------------------------
-    def _LOAD_GLOBAL(self, step: dis.Instruction) -> None:  # noqa: N802 - the instruction's name
-        with_null = bool((step.arg or 0) & 1)
+    def _LOAD_GLOBAL(self, argument: int) -> None:  # noqa: N802 - the instruction's name
+        with_null = bool(argument & 1)
+        name = self._name(argument >> 1)
         late_null = with_null and sys.version_info >= (3, 13)
         if with_null and not late_null:
             self._stack.append(None)
-        self._uses.reads.setdefault(step.argval, set()).add(())
-        self._stack.append(Place("global", step.argval))
+        self._uses.reads.setdefault(name, set()).add(())
+        self._stack.append(Place("global", name))
         if late_null:
             self._stack.append(None)
 
-    def _LOAD_NAME(self, step: dis.Instruction) -> None:  # noqa: N802 - likewise, as all below
-        if step.argval in self._own_names or step.argval.startswith("__"):
+    def _LOAD_NAME(self, argument: int) -> None:  # noqa: N802 - likewise, as all below
+        name = self._name(argument)
+        if name in self._own_names or name.startswith("__"):
             self._stack.append(None)
         else:
-            self._uses.reads.setdefault(step.argval, set()).add(())
-            self._stack.append(Place("global", step.argval))
+            self._uses.reads.setdefault(name, set()).add(())
+            self._stack.append(Place("global", name))
 
-    def _LOAD_FROM_DICT_OR_GLOBALS(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _LOAD_FROM_DICT_OR_GLOBALS(self, argument: int) -> None:  # noqa: N802
         self._pop()
-        self._LOAD_NAME(step)
+        self._LOAD_NAME(argument)
 
-    def _STORE_NAME(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _STORE_NAME(self, argument: int) -> None:  # noqa: N802
         self._pop()
-        self._own_names.add(step.argval)
+        self._own_names.add(self._name(argument))
 
-    def _STORE_GLOBAL(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _STORE_GLOBAL(self, argument: int) -> None:  # noqa: N802
         self._pop()
-        self._uses.assigned.add(("global", step.argval))
+        self._uses.assigned.add(("global", self._name(argument)))
 
-    def _DELETE_GLOBAL(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._uses.assigned.add(("global", step.argval))
+    def _DELETE_GLOBAL(self, argument: int) -> None:  # noqa: N802
+        self._uses.assigned.add(("global", self._name(argument)))
 
-    def _deref(self, name: str) -> Place:
+    def _deref(self, argument: int) -> Place:
+        name = self._local_name(argument)
         return Place("free" if name in self._code.co_freevars else "local", name)
 
-    def _LOAD_DEREF(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._stack.append(self._deref(step.argval))
+    def _LOAD_DEREF(self, argument: int) -> None:  # noqa: N802
+        self._stack.append(self._deref(argument))
 
-    def _LOAD_CLASSDEREF(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._LOAD_DEREF(step)
+    _LOAD_CLASSDEREF = _LOAD_DEREF
 
-    def _LOAD_FROM_DICT_OR_DEREF(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _LOAD_FROM_DICT_OR_DEREF(self, argument: int) -> None:  # noqa: N802
         self._pop()
-        self._LOAD_DEREF(step)
+        self._LOAD_DEREF(argument)
 
-    def _STORE_DEREF(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _STORE_DEREF(self, argument: int) -> None:  # noqa: N802
         self._pop()
-        self._uses.assigned.add(self._deref(step.argval)[:2])
+        self._uses.assigned.add(self._deref(argument)[:2])
 
-    def _DELETE_DEREF(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._uses.assigned.add(self._deref(step.argval)[:2])
+    def _DELETE_DEREF(self, argument: int) -> None:  # noqa: N802
+        self._uses.assigned.add(self._deref(argument)[:2])
 
-    def _LOAD_FAST(self, step: dis.Instruction) -> None:  # noqa: N802
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        for name in names:
-            self._stack.append(self._locals.get(name, Place("local", name)))
+    def _load(self, name: str) -> None:
+        self._stack.append(self._locals.get(name, Place("local", name)))
+
+    def _LOAD_FAST(self, argument: int) -> None:  # noqa: N802
+        self._load(self._local_name(argument))
 
     _LOAD_FAST_CHECK = _LOAD_FAST
     _LOAD_FAST_BORROW = _LOAD_FAST
-    _LOAD_FAST_LOAD_FAST = _LOAD_FAST
-    _LOAD_FAST_BORROW_LOAD_FAST_BORROW = _LOAD_FAST
 
-    def _STORE_FAST(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._locals[step.argval] = self._pop()
+    def _LOAD_FAST_LOAD_FAST(self, argument: int) -> None:  # noqa: N802
+        self._LOAD_FAST(argument >> 4)
+        self._LOAD_FAST(argument & 15)
 
-    def _STORE_FAST_STORE_FAST(self, step: dis.Instruction) -> None:  # noqa: N802
-        for name in step.argval:
-            self._locals[name] = self._pop()
+    _LOAD_FAST_BORROW_LOAD_FAST_BORROW = _LOAD_FAST_LOAD_FAST
 
-    def _STORE_FAST_LOAD_FAST(self, step: dis.Instruction) -> None:  # noqa: N802
-        stored, loaded = step.argval
-        self._locals[stored] = self._pop()
-        self._stack.append(self._locals.get(loaded, Place("local", loaded)))
+    def _STORE_FAST(self, argument: int) -> None:  # noqa: N802
+        self._locals[self._local_name(argument)] = self._pop()
+
+    def _STORE_FAST_STORE_FAST(self, argument: int) -> None:  # noqa: N802
+        self._STORE_FAST(argument >> 4)
+        self._STORE_FAST(argument & 15)
+
+    def _STORE_FAST_LOAD_FAST(self, argument: int) -> None:  # noqa: N802
+        self._STORE_FAST(argument >> 4)
+        self._LOAD_FAST(argument & 15)
 
     # -- what is taken of them ----------------------------------------------------------------
-    def _LOAD_ATTR(self, step: dis.Instruction) -> None:  # noqa: N802
+    def _take(self, attribute: str) -> Place | None:
         owner = self._pop()
-        found = owner and owner._replace(path=(*owner.path, step.argval))
-        if found:
-            self._uses.taken.add(found)
-            if found.kind == "global":
-                self._uses.reads.setdefault(found.name, set()).add(found.path)
-        as_method = sys.version_info >= (3, 12) and bool((step.arg or 0) & 1)
-        if step.opname == "LOAD_METHOD" or as_method:
-            self._stack += [None, found]
+        if owner is None:
+            return None
+        found = owner._replace(path=(*owner.path, attribute))
+        self._uses.taken.add(found)
+        if found.kind == "global":
+            self._uses.reads.setdefault(found.name, set()).add(found.path)
+        return found
+
+    def _LOAD_ATTR(self, argument: int) -> None:  # noqa: N802
+        if sys.version_info < (3, 12):
+            self._stack.append(self._take(self._name(argument)))
+        elif argument & 1:
+            self._LOAD_METHOD(argument >> 1)
         else:
-            self._stack.append(found)
+            self._stack.append(self._take(self._name(argument >> 1)))
 
-    _LOAD_METHOD = _LOAD_ATTR
+    def _LOAD_METHOD(self, argument: int) -> None:  # noqa: N802
+        self._stack += [None, self._take(self._name(argument))]
 
-    def _BINARY_SUBSCR(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _BINARY_SUBSCR(self, _argument: int) -> None:  # noqa: N802
         self._pop()
         self._stack.append(self._pop())  # a part of it: who changes that changes the whole
 
-    def _BINARY_SLICE(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _BINARY_SLICE(self, _argument: int) -> None:  # noqa: N802
         self._pop(3)
         self._stack.append(None)  # a copy
 
-    def _BINARY_OP(self, step: dis.Instruction) -> None:  # noqa: N802
-        if step.argrepr == "[]":  # a subscript, since 3.14
-            self._BINARY_SUBSCR(step)
+    def _BINARY_OP(self, argument: int) -> None:  # noqa: N802
+        if argument == _SUBSCRIPT and sys.version_info >= (3, 14):
+            self._BINARY_SUBSCR(argument)
         else:
             self._pop(2)
             self._stack.append(None)
@@ -413,39 +434,69 @@ class _Reader:
             path = owner.path if attribute is None else (*owner.path, attribute)
             self._uses.stored.add(owner._replace(path=path))
 
-    def _STORE_ATTR(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._store(self._pop(), step.argval)
+    def _STORE_ATTR(self, argument: int) -> None:  # noqa: N802
+        self._store(self._pop(), self._name(argument))
         self._pop()
 
-    def _DELETE_ATTR(self, step: dis.Instruction) -> None:  # noqa: N802
-        self._store(self._pop(), step.argval)
+    def _DELETE_ATTR(self, argument: int) -> None:  # noqa: N802
+        self._store(self._pop(), self._name(argument))
 
-    def _STORE_SUBSCR(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _STORE_SUBSCR(self, _argument: int) -> None:  # noqa: N802
         self._store(self._pop(2))
         self._pop()
 
-    def _DELETE_SUBSCR(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _DELETE_SUBSCR(self, _argument: int) -> None:  # noqa: N802
         self._store(self._pop(2))
 
-    def _STORE_SLICE(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _STORE_SLICE(self, _argument: int) -> None:  # noqa: N802
         self._store(self._pop(3))
         self._pop()
 
     # -- the stack itself ---------------------------------------------------------------------
-    def _COPY(self, step: dis.Instruction) -> None:  # noqa: N802
-        depth = step.arg or 1
+    def _COPY(self, argument: int) -> None:  # noqa: N802
+        depth = argument
         self._stack.append(self._stack[-depth] if depth <= len(self._stack) else None)
 
-    def _SWAP(self, step: dis.Instruction) -> None:  # noqa: N802
-        depth = step.arg or 1
+    def _SWAP(self, argument: int) -> None:  # noqa: N802
+        depth = argument
         while len(self._stack) < depth:
             self._stack.insert(0, None)
         self._stack[-1], self._stack[-depth] = self._stack[-depth], self._stack[-1]
 
-    def _POP_TOP(self, _step: dis.Instruction) -> None:  # noqa: N802
+    def _POP_TOP(self, _argument: int) -> None:  # noqa: N802
         self._pop()
 
     _POP_ITER = _POP_TOP
+
+
+@cache
+def _acts() -> list[str | None]:
+    """Return, for each operation, the method that knows it, "" for none to call, or None."""
+    import opcode  # noqa: PLC0415 - not needed where a function names nothing
+
+    acts: list[str | None] = [None] * 256
+    for name, operation in opcode.opmap.items():
+        if operation >= len(acts):  # not in the text of any code
+            continue
+        if name == "EXTENDED_ARG":
+            acts[operation] = "extended"
+        elif name in _NO_EFFECT:
+            acts[operation] = ""
+        elif name in _ENDS:
+            acts[operation] = "_end"
+        elif hasattr(_Reader, "_" + name):
+            acts[operation] = "_" + name
+    acts[0] = ""  # a cache of the interpreter's
+    return acts
+
+
+@cache
+def _stack_effect() -> tuple[Callable[..., int], frozenset[int]]:
+    """Return the interpreter's own account of its stack, and which operations have an argument."""
+    import dis  # noqa: PLC0415 - likewise
+
+    known = getattr(dis, "hasarg", None) or range(dis.HAVE_ARGUMENT, 256)
+    return dis.stack_effect, frozenset(known)
 
 
 # ------------------------------------------------------------------------------ a digest of it
@@ -462,19 +513,30 @@ def code_digest(code: CodeType) -> bytes:
     for each in reversed(order):  # the innermost first
         known = notes_of(each)
         if known.digest is None:
-            known.digest = _digest_of_one(each)
+            try:
+                known.digest = _digest_of_one(each)
+            except Exception:  # noqa: BLE001 - what cannot be read must never count as unchanged
+                known.digest = _like_no_other()
     digest = notes_of(code).digest
     assert digest is not None  # noqa: S101 - for the type checker
     return digest
+
+
+def _like_no_other() -> bytes:
+    from secrets import token_bytes  # noqa: PLC0415 - hardly ever needed
+
+    return token_bytes(32)
 
 
 def _digest_of_one(code: CodeType) -> bytes:
     import dis  # noqa: PLC0415 - not needed before somebody asks for a fingerprint
     from hashlib import sha256  # noqa: PLC0415 - likewise
 
-    told = {*dis.hasconst, *dis.hasname, *dis.haslocal, *dis.hasfree, *dis.hascompare}
+    constant = set(dis.hasconst)
+    told = {*dis.hasname, *dis.haslocal, *dis.hasfree, *dis.hascompare}
     jumps = {*dis.hasjrel, *dis.hasjabs}
-    read = dis.Bytecode(code)
+    # Constants stand as their places: dis shows each, and a very long number cannot be shown.
+    read = dis.Bytecode(code.replace(co_consts=tuple(range(len(code.co_consts)))))
     kept: list[tuple[str, Any, int | None]] = []  # name, meaning, offset that it jumps to
     places: dict[int, int] = {}  # offset → position among those kept
     for step in read:
@@ -488,7 +550,9 @@ def _digest_of_one(code: CodeType) -> bytes:
         if step.opcode in jumps:
             kept.append((step.opname, None, step.argval))
         else:
-            meaning = _meaning(step.argval) if step.opcode in told else step.arg
+            meaning = step.argval if step.opcode in told else step.arg
+            if step.opcode in constant:
+                meaning = _meaning(code.co_consts[step.arg or 0])  # not every argval is one
             kept.append((step.opname, meaning, None))
 
     def place(offset: int | None) -> int | None:

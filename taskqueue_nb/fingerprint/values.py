@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import marshal
 import sys
+from functools import cache
 from itertools import chain, islice
 from types import (
     AsyncGeneratorType,
@@ -28,7 +29,7 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fingerprint.code import (
     CHANGING,
@@ -41,7 +42,7 @@ from taskqueue_nb.fingerprint.code import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 #: What `marshal` writes in one way only, with nothing inside that has an order or an identity.
 ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
@@ -49,7 +50,7 @@ _ROWS: Final = frozenset({tuple, list})
 _SORTABLE: Final = ({str}, {int}, {bytes})
 _LONG: Final = 256  # bytes of a plain value from which on its digest stands for it
 _EFFORT: Final = 1_000_000  # objects that are taken apart before a value counts as too large
-_FOREIGN_EFFORT: Final = 5  # as many of them does one cost that runs foreign code
+_FOREIGN_EFFORT: Final = 10  # as many of them does one cost that runs foreign code
 _ROUNDS: Final = 2_000_000  # likewise, for objects that contain each other
 _MARSHAL: Final = 2  # the last version that notes neither identity nor interning
 
@@ -88,6 +89,9 @@ _RESOURCES: Final = frozenset(
         "threading",
     ]
 )
+#: Likewise packages of the notebook's own machinery, and what of this one changes as tasks run.
+_MACHINERY: Final = frozenset({"IPython", "ipykernel", "ipywidgets", "tornado", "zmq"})
+_OWN_RESOURCES: Final = frozenset({"Attempt", "Result", "RunState", "TaskGraph", "TaskQueue"})
 _MEMORY_FILES: Final = frozenset({"StringIO", "BytesIO"})
 _CLOSING: Final = ("close", "release", "shutdown", "terminate", "disconnect", "__exit__")
 #: Classes whose objects change whenever they are used.
@@ -116,20 +120,38 @@ class _CircleError(Exception):
     """Something contains itself."""
 
 
-class Named(NamedTuple):
+# Small classes instead of named tuples: those take a third of a millisecond each to make, and all
+# of this is imported with the package.
+class Named:
     """Something that counts by its name alone: never taken apart."""
 
-    text: str
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
-class _Parts(NamedTuple):
+class _Parts:
     """A value taken apart."""
 
-    head: bytes  # all that is not a part
-    parts: Sequence[Any] = ()
-    ordered: bool = True
-    width: int = 1  # of what is sorted when there is no order: members, or pairs
-    lenient: int = sys.maxsize  # parts from here on count by their class if they cannot be seen
+    __slots__ = ("head", "lenient", "ordered", "parts")
+
+    def __init__(
+        self,
+        head: bytes,
+        parts: Sequence[Any] = (),
+        *,
+        ordered: bool = True,
+        lenient: int = sys.maxsize,
+    ) -> None:
+        self.head = head  # all that is not a part
+        self.parts = parts
+        self.ordered = ordered
+        self.lenient = lenient  # parts from here on count by their class if they cannot be seen
+
+
+#: Stands in a closure that was not filled yet.
+NOTHING_YET: Final = Named("nothing yet")
 
 
 def digest_of(value: Any, *, lenient: bool = False) -> bytes:
@@ -147,11 +169,15 @@ def digest_of(value: Any, *, lenient: bool = False) -> bytes:
     UnseenError
         If it cannot be seen and that is not to be borne, or if it is too large.
     """
-    work = _Work()
     try:
-        return _one_by_one(value, work, lenient=lenient)
-    except _CircleError:
-        return _Circles(value, _Work(), lenient=lenient).digest()
+        try:
+            return _one_by_one(value, _Work(), lenient=lenient)
+        except _CircleError:
+            return _Circles(value, _Work(), lenient=lenient).digest()
+    except UnseenError:
+        raise
+    except Exception as error:  # foreign code was run where nobody expects it: a metaclass
+        raise UnseenError(a_kind(value)) from error
 
 
 class _Work:
@@ -168,10 +194,16 @@ class _Work:
             raise UnseenError("something very large")
 
 
-def _sha(text: bytes | memoryview) -> bytes:
+@cache
+def _sha256() -> Callable[[bytes | memoryview], Any]:
     from hashlib import sha256  # noqa: PLC0415 - not needed before somebody asks
 
-    return sha256(text).digest()
+    return sha256
+
+
+def _sha(text: bytes | memoryview) -> bytes:
+    digest: bytes = _sha256()(text).digest()
+    return digest
 
 
 def _atom(value: Any) -> bytes:
@@ -183,9 +215,7 @@ def _atom(value: Any) -> bytes:
 def _together(parts: _Parts, tokens: list[bytes]) -> bytes:
     """Digest a value by its head and what its parts were written as."""
     if not parts.ordered:
-        width = parts.width
-        groups = [b"".join(tokens[at : at + width]) for at in range(0, len(tokens), width)]
-        tokens = sorted(groups)
+        tokens = sorted(tokens)
     kind = b"\0" if parts.ordered else b"\1"
     size = len(parts.head).to_bytes(8, "little")
     return b"\xff" + _sha(b"".join((kind, size, parts.head, *tokens)))
@@ -198,34 +228,38 @@ def _one_by_one(root: Any, work: _Work, *, lenient: bool) -> bytes:
     known: dict[tuple[int, bool], bytes | None] = {}  # None while it is under way
     alive: list[Any] = []  # so that no identity is given away twice
 
-    def frame(value: Any, bearable: bool) -> tuple[Any, ...]:  # noqa: FBT001 - private
-        known[id(value), bearable] = None
-        alive.append(value)
-        parts = take_apart(value, work, lenient=bearable)
-        return (value, bearable, parts, [], enumerate(parts.parts))
-
-    stack = [frame(root, lenient)]
+    first = take_apart(root, work, lenient=lenient)
+    known[id(root), lenient] = None
+    stack: list[tuple[tuple[int, bool], _Parts, list[bytes], Iterator[tuple[int, Any]]]]
+    stack = [((id(root), lenient), first, [], iter(enumerate(first.parts)))]
     while True:
-        value, bearable, parts, tokens, rest = stack[-1]
+        mine, whole, tokens, rest = stack[-1]
         for at, part in rest:
             if type(part) in ATOMS:
                 tokens.append(_atom(part))
                 continue
-            key = (id(part), bearable or at >= parts.lenient)
+            key = (id(part), mine[1] or at >= whole.lenient)
             if key in known:
                 token = known[key]
                 if token is None:
                     raise _CircleError
                 tokens.append(token)
                 continue
-            stack.append(frame(part, key[1]))
+            parts = take_apart(part, work, lenient=key[1])
+            alive.append(part)
+            if not parts.parts:
+                token = known[key] = _together(parts, [])
+                tokens.append(token)
+                continue
+            known[key] = None
+            stack.append((key, parts, [], iter(enumerate(parts.parts))))
             break
         else:
-            token = known[id(value), bearable] = _together(parts, tokens)
+            token = known[mine] = _together(whole, tokens)
             stack.pop()
             if not stack:
                 return token[1:]
-            stack[-1][3].append(token)
+            stack[-1][2].append(token)
 
 
 class _Circles:
@@ -350,15 +384,21 @@ def _last_place(path: list[int], number: int) -> int:
 # ------------------------------------------------------------------------------- taking apart
 def class_name(kind: type) -> str:
     """Return a class's module and qualified name, whatever its metaclass does."""
-    namespace = type.__dict__["__dict__"].__get__(kind)
-    module = namespace.get("__module__")
-    name = type.__dict__["__qualname__"].__get__(kind)
-    return f"{module if isinstance(module, str) else ''}.{name}"
+    return f"{module_of(kind)}.{type.__dict__['__qualname__'].__get__(kind)}"
+
+
+def module_of(kind: type) -> str:
+    """Return the name of a class's module, whatever its metaclass does."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:  # some class statements are run without a module
+        module = ""
+    return module if isinstance(module, str) else ""
 
 
 def a_kind(value: Any) -> str:
     """Return what a value is, in words for the user."""
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return "a class"
     name = type.__dict__["__name__"].__get__(type(value))
     clean = "".join(letter if letter.isprintable() else "?" for letter in name[:80])
@@ -421,7 +461,7 @@ def _take_apart(value: Any, work: _Work) -> _Parts:  # noqa: C901, PLR0911, PLR0
     if kind is MappingProxyType:
         return _Parts(b"mappingproxy", (dict(value),))
     if kind is CellType:
-        return _Parts(b"cell", (_inside(value),))
+        return _Parts(b"cell", (inside(value),))
     if kind in _BY_NAME:
         return _Parts(b"slot " + _text(f"{class_name(value.__objclass__)}.{value.__name__}"))
     if hasattr(kind, "fsm_state"):  # a task, which stands for its result
@@ -430,26 +470,27 @@ def _take_apart(value: Any, work: _Work) -> _Parts:  # noqa: C901, PLR0911, PLR0
         return _Parts(b"task function", (plain,))
     if kind in _VIEWS:
         return _Parts(_text(kind.__name__), (list(value),))
-    if isinstance(value, (set, frozenset)):  # a subclass: pickle has its members in any order
-        members = frozenset(set.__iter__(value) if isinstance(value, set) else value)
+    if issubclass(kind, (set, frozenset)):  # a subclass: pickle has its members in any order
+        members = frozenset((set if issubclass(kind, set) else frozenset).__iter__(value))
         return _Parts(b"set object", (kind, members, _attributes(getattr(value, "__dict__", None))))
-    if isinstance(value, _LIVING):
+    if issubclass(kind, _LIVING):
         raise UnseenError(a_kind(value))
     return _object(value, kind, work)
 
 
 def plain_function(value: Any) -> Any:
     """Return what a function of tasks (`@task`) calls; None if the value is something else."""
-    if type(value).__module__ == "taskqueue_nb.task" and type(value).__name__ == "TaskFunction":
+    if class_name(type(value)) == "taskqueue_nb.task.TaskFunction":
         return value.func
     return None
 
 
-def _inside(cell: CellType) -> Any:
+def inside(cell: CellType) -> Any:
+    """Return what a closure holds."""
     try:
         return cell.cell_contents
     except ValueError:
-        return Named("nothing yet")
+        return NOTHING_YET
 
 
 _FLAT: Final = frozenset({list, tuple, dict, set, frozenset, bytearray, memoryview})
@@ -541,26 +582,29 @@ def members_of(value: type) -> list[tuple[str, Any]]:
     return [
         (name, _changed_by_use(namespace[name]) if name in changing else namespace[name])
         for name in sorted(name for name in namespace if isinstance(name, str))
-        if name not in UNTOLD
-    ]
+        if name not in UNTOLD and not (name == "__annotations__" and not namespace[name])
+    ]  # an empty `__annotations__` comes into being when somebody looks for it
 
 
 def _changed_by_use(value: Any) -> Named:
     return Named(f"changed by its use: {class_name(type(value))}")
 
 
-class _ClassWithout(NamedTuple):
+class _ClassWithout:
     """A class some of whose attributes the code that refers to it changes."""
 
-    value: type
-    names: frozenset[str]
+    __slots__ = ("names", "value")
+
+    def __init__(self, value: type, names: frozenset[str]) -> None:
+        self.value = value
+        self.names = names
 
 
 def is_foreign_class(value: type) -> bool:
     """Whether a class counts by its name, because it belongs to Python or a package."""
     if not type.__dict__["__flags__"].__get__(value) & (1 << 9):  # not made by a class statement
         return True
-    return is_foreign_module(type.__dict__["__dict__"].__get__(value).get("__module__"))
+    return is_foreign_module(module_of(value))
 
 
 def _function(value: FunctionType) -> _Parts:
@@ -568,41 +612,54 @@ def _function(value: FunctionType) -> _Parts:
     code = value.__code__
     if is_foreign_file(code.co_filename):
         name = f"{value.__globals__.get('__name__')}.{code.co_qualname}"
-        cells = tuple(map(_inside, value.__closure__ or ()))
+        cells = tuple(map(inside, value.__closure__ or ()))
         return _Parts(b"function " + _text(name), cells, lenient=0)
-    own = _own_parts(own_of(value))
+    own = _own_parts(Own(value))
     read = [part for each in references(value) for part in (each.name, each.counted)]
     return _Parts(own.head, (*own.parts, *read), lenient=len(own.parts))
 
 
-class Own(NamedTuple):
-    """A function without what it refers to, as it was at one moment."""
+class Own:
+    """A function without what it refers to, as it was at one moment: its code and defaults."""
 
-    code: CodeType
-    defaults: tuple[Any, ...] | None
-    named: dict[str, Any] | None
+    __slots__ = ("code", "defaults", "named")
+
+    def __init__(self, function: FunctionType, code: CodeType | None = None) -> None:
+        self.code = code or function.__code__
+        self.defaults = function.__defaults__
+        self.named = function.__kwdefaults__
 
 
-def own_of(function: FunctionType) -> Own:
-    """Return a function without what it refers to: its code and its defaults."""
-    return Own(function.__code__, function.__defaults__, function.__kwdefaults__)
+def plain_digest(own: Own) -> bytes | None:
+    """Digest a function whose defaults are plain, without much ado; None for others."""
+    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
+    if not ATOMS.issuperset(map(type, items)):
+        return None
+    return _sha(code_digest(own.code) + _flat((own.defaults, sorted((own.named or {}).items()))))
 
 
 def _own_parts(own: Own) -> _Parts:
+    if (plain := plain_digest(own)) is not None:
+        return _Parts(b"plain code " + plain)
     defaults = (own.defaults, tuple(sorted((own.named or {}).items())))
     return _Parts(b"code " + code_digest(own.code), defaults, lenient=0)
 
 
-class OwnClass(NamedTuple):
+class OwnClass:
     """A class of the user's without its methods, as it was at one moment."""
 
-    head: bytes
-    bases: tuple[str, ...]
-    members: tuple[tuple[str, Any], ...]
+    __slots__ = ("bases", "head", "members")
+
+    def __init__(
+        self, head: bytes, bases: tuple[str, ...], members: tuple[tuple[str, Any], ...]
+    ) -> None:
+        self.head = head
+        self.bases = bases
+        self.members = members
 
 
 # --------------------------------------------------------------------------- what it refers to
-class Reference(NamedTuple):
+class Reference:
     """Something that a function's code refers to by name.
 
     Attributes
@@ -619,11 +676,16 @@ class Reference(NamedTuple):
         Attributes of it (a class) that the code changes.
     """
 
-    name: str
-    value: Any
-    changing: bool
-    holder: Any
-    without: frozenset[str] = frozenset()
+    __slots__ = ("changing", "holder", "name", "value", "without")
+
+    def __init__(
+        self, name: str, value: Any, holder: Any, *, changing: bool, without: Iterable[str] = ()
+    ) -> None:
+        self.name = name
+        self.value = value
+        self.holder = holder
+        self.changing = changing
+        self.without = frozenset(without)
 
     @property
     def counted(self) -> Any:
@@ -645,7 +707,7 @@ def references(function: FunctionType) -> list[Reference]:
     code = function.__code__
     uses = notes_of(code).uses
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        found += _found(uses, "free", name, _inside(cell), cell)
+        found += _found(uses, "free", name, inside(cell), cell)
     namespace = function.__globals__
     builtins = namespace.get("__builtins__")
     builtin = vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}
@@ -657,11 +719,11 @@ def references(function: FunctionType) -> list[Reference]:
 
 
 def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterator[Reference]:
-    if isinstance(value, ModuleType) and kind == "global":
+    if issubclass(type(value), ModuleType) and kind == "global":
         if is_foreign_module(vars(value).get("__name__")):
-            yield Reference(name, value, changing=False, holder=holder)
+            yield Reference(name, value, holder, changing=False)
             return
-        yield Reference(name, value, (kind, name) in uses.assigned, holder)
+        yield Reference(name, value, holder, changing=(kind, name) in uses.assigned)
         seen: set[str] = set()
         for path in sorted(uses.reads[name]):
             each = _along(uses, name, path, value)
@@ -669,16 +731,16 @@ def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterato
                 seen.add(each.name)
                 yield each
         return
-    if isinstance(value, (FunctionType, type)) or plain_function(value) is not None:
+    if issubclass(type(value), (FunctionType, type)) or plain_function(value) is not None:
         changing = (kind, name) in uses.assigned
-        without = uses.stored_at(kind, name) if isinstance(value, type) else ()
+        without = uses.stored_at(kind, name) if issubclass(type(value), type) else ()
         if without and not is_foreign_class(value):
-            yield Reference(name, value, changing, holder, frozenset(without))
+            yield Reference(name, value, holder, changing=changing, without=without)
             return
     else:
         verbs = CHANGING if hasattr(type(value), "discard") else CHANGING - {"add"}
         changing = uses.changed(kind, name, verbs) or _is_moved(uses, kind, name, value)
-    yield Reference(name, value, changing, holder)
+    yield Reference(name, value, holder, changing=changing)
 
 
 def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> Reference | None:
@@ -686,16 +748,18 @@ def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> 
     for at, attribute in enumerate(path):
         namespace = vars(module)
         value = namespace.get(attribute, MISSING)
-        if isinstance(value, ModuleType) and not is_foreign_module(vars(value).get("__name__")):
+        if issubclass(type(value), ModuleType) and not is_foreign_module(
+            vars(value).get("__name__")
+        ):
             module = value
             continue
         if value is MISSING and hasattr(type(module), attribute):
             return None
         here = path[: at + 1]
-        changing = not isinstance(value, (FunctionType, type, ModuleType)) and (
+        changing = not issubclass(type(value), (FunctionType, type, ModuleType)) and (
             uses.changes_at("global", name, here) or is_random(value)
         )
-        return Reference(".".join((name, *here)), value, changing, namespace)
+        return Reference(".".join((name, *here)), value, namespace, changing=changing)
     return None
 
 
@@ -714,8 +778,7 @@ def _is_moved(uses: Uses, kind: str, name: str, value: Any) -> bool:
 def is_random(value: Any) -> bool:
     """Whether an object's use changes it: a source of random numbers."""
     return any(
-        base.__name__ in _RANDOM
-        and str(base.__dict__.get("__module__")).partition(".")[0] in _RANDOM_MODULES
+        base.__name__ in _RANDOM and module_of(base).partition(".")[0] in _RANDOM_MODULES
         for base in type(value).__mro__
     )
 
@@ -750,12 +813,14 @@ def _object(value: Any, kind: type, work: _Work) -> _Parts:
     work.spend(_FOREIGN_EFFORT)
     if _is_resource(kind):
         return _resource(value, kind)
-    if hasattr(kind, "__next__") or kind.__module__ == "itertools":
+    if hasattr(kind, "__next__") and not _is_memory_file(kind):
         raise UnseenError(a_kind(value))
     if kind.__module__ == "functools" and kind.__name__ == "cached_property":
         return _Parts(b"cached_property", (value.func,))
     if kind.__name__ == "PickleBuffer" and kind.__module__.lstrip("_") == "pickle":
         return _pickle_buffer(value)
+    if kind.__name__ == "ndarray" and module_of(kind) == "numpy" and not value.flags.c_contiguous:
+        value = value.copy(order="C")  # the same numbers, however they lie in memory
     try:
         reducer = copyreg.dispatch_table.get(kind)
         reduced = reducer(value) if reducer else value.__reduce_ex__(5)
@@ -815,15 +880,20 @@ def _pickle_buffer(value: Any) -> _Parts:
         return _Parts(b"buffer " + _buffer(raw))
 
 
+def _is_memory_file(kind: type) -> bool:
+    return any(base.__name__ in _MEMORY_FILES and module_of(base) == "_io" for base in kind.__mro__)
+
+
 def _is_resource(kind: type) -> bool:
-    for base in kind.__mro__:
-        module = base.__dict__.get("__module__")
-        if module in ("_io", "io") and base.__name__ in _MEMORY_FILES:
-            return False
+    bases = [(module_of(base), base.__name__) for base in kind.__mro__]
+    if issubclass(kind, BaseException) or _is_memory_file(kind):
+        return False
     return any(
-        isinstance(module := base.__dict__.get("__module__"), str)
-        and (module.partition(".")[0] in _RESOURCES or base.__name__ == "_IOBase")
-        for base in kind.__mro__
+        (top := module.partition(".")[0]) in _RESOURCES
+        or top in _MACHINERY
+        or (top == "_io" and name == "_IOBase")
+        or (top == "taskqueue_nb" and name in _OWN_RESOURCES)
+        for module, name in bases
     )
 
 

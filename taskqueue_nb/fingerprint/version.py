@@ -6,12 +6,19 @@ import sys
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from operator import is_, itemgetter
-from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from operator import attrgetter, is_, itemgetter
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
-from taskqueue_nb.fingerprint.code import NOTES, is_foreign_file, is_foreign_module, notes_of
+from taskqueue_nb.fingerprint.code import NOTES, Notes, is_foreign_file, is_foreign_module, notes_of
 from taskqueue_nb.fingerprint.values import (
     ATOMS,
     MISSING,
@@ -24,21 +31,22 @@ from taskqueue_nb.fingerprint.values import (
     class_head,
     class_name,
     digest_of,
+    inside,
     is_foreign_class,
     members_of,
-    own_of,
+    plain_digest,
     plain_function,
     references,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import CodeType
 
 _LOOKED_INTO: Final = 100  # values that are searched for functions inside one value
 _FOLLOWED: Final = 10_000  # functions and classes that one version follows
 _LARGE: Final = 1_000_000  # bytes of an array from which on it is not kept alive
-_CONTAINERS: Final = (list, tuple, set, frozenset)
+_code_of: Final = attrgetter("__code__")
 
 
 class Version:
@@ -67,10 +75,11 @@ class Version:
     False
     """
 
-    __slots__ = ("__weakref__", "_parts", "_watch", "func")
+    __slots__ = ("__weakref__", "_code", "_parts", "_watch", "func")
 
     def __init__(self, func: Callable[..., Any], watch: _Watch) -> None:
         self.func = func
+        self._code = func.__code__ if type(func) is FunctionType else None
         self._watch = watch
         self._parts: Mapping[str, str] | None = None
 
@@ -80,13 +89,14 @@ class Version:
     @property
     def is_current(self) -> bool:
         """Whether the function still refers to the very same objects."""
-        return self._watch.holds()
+        code = self._code
+        return (code is None or code is self.func.__code__) and self._watch.holds()
 
     @property
     def parts(self) -> Mapping[str, str]:
         """The digest of each part, by what it is called; the function's own comes first."""
         if self._parts is None:
-            own = {label_of(self.func): own_digest(self.func)}
+            own = {label_of(self.func): own_digest(self.func, self._code)}
             self._parts = MappingProxyType({**own, **self._watch.parts})
         return self._parts
 
@@ -117,21 +127,30 @@ def version_of(func: Callable[..., Any]) -> Version | None:
     >>> version_of(lambda a, b: max(a, b)) is None
     True
     """
-    if type(func) is FunctionType:
-        notes = NOTES.get(id(func.__code__))
-        if notes is not None and func.__closure__ is None:
-            if notes.only_builtins and (
-                not notes.names or func.__globals__.keys().isdisjoint(notes.names)
-            ):
-                return None
-            if func.__defaults__ is None and func.__kwdefaults__ is None:
-                version: Version | None = notes.version()
-                if version is not None:
-                    watch = version._watch
-                    if watch.namespace is func.__globals__ and watch.holds():
-                        return version
+    if type(func) is not FunctionType:
+        return _version_of_other(func)
+    notes = NOTES.get(id(func.__code__))
+    if notes is None:
         return _version_of_function(func)
-    return _version_of_other(func)
+    if notes.only_builtins and (not notes.names or func.__globals__.keys().isdisjoint(notes.names)):
+        if func.__closure__ is None or _are_plain(func.__closure__):
+            return None
+    elif func.__closure__ is None:
+        watch = notes.watch()
+        if watch is not None and watch.namespace is func.__globals__ and watch.holds():
+            if func.__defaults__ is None and func.__kwdefaults__ is None:
+                return notes.version() or _version_with(func, notes, watch)
+            return Version(func, watch)
+    return _version_of_function(func)
+
+
+def _version_with(func: FunctionType, notes: Notes, watch: _Watch) -> Version:
+    """Return the version that functions of one code share; those with defaults have their own."""
+    if func.__defaults__ is not None or func.__kwdefaults__ is not None:
+        return Version(func, watch)
+    version = Version(func, watch)
+    notes.version = ref(version)
+    return version
 
 
 def _version_of_function(func: FunctionType) -> Version | None:
@@ -139,32 +158,32 @@ def _version_of_function(func: FunctionType) -> Version | None:
     if is_foreign_file(code.co_filename) and func.__closure__ is None:
         return None
     notes = notes_of(code)
-    if func.__closure__ is not None:
-        if not notes.names and all(map(_is_plain, func.__closure__)):
-            return None
-        return _version_seen(func, (id(func), 0), func)
-    if notes.only_builtins and func.__globals__.keys().isdisjoint(notes.names):
+    reads_nothing = notes.only_builtins and func.__globals__.keys().isdisjoint(notes.names)
+    if reads_nothing and (func.__closure__ is None or _are_plain(func.__closure__)):
         return None
-    watch = notes.watch()
-    if watch is None or watch.namespace is not func.__globals__ or not watch.holds():
-        watch = _Watch(func)
-        notes.watch = ref(watch)
-    version = Version(func, watch)
-    if func.__defaults__ is None and func.__kwdefaults__ is None:
-        notes.version = ref(version)
-    return version
+    if func.__closure__ is not None:
+        return _version_seen(func, (id(func), 0), func)
+    watch = _Watch(func)
+    notes.watch, notes.version = ref(watch), _nothing  # the version of another watch
+    return _version_with(func, notes, watch)
 
 
-def _is_plain(cell: CellType) -> bool:
+def _are_plain(cells: tuple[CellType, ...]) -> bool:
+    """Whether closures hold plain values only."""
     try:
-        return type(cell.cell_contents) in ATOMS
+        for cell in cells:
+            if type(cell.cell_contents) not in ATOMS:
+                return False
     except ValueError:  # not filled yet
         return False
+    return True
 
 
 def _version_of_other(func: Any) -> Version | None:
     """Note what a method, a class, a partial or another object that is called refers to."""
-    if isinstance(func, MethodType) and isinstance(func.__func__, FunctionType):
+    if type(func) is BuiltinFunctionType and type(func.__self__) is ModuleType:
+        return None
+    if type(func) is MethodType and type(func.__func__) is FunctionType:
         return _version_seen(func, (id(func.__func__), id(type(func.__self__))), func.__func__)
     return _version_seen(func, (id(func), 0), func)
 
@@ -207,9 +226,16 @@ def parts_of(func: Any) -> Mapping[str, str]:
 # ------------------------------------------------------------------------------------- labels
 def label_of(func: Any) -> str:
     """Return what a callable is called in the words about it."""
-    if isinstance(func, type):
+    try:
+        return _label_of(func)
+    except Exception:  # noqa: BLE001 - foreign code: the class of its class may do anything
+        return "something that is called"
+
+
+def _label_of(func: Any) -> str:
+    if issubclass(type(func), type):
         return f"class {_last(type.__dict__['__qualname__'].__get__(func))}"
-    if isinstance(func, partial):
+    if issubclass(type(func), partial):
         return f"partial of {label_of(func.func)}" if _is_simple(func.func) else "a partial"
     if (plain := plain_function(func)) is not None:
         return label_of(plain)
@@ -220,7 +246,7 @@ def label_of(func: Any) -> str:
 
 def _is_simple(func: Any) -> bool:
     kind = type(func)
-    return kind in (FunctionType, MethodType) or isinstance(func, _BUILTINS)
+    return kind in (FunctionType, MethodType) or kind in _BUILTINS
 
 
 _BUILTINS: Final = (type(len), type(str.join), type([].__len__))
@@ -230,20 +256,22 @@ def _last(qualname: object) -> str:
     return str(qualname).rpartition("<locals>.")[2]
 
 
-def own_digest(func: Any) -> str:
-    """Return the digest of a callable without what it refers to."""
-    if isinstance(func, MethodType) and isinstance(func.__func__, FunctionType):
+def own_digest(func: Any, code: CodeType | None = None) -> str:
+    """Return the digest of a callable without what it refers to; of a function, with that code."""
+    if type(func) is MethodType and type(func.__func__) is FunctionType:
         func = func.__func__
     if type(func) is not FunctionType:
         return _shown(_own_class(func) if _is_own_class(func) else func)
     if is_foreign_file(func.__code__.co_filename):
         return _shown(func)
-    if func.__defaults__ is not None or func.__kwdefaults__ is not None:
-        return _shown(own_of(func))
-    notes = notes_of(func.__code__)
-    if notes.own is None:
-        notes.own = _shown(own_of(func))
-    return notes.own
+    own = Own(func, code)
+    if own.defaults is None and own.named is None:
+        notes = notes_of(own.code)
+        if notes.own is None:
+            notes.own = _shown(own)
+        return notes.own
+    plain = plain_digest(own)
+    return _shown(own) if plain is None else plain.hex()
 
 
 def _shown(value: Any) -> str:
@@ -255,12 +283,16 @@ def _shown(value: Any) -> str:
 
 
 def _is_own_class(value: Any) -> bool:
-    return isinstance(value, type) and not is_foreign_class(value)
+    return issubclass(type(value), type) and not is_foreign_class(value)
 
 
-def _own_class(value: type) -> OwnClass:
+def _own_class(value: type, without: Collection[str] = ()) -> OwnClass:
     bases = tuple(class_name(base) for base in bases_of(value))
-    members = tuple(pair for pair in members_of(value) if _method(pair[1]) is None)
+    members = tuple(
+        (name, member)
+        for name, member in members_of(value)
+        if _method(member) is None and name not in without
+    )
     return OwnClass(class_head(value), bases, members)
 
 
@@ -276,16 +308,23 @@ def _method(member: Any) -> FunctionType | None:
 
 
 # ------------------------------------------------------------------------------ what is watched
+_Bound: TypeAlias = "tuple[Mapping[str, Any], itemgetter[Any], list[Any]]"
+
+
 class _Watch:
     """All that a function refers to, directly or by way of others; shared by its versions."""
 
     __slots__ = (
         "__weakref__",
         "_absent",
+        "_blind",
         "_bound",
         "_cells",
         "_codes",
         "_entries",
+        "_first",
+        "_functions",
+        "_more",
         "_parts",
         "_weak",
         "namespace",
@@ -298,14 +337,23 @@ class _Watch:
         self._absent: dict[int, tuple[dict[str, Any], set[str]]] = {}
         self._weak: list[tuple[Mapping[str, Any], str, _Weak]] = []
         self._cells: list[tuple[CellType, Any]] = []
-        self._codes: list[tuple[FunctionType, CodeType]] = []
+        self._functions: list[FunctionType] = []
+        self._codes: list[CodeType] = []
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
-        _Search(self, root, bound).search()
-        self._bound = [
-            (namespace, itemgetter(*names, next(iter(names))), (*names.values(), first))
-            for namespace, names in bound.values()
-            for first in [next(iter(names.values()))]
-        ]
+        self._blind = False
+        try:
+            _Search(self, root, bound).search()
+        except Exception:  # noqa: BLE001 - foreign code, as above; what is not seen is never the same
+            self._blind = True
+            self._entries = [("something that cannot be looked at", Named(_never_again()))]
+        self._bound: list[_Bound] = []
+        for namespace, values in bound.values():
+            names = [*values, *list(values)[: 2 - len(values)]]  # two at least: a tuple comes back
+            self._bound.append((namespace, itemgetter(*names), [values[name] for name in names]))
+        self._first = self._bound.pop(0) if self._bound else None
+        self._more = bool(
+            self._blind or self._absent or self._weak or self._cells or self._codes or self._bound
+        )
 
     @property
     def follows(self) -> bool:
@@ -314,21 +362,32 @@ class _Watch:
 
     def holds(self) -> bool:
         """Whether everything is still the very same object."""
+        if self._first is not None:  # asked at every attempt, and mostly all that there is
+            namespace, getter, values = self._first
+            try:
+                if not all(map(is_, getter(namespace), values)):
+                    return False
+            except KeyError:
+                return False
+        return not self._more or (not self._blind and self._holds_too())
+
+    def _holds_too(self) -> bool:
+        """Whether all is that is not found in the first namespace."""
+        if self._codes and not all(map(is_, map(_code_of, self._functions), self._codes)):
+            return False
+        for present, absent in self._absent.values():
+            if not present.keys().isdisjoint(absent):
+                return False
         try:
             for namespace, getter, values in self._bound:
                 if not all(map(is_, getter(namespace), values)):
                     return False
         except KeyError:
             return False
-        if self._codes and any(function.__code__ is not code for function, code in self._codes):
+        if self._cells and not all(inside(cell) is value for cell, value in self._cells):
             return False
-        if self._cells and not all(_holds(cell, value) for cell, value in self._cells):
-            return False
-        for present, names in self._absent.values():
-            if not present.keys().isdisjoint(names):
-                return False
         return not self._weak or all(
-            namespace.get(name, MISSING) is value() for namespace, name, value in self._weak
+            there.get(name, MISSING) is value() for there, name, value in self._weak
         )
 
     @property
@@ -355,13 +414,6 @@ def _never_again() -> str:
     return token_hex(32)
 
 
-def _holds(cell: CellType, value: Any) -> bool:
-    try:
-        return cell.cell_contents is value
-    except ValueError:
-        return value is MISSING
-
-
 class _Search:
     """Find all that a function refers to."""
 
@@ -377,26 +429,37 @@ class _Search:
         self._known = {id(root)}
         self._values: set[tuple[str, int, bool]] = set()
         self._due: list[tuple[str, Any]] = []
+        self._classes: list[tuple[int, type]] = []  # the place of each among the entries
+        self._without: dict[int, set[str]] = {}  # attributes of classes that code changes
 
     def search(self) -> None:
         root = self._root
         if type(root) is FunctionType and not is_foreign_file(root.__code__.co_filename):
             self._references(root)
         elif _is_own_class(root):
-            self._class("class " + _last(root.__qualname__), root)
+            self._members(_last(root.__qualname__), root)
         else:
             self._inside(root)
+        entries = self._watch._entries
         for label, value in self._due:  # grows while it is walked
             if len(self._due) > _FOLLOWED:
-                self._watch._entries.append((label, Named("and more")))
+                entries.append((label, Named("and more")))
                 break
-            if isinstance(value, type):
-                self._class(label, value)
-                self._watch._entries.append((label, _own_class(value)))
+            if issubclass(type(value), type):
+                self._classes.append((len(entries), value))
+                entries.append((label, None))
+                self._members(label.removeprefix("class "), value)
             else:
-                self._watch._codes.append((value, value.__code__))
-                self._watch._entries.append((label, own_of(value)))
+                self._watch._functions.append(value)
+                self._watch._codes.append(value.__code__)
+                entries.append((label, Own(value)))
                 self._references(value)
+        for at, value in self._classes:
+            without = self._without.get(id(value), ())
+            entries[at] = (entries[at][0], _own_class(value, without))
+            self._watch_class(value, without)
+        if _is_own_class(root):
+            self._watch_class(root, self._without.get(id(root), ()))
 
     def _label(self, wanted: str) -> str:
         label, count = wanted, 1
@@ -413,7 +476,7 @@ class _Search:
         self._known.add(id(value))
         if type(value) is FunctionType and value.__code__ is self._own_code:
             return  # it calls itself
-        wanted = f"class {name}" if isinstance(value, type) else f"{name}()"
+        wanted = f"class {name}" if issubclass(type(value), type) else f"{name}()"
         self._due.append((self._label(wanted), value))
 
     def _references(self, function: FunctionType) -> None:
@@ -426,15 +489,17 @@ class _Search:
             value = each.value
             if (plain := plain_function(value)) is not None:
                 value = plain
-            if not each.changing and _is_own(value) and not each.without:
+            if each.without:
+                self._without.setdefault(id(value), set()).update(each.without)
+            if not each.changing and _is_own(value):
                 self._follow(each.name, value)
             elif (key := (each.name, id(value), each.changing)) not in self._values:
                 self._values.add(key)
                 self._value(each, value)
 
     def _value(self, each: Reference, value: Any) -> None:
-        wanted = f"{each.name}()" if isinstance(value, FunctionType) else each.name
-        if isinstance(value, type):
+        wanted = f"{each.name}()" if type(value) is FunctionType else each.name
+        if issubclass(type(value), type):
             wanted = f"class {each.name}"
         label = self._label(wanted)
         weak = None if each.changing else _weakly(each.value)
@@ -459,18 +524,24 @@ class _Search:
         else:
             self._bound.setdefault(id(each.holder), (each.holder, {}))[1][name] = each.value
 
-    def _class(self, label: str, value: type) -> None:
+    def _members(self, name: str, value: type) -> None:
         """Follow a class's methods and bases."""
-        name = label.removeprefix("class ")
-        namespace = type.__dict__["__dict__"].__get__(value)
         for key, member in members_of(value):
-            if member is namespace[key]:  # not what its own methods change
-                self._bound.setdefault(id(value), (namespace, {}))[1][key] = member
             if (method := _method(member)) is not None:
                 self._follow(f"{name}.{key}", method)
         for base in bases_of(value):
             if _is_own(base):
                 self._follow(_last(base.__qualname__), base)
+
+    def _watch_class(self, value: type, without: Collection[str]) -> None:
+        namespace = type.__dict__["__dict__"].__get__(value)
+        watched = {
+            name: member
+            for name, member in members_of(value)
+            if member is namespace[name] and name not in without  # not what code changes
+        }
+        if watched:
+            self._bound[id(value)] = (namespace, watched)
 
     def _inside(self, value: Any) -> None:
         """Follow the functions and classes of the user's that stand in a value."""
@@ -496,18 +567,34 @@ def _functions_in(value: Any) -> Iterator[Any]:
         seen.add(id(each))
         if _is_own(each):
             yield each
-        elif type(each) is FunctionType:  # of a package, such as a decorator's
-            due += [cell.cell_contents for cell in each.__closure__ or () if _is_filled(cell)]
-        elif type(each) in _CONTAINERS:
-            due += islice(list(each), _LOOKED_INTO)
-        elif type(each) is dict:
-            due += islice(list(each.values()), _LOOKED_INTO)
-        elif isinstance(each, partial):
-            due += (each.func, *each.args, *each.keywords.values())
-        elif isinstance(each, MethodType):
-            due += (each.__func__, each.__self__)
-        elif not isinstance(each, (type, ModuleType)):
-            due += _around(each)
+        else:
+            due += _parts_of_it(each)
+
+
+def _parts_of_it(each: Any) -> Iterable[Any]:  # noqa: PLR0911 - one line per kind of value
+    """Return where functions may stand in a value."""
+    kind = type(each)
+    if kind is FunctionType:  # of a package, such as a decorator's
+        return map(inside, each.__closure__ or ())
+    if kind in (list, tuple):
+        return islice(each, _LOOKED_INTO)
+    if kind in (set, frozenset):
+        return _in_order(each)
+    if kind is dict:
+        return islice(list(each.values()), _LOOKED_INTO)
+    if kind is MethodType:
+        return (each.__func__, each.__self__)
+    if issubclass(kind, partial):
+        return (each.func, *each.args, *each.keywords.values())
+    return () if issubclass(kind, (type, ModuleType)) else _around(each)
+
+
+def _in_order(members: Collection[Any]) -> list[Any]:
+    """Return the functions and classes of a small set in an order that every process finds."""
+    if len(members) > _LOOKED_INTO:
+        return []
+    found = [each for each in list(members) if _is_own(each)]
+    return sorted(found, key=lambda each: (each.__qualname__, digest_of(each, lenient=True)))
 
 
 def _around(value: Any) -> tuple[Any, ...]:
@@ -519,14 +606,6 @@ def _around(value: Any) -> tuple[Any, ...]:
     return (type(value),)
 
 
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - asked for, not used
-    except ValueError:
-        return False
-    return True
-
-
 class _Weak(ref[Any]):
     """Stands for something large that is not kept alive."""
 
@@ -536,7 +615,11 @@ class _Weak(ref[Any]):
 def _weakly(value: Any) -> _Weak | None:
     """Return a weak reference to a large array or table of an installed package."""
     kind = type(value)
-    if kind in ATOMS or kind in (FunctionType, ModuleType, Named, Own) or isinstance(value, type):
+    if (
+        kind in ATOMS
+        or kind in (FunctionType, ModuleType, Named, Own)
+        or issubclass(type(value), type)
+    ):
         return None
     module = str(getattr(kind, "__module__", ""))
     if module.partition(".")[0] in sys.stdlib_module_names or not is_foreign_module(module):

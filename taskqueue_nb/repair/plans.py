@@ -88,7 +88,7 @@ class Plan:
             self.targets = change.targets
             self.will_run = tuple(foresee(change, queue))
             self._marks = {
-                task: (len(task._log), task.func, task._args, task._kwargs)
+                task: (len(task._log), task.func, task._args, task._kwargs or {})
                 for task in (*change.moved, *(edit.task for edit in change.edits))
             }
         steps = change.steps
@@ -210,7 +210,7 @@ class Plan:
         moved = [
             f"{shorten(task.name)} {self._moved_how(task)}"
             for task, mark in self._marks.items()
-            if mark != (len(task._log), task.func, task._args, task._kwargs)
+            if mark != (len(task._log), task.func, task._args, task._kwargs or {})
         ]
         if not moved:
             try:

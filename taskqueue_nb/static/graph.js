@@ -9,8 +9,10 @@
  * @typedef {import("./types.js").Answer} Answer
  * @typedef {import("./types.js").Details} Details
  * @typedef {import("./types.js").Field} Field
+ * @typedef {import("./types.js").Foreseen} Foreseen
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
+ * @typedef {import("./types.js").Mending} Mending
  * @typedef {import("./types.js").Model} Model
  * @typedef {import("./types.js").Place} Place
  * @typedef {import("./types.js").Progress} Progress
@@ -195,9 +197,8 @@ export function timeLeft(seconds) {
 
 /** Where the run stands, in words. @param {Progress} progress @returns {string} */
 export function standing(progress) {
-  const { total, done, blocked, causes, running, held, left } = progress;
+  const { total, done, running, held, left } = progress;
   const parts = [`${done} of ${total} done`];
-  if (blocked) parts.push(`${blocked} blocked by ${causes}`);
   if (held) parts.push("held");
   else if (running) parts.push(left === null ? "running" : timeLeft(left));
   return parts.join(" · ");
@@ -234,6 +235,33 @@ export function edits(fields, texts) {
     if (text.trim() !== before.trim()) found[field.key] = text;
   }
   return found;
+}
+
+/**
+ * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
+ *
+ * @param {string} text
+ * @param {number} at
+ * @param {string} key
+ * @returns {string}
+ */
+export function indent(text, at, key) {
+  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
+  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
+  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
+}
+
+/**
+ * The place that stands `step` places after another one, round and round; the first or last at first.
+ *
+ * @param {string[]} places
+ * @param {string} from
+ * @param {number} step
+ * @returns {string | undefined}
+ */
+export function turned(places, from, step) {
+  const i = places.indexOf(from);
+  return places.at(i < 0 ? Math.min(step, 0) : (i + step) % places.length);
 }
 
 /**
@@ -326,6 +354,7 @@ const ICONS = {
   hold: "M2.5 1.5h3v11h-3zM8.5 1.5h3v11h-3z",
   step: "M1.5 1.5v11l7-5.5zM9.5 1.5h2.5v11H9.5z",
   stop: "M2 2h10v10H2z",
+  undo: "M5 1 1 5l4 4V6.3h3a2.2 2.2 0 0 1 0 4.4H4v2h4a4.2 4.2 0 0 0 0-8.4H5z",
   retry: "M7 2a5 5 0 1 0 4.9 6h-1.8A3.3 3.3 0 1 1 7 3.7c.9 0 1.7.4 2.3 1L7.5 6.5H12V2l-1.5 1.5A5 5 0 0 0 7 2z",
 };
 
@@ -366,6 +395,23 @@ function button(text, act, className = "") {
   };
 }
 
+/** Name an element that shows but a sign. @param {HTMLElement} element @param {string} name @param {string} [title] */
+function named(element, name, title = name) {
+  element.setAttribute("aria-label", name);
+  element.title = title;
+  return element;
+}
+
+let notes = 0;
+
+/** A line that says what a button will do, also to who hears the button. @param {HTMLElement} element */
+function telling(element) {
+  const note = make("small", "tq-says");
+  note.id = `tq-says-${++notes}`;
+  element.setAttribute("aria-describedby", note.id);
+  return note;
+}
+
 /** A glyph and a word in the colours of a state. @param {Look | undefined} look @param {string} [text] */
 function badge(look, text) {
   const glyph = make("span", "tq-glyph", look?.glyph ?? "");
@@ -389,8 +435,7 @@ function messages(className) {
   status.setAttribute("role", "status");
   alert.setAttribute("role", "alert");
   const close = button("×", () => say("status", ""), "tq-close");
-  close.element.setAttribute("aria-label", "Dismiss the message");
-  const element = make("div", `tq-message ${className}`, status, alert, close.element);
+  const element = make("div", `tq-message ${className}`, status, alert, named(close.element, "Dismiss the message"));
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let waiting = false;
@@ -423,33 +468,59 @@ function messages(className) {
 // ---------------------------------------------------------------- the parts
 
 /**
- * Run, Hold, Step, Stop, Retry all failed; how far the run is.
+ * Run, Hold, Step, Stop, Retry all failed, Undo; how far the run is, what blocks it.
  *
- * @param {{act: (verb: string) => void, busy: (verb: string) => boolean}} does
+ * @param {{
+ *   act: (verb: string, extra?: Record<string, unknown>) => void,
+ *   busy: (verb: string) => boolean,
+ *   cause: (step: number) => void,
+ * }} does
  */
-function toolbar({ act, busy }) {
+function toolbar({ act, busy, cause }) {
   const bar = make("div", "tq-bar");
   bar.setAttribute("role", "toolbar");
   bar.setAttribute("aria-label", "Run the queue");
   let resume = false;
-  /** @param {string} text @param {string} shape @param {() => void} does */
-  const add = (text, shape, does) => {
+  /** @param {string} text @param {string} shape @param {string} title @param {() => void} does */
+  const add = (text, shape, title, does) => {
     const made = button(text, does);
     made.element.prepend(icon(shape));
+    made.element.title = title;
     bar.append(made.element);
     return made;
   };
-  const run = add("Run", ICONS.run, () => act("run"));
-  const hold = add("Hold", ICONS.hold, () => act(resume ? "resume" : "hold"));
-  const step = add("Step", ICONS.step, () => act("step"));
-  const stop = add("Stop", ICONS.stop, () => act("stop"));
-  const retry = add("Retry all failed", ICONS.retry, () => act("retry_failed"));
-  run.element.title = "Run every task that is ready, in the background";
-  step.element.title = "Run exactly one task";
-  stop.element.title = "Start nothing more and end the run";
-  retry.element.title = "Make every failed task pending again, with what it blocks";
+  const run = add("Run", ICONS.run, "Run every task that is ready, in the background", () => act("run"));
+  const hold = add("Hold", ICONS.hold, "", () => act(resume ? "resume" : "hold"));
+  const step = add("Step", ICONS.step, "Run exactly one task", () => act("step"));
+  const stop = add("Stop", ICONS.stop, "Start nothing more and end the run", () => act("stop"));
   const text = make("span", "tq-standing");
-  bar.append(text);
+  const blocks = make("span");
+  const causes = make("span", "tq-causes", blocks);
+  const line = make("div", "tq-line", text, causes);
+  for (const [sign, label, way] of /** @type {[string, string, number][]} */ ([
+    ["‹", "Previous cause", -1],
+    ["›", "Next cause", 1],
+  ])) {
+    const { element } = button(sign, () => cause(way), "tq-quiet");
+    causes.append(named(element, label, `${label} (${label[0].toLowerCase()} in the graph)`));
+  }
+  /** A button that does a plan, which is shown in the line. @param {string} label @param {string} verb @param {string} title */
+  const planned = (label, verb, title) => {
+    let plan = "";
+    const made = add(label, ICONS.retry, title, () => act(verb, plan ? { plan } : {}));
+    const says = telling(made.element);
+    line.append(says);
+    /** @param {Foreseen} foreseen @param {boolean} on */
+    return (foreseen, on) => {
+      plan = foreseen.plan;
+      says.textContent = foreseen.says && `${label}: ${foreseen.says}`;
+      made.enable(on && !busy(verb));
+      return made.element;
+    };
+  };
+  const retry = planned("Retry all failed", "retry_failed", "Make every failed task pending again, with what it blocks");
+  const undo = add("Undo", ICONS.undo, "", () => act("undo"));
+  const refresh = planned("Refresh stale", "refresh", "Run again what is out of date, and what was made from it");
 
   const gauge = make("div", "tq-gauge");
   gauge.setAttribute("role", "progressbar");
@@ -459,20 +530,27 @@ function toolbar({ act, busy }) {
   return {
     bar,
     gauge,
-    /** @param {Progress} progress @param {Record<string, number>} counts @param {Look[]} looks @param {boolean} lost */
-    update(progress, counts, looks, lost) {
+    line,
+    /** @param {Progress} progress @param {Mending} mending @param {Record<string, number>} counts @param {Look[]} looks @param {boolean} lost */
+    update(progress, mending, counts, looks, lost) {
       const { running, held, total, done } = progress;
       const count = (/** @type {string} */ state) => counts[state] ?? 0;
       const waiting = count("PENDING") + count("PREPARE") + count("QUEUED");
       resume = held;
-      run.enable(!lost && !running && waiting > 0 && !busy("run") && !busy("step"));
-      run.element.classList.toggle("tq-primary", !lost && !running && waiting > 0);
+      const idle = !lost && !running && waiting > 0;
+      run.enable(idle && !busy("run") && !busy("step"));
+      run.element.classList.toggle("tq-primary", idle);
       hold.label.textContent = held ? "Resume" : "Hold";
       hold.element.title = held ? "Carry on" : "Start no new task until resumed";
       hold.enable(!lost && (running || held) && !busy(held ? "resume" : "hold"));
-      step.enable(!lost && !running && waiting > 0 && !busy("run") && !busy("step"));
+      step.enable(idle && !busy("run") && !busy("step"));
       stop.enable(!lost && running && !busy("stop"));
-      retry.enable(!lost && count("FAILED") > 0 && !busy("retry_failed"));
+      retry(mending.retry, !lost && count("FAILED") > 0);
+      refresh(mending.refresh, !lost).hidden = !mending.refresh.says;
+      undo.enable(!lost && mending.undo !== "" && !busy("undo"));
+      named(undo.element, mending.undo ? `Undo: ${mending.undo}` : "There is nothing to undo");
+      blocks.textContent = mending.causes;
+      causes.classList.toggle("tq-off", !mending.causes);
       text.textContent = standing(progress);
       text.dataset.total = String(total);
       gauge.setAttribute("aria-valuemax", String(total));
@@ -543,9 +621,9 @@ function chips(filter) {
  * The drawing: states painted on boxes, pan, zoom, and one tab stop that arrows move.
  *
  * @param {HTMLElement} root whose height follows the drawing
- * @param {{select: (at: string) => void, leave: () => void}} does
+ * @param {{select: (at: string) => void, leave: () => void, cause: (step: number) => void}} does
  */
-function drawing(root, { select, leave }) {
+function drawing(root, { select, leave, cause }) {
   const tools = make("div", "tq-tools");
   const note = make("div", "tq-note");
   
@@ -652,6 +730,10 @@ function drawing(root, { select, leave }) {
     else if (event.key === "+" || event.key === "=") zoom(STEP);
     else if (event.key === "-") zoom(1 / STEP);
     else if (event.key === "0") fit();
+    else if (event.key === "n" || event.key === "p") {
+      cause(event.key === "n" ? 1 : -1);
+      stop(tab, true);
+    }
     else if (event.key === "Escape") leave();
     else return;
     event.preventDefault();
@@ -700,10 +782,7 @@ function drawing(root, { select, leave }) {
     ["−", "Zoom out", () => zoom(1 / STEP)],
     ["Fit", "Fit the graph to the pane", fit],
   ])) {
-    const made = button(text, does, "tq-tool");
-    made.element.setAttribute("aria-label", label);
-    made.element.title = label;
-    tools.append(made.element);
+    tools.append(named(button(text, does, "tq-tool").element, label));
   }
 
   // Pan by dragging; a drag that moved is no click. Two fingers pinch.
@@ -816,7 +895,7 @@ function drawing(root, { select, leave }) {
       sheet.append(...svg.childNodes);
       svg.append(sheet);
       svg.setAttribute("role", "group");
-      svg.setAttribute("aria-label", `${title}: arrow keys move, Enter selects, + and - zoom`);
+      svg.setAttribute("aria-label", `${title}: arrow keys move, Enter selects, n and p go to causes of failures, + and - zoom`);
       for (const g of /** @type {NodeListOf<SVGGElement>} */ (sheet.querySelectorAll("g.node"))) {
         const i = Number(/^t(\d+)$/.exec(g.id)?.[1] ?? NaN);
         if (!boxes[i]) continue;
@@ -902,7 +981,7 @@ function panel({ select, leave, act, busy }) {
   typed(title);
   const state = make("div", "tq-state");
   const close = button("×", leave, "tq-close");
-  close.element.setAttribute("aria-label", "Close the details");
+  named(close.element, "Close the details");
   const body = make("div", "tq-body");
   const message = messages("tq-side-message");
   const actions = make("div", "tq-actions");
@@ -989,6 +1068,7 @@ function panel({ select, leave, act, busy }) {
   const supply = section("Use a value instead", false);
   const result = section("Result", true);
   const trace = section("Traceback", true);
+  const source = section("Source", true);
   const output = section("Output", true);
   const attempts = section("Attempts", true);
   const around = section("Around it", true);
@@ -1000,9 +1080,9 @@ function panel({ select, leave, act, busy }) {
     return pre;
   };
 
-  /** Press the first action, as Enter in a field does. */
+  /** Press the action that stands out, as Enter in a field does. */
   function submit() {
-    const first = /** @type {HTMLElement | null} */ (actions.querySelector("button"));
+    const first = /** @type {HTMLElement | null} */ (actions.querySelector(".tq-primary"));
     first?.click();
   }
   form.addEventListener("submit", (event) => {
@@ -1010,17 +1090,28 @@ function panel({ select, leave, act, busy }) {
     submit();
   });
 
-  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
-  function literal(text, key, enter) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(long ? make("textarea", "tq-input") : make("input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
-    else field.type = "text";
+  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
+  function plain(field, key, text) {
     field.value = text;
     field.dataset.key = key;
     field.spellcheck = false;
     field.autocomplete = "off";
     field.setAttribute("autocapitalize", "off");
+    const typedIn = () => {
+      texts.set(key, field.value);
+      enable();
+    };
+    field.addEventListener("input", typedIn);
+    return typedIn;
+  }
+
+  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
+  function literal(text, key, enter) {
+    const long = text.length > 48 || text.includes("\n");
+    const field = typed(make(long ? "textarea" : "input", "tq-input"));
+    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
+    else field.type = "text";
+    plain(field, key, text);
     field.addEventListener("keydown", (event) => {
       const pressed = /** @type {KeyboardEvent} */ (event);
       if (pressed.key !== "Escape") pressed.stopPropagation();
@@ -1034,17 +1125,18 @@ function panel({ select, leave, act, busy }) {
   /** @returns {Record<string, string>} */
   const edited = () => (now?.editable ? edits(now.fields ?? [], texts) : {});
 
-  function changedLine() {
-    const line = form.querySelector(".tq-changed");
-    if (!(line instanceof HTMLElement)) return;
-    const found = Object.keys(edited());
-    line.hidden = !found.length;
-    const said = line.querySelector("span");
-    if (said) said.textContent = `${found.length} argument${found.length > 1 ? "s" : ""} changed`;
-    for (const row of form.querySelectorAll(".tq-field")) {
-      row.classList.toggle("tq-edited", found.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
-    }
-    enable();
+  /** @returns {string | undefined} */
+  function editedSource() {
+    const text = texts.get("()");
+    return now?.editable && text !== now.source ? text : undefined;
+  }
+
+  /** Take all edits back. */
+  function reset() {
+    texts.clear();
+    shown.delete("form");
+    shown.delete("source");
+    update(now, looks, letter, lost);
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -1070,23 +1162,42 @@ function panel({ select, leave, act, busy }) {
         input.placeholder = `kept: ${field.text}`;
         input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
       } else if (field.kind === "default") name.append(make("small", "", " default"));
-      input.addEventListener("input", () => {
-        texts.set(field.key, input.value);
-        changedLine();
-      });
       row.append(input);
       if (field.links.length) row.append(linked(field.links));
       return row;
     });
-    const reset = button("Reset", () => {
-      texts.clear();
-      shown.delete("form");
-      update(now, looks, letter, lost);
-      title.focus({ preventScroll: true });
-    }, "tq-quiet");
-    const line = make("div", "tq-changed", make("span"), reset.element);
-    line.hidden = true;
-    return [make("h4", "", "Arguments"), ...rows, line];
+    return [make("h4", "", "Arguments"), ...rows];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function sourced(details) {
+    if (typeof details.source !== "string") return [];
+    const field = typed(make("textarea", "tq-input tq-source"));
+    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
+    field.readOnly = !details.editable;
+    field.rows = Math.min(16, field.value.split("\n").length + 1);
+    field.wrap = "off";
+    field.setAttribute("aria-label", "Source of the function");
+    field.setAttribute("aria-description", "Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
+    let leaving = false;
+    field.addEventListener("blur", () => (leaving = false));
+    field.addEventListener("keydown", (event) => {
+      const { key, shiftKey, ctrlKey, metaKey } = event;
+      if (key === "Escape" && leaving) return; // the second one closes the details
+      event.stopPropagation();
+      if (key === "Escape") leaving = true;
+      else if (key === "Enter" && (ctrlKey || metaKey)) submit();
+      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
+        const text = indent(field.value, field.selectionStart, key);
+        // the deprecated way is the only one that the browser can undo
+        if (!document.execCommand?.("insertText", false, text)) {
+          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
+          typedIn();
+        }
+      } else return;
+      event.preventDefault();
+    });
+    return [field];
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -1096,7 +1207,6 @@ function panel({ select, leave, act, busy }) {
     const input = literal(texts.get("=") ?? "", "=", go);
     input.setAttribute("aria-label", "Value to use as the result");
     input.placeholder = "a Python literal, such as 42 or [1, 2]";
-    input.addEventListener("input", () => texts.set("=", input.value));
     const then = typed(make("input"));
     then.type = "checkbox";
     then.checked = true;
@@ -1105,6 +1215,7 @@ function panel({ select, leave, act, busy }) {
     return [
       input,
       make("div", "tq-row", use.element, make("label", "tq-check", then, " then continue")),
+      telling(use.element),
     ];
   }
 
@@ -1145,15 +1256,35 @@ function panel({ select, leave, act, busy }) {
     return rows;
   }
 
+  /** Bring the buttons, and what each says that it will do, up to date. */
   function enable() {
-    const stale = now !== null && letter !== "" && now.letter !== letter;
-    const off = lost || stale || busy(at);
-    const changes = Object.keys(edited()).length;
-    for (const element of /** @type {NodeListOf<HTMLElement>} */ (foot.querySelectorAll("button[data-verb]"))) {
-      const needless = element.dataset.verb === "repair" && !changes;
-      element.setAttribute("aria-disabled", String(off || needless));
+    const moved = now !== null && letter !== "" && now.letter !== letter;
+    const off = lost || moved || busy(at);
+    const changes = Object.keys(edited());
+    for (const row of form.querySelectorAll(".tq-field")) {
+      row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
+    const what = [
+      ...(changes.length ? [`${changes.length} argument${changes.length > 1 ? "s" : ""}`] : []),
+      ...(editedSource() === undefined ? [] : ["the source"]),
+    ].join(" and ");
+    source.content.classList.toggle("tq-edited", editedSource() !== undefined);
+    [...actions.children].forEach((row, i) => {
+      const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
+      const [go, back] = row.querySelectorAll("button");
+      const repairs = verb === "repair";
+      const wrong = verb !== "cancel" && repairs === !what; // edits are for the one button that takes them
+      go.setAttribute("aria-disabled", String(off || wrong));
+      go.classList.toggle("tq-primary", (repairs || (verb === "retry" && run)) && !wrong);
+      back?.setAttribute("aria-disabled", String(!what));
+      const note = row.querySelector("small");
+      if (!note) return;
+      if (!wrong) note.textContent = repairs && what ? `${what} changed: ${says}` : says;
+      else note.textContent = repairs ? "once you have edited something" : "without your edits: Reset them first";
+    });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
+    const note = supply.content.querySelector("small");
+    if (note) note.textContent = now?.supplies ?? "";
   }
 
   /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone */
@@ -1171,7 +1302,8 @@ function panel({ select, leave, act, busy }) {
       badge(lookOf(letter || details.letter)),
       ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
     ]);
-    part(why, "why", details.why, () => (details.why ? [details.why] : []));
+    const reasons = [details.why, details.cause, details.stale && `Stale: ${details.stale}`];
+    part(why, "why", reasons, () => reasons.flatMap((text) => (text ? [make("div", "", text)] : [])));
     part(error, "error", details.error, () => (details.error ? [details.error] : []));
     part(progress, "progress", details.progressed, () => {
       if (!details.progressed) return [];
@@ -1187,7 +1319,6 @@ function panel({ select, leave, act, busy }) {
       return [linked(details.members), ...more];
     });
     part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
-    changedLine();
     /** @type {[ReturnType<typeof section>, string, unknown, () => (Node | string)[]][]} */
     const folded = [
       [supply, "supply", [details.at, details.suppliable], () => supplied(details)],
@@ -1197,6 +1328,7 @@ function panel({ select, leave, act, busy }) {
         details.result,
         () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
       ],
+      [source, "source", [details.at, details.source, details.editable], () => sourced(details)],
       [trace, "trace", details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
       [output, "output", details.output, () => (details.output ? [code(details.output)] : [])],
       [attempts, "attempts", details.attempts, () => table(details)],
@@ -1206,22 +1338,21 @@ function panel({ select, leave, act, busy }) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
-    part(actions, "actions", details.actions, () =>
-      (details.actions ?? []).map((action, i) => {
-        const made = button(
-          action.label,
-          () => {
-            const changes = edited();
-            const edits = action.verb === "retry" || action.verb === "repair";
-            const extra = edits && Object.keys(changes).length ? { edits: changes } : {};
-            act(at, action.verb, { run: action.run, ...extra });
-          },
-          i === 0 && action.verb === "retry" ? "tq-primary" : "",
-        );
-        made.element.title = action.hint;
-        made.element.dataset.verb = action.verb;
-        made.element.dataset.key = `${action.verb}-${action.run}`;
-        return made.element;
+    part(actions, "actions", details.actions?.map(({ label }) => label), () =>
+      (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
+        const made = button(label, () => {
+          const plan = now?.actions?.[i]?.plan;
+          const source = editedSource();
+          const edits = { edits: edited(), ...(source === undefined ? {} : { source }) };
+          act(at, verb, { run, ...(verb === "repair" ? edits : plan ? { plan } : {}) });
+        });
+        made.element.title = hint;
+        made.element.dataset.verb = verb;
+        made.element.dataset.key = `${verb}-${run}`;
+        const row = make("div", "tq-does", made.element);
+        if (verb === "repair") row.append(button("Reset", reset, "tq-quiet").element);
+        row.append(telling(made.element));
+        return row;
       }),
     );
     enable();
@@ -1243,7 +1374,7 @@ function panel({ select, leave, act, busy }) {
       element.hidden = !to;
       title.textContent = label;
       for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
-      for (const { folds, content } of [supply, result, trace, output, attempts, around]) {
+      for (const { folds, content } of [supply, result, trace, source, output, attempts, around]) {
         content.replaceChildren();
         folds.hidden = true;
       }
@@ -1327,11 +1458,12 @@ export function render({ model, el }) {
     },
   });
   const tools = toolbar({
-    act: (verb) => sent.send(`queue:${verb}`, "top", { verb }),
+    act: (verb, extra) => sent.send(`queue:${verb}`, "top", { verb, ...extra }),
     busy: (verb) => sent.busy(`queue:${verb}`),
+    cause,
   });
   const legend = chips((letters) => graph.filter(letters));
-  const graph = drawing(root, { select, leave: () => select("") });
+  const graph = drawing(root, { select, leave: () => select(""), cause });
   const side = panel({
     select: (at) => {
       select(at);
@@ -1345,7 +1477,7 @@ export function render({ model, el }) {
     busy: (at) => sent.busy(`task:${at}`),
   });
   const main = make("div", "tq-main", graph.element, side.element, top.element);
-  root.append(make("div", "tq-top", tools.bar, tools.gauge, legend.element), main, live);
+  root.append(make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line), main, live);
   el.append(root);
 
   /** @param {string} at */
@@ -1364,6 +1496,12 @@ export function render({ model, el }) {
     details();
   }
 
+  /** Select the next or previous cause of failures. @param {number} step */
+  function cause(step) {
+    const at = turned(model.get("mending").at, selected, step);
+    if (at) select(at);
+  }
+
   function details() {
     const told = model.get("details");
     const i = model.get("boxes").findIndex((box) => box.at === selected);
@@ -1374,7 +1512,7 @@ export function render({ model, el }) {
   }
 
   function refresh() {
-    tools.update(model.get("progress"), model.get("counts"), model.get("looks"), lost);
+    tools.update(model.get("progress"), model.get("mending"), model.get("counts"), model.get("looks"), lost);
     side.enable();
     top.wait(sent.late("top"));
     side.message.wait(sent.late("side"));
@@ -1440,6 +1578,7 @@ export function render({ model, el }) {
     ["change:says", states],
     ["change:counts", counts],
     ["change:progress", refresh],
+    ["change:mending", refresh],
     ["change:details", details],
     ["change:answers", answers],
     ["comm_live_update", connection],

@@ -50,11 +50,31 @@ export interface Field {
   links: Link[];
 }
 
-export interface Action {
+/** What a button would do, in words, and the id of the plan that its click brings back. */
+export interface Foreseen {
+  says: string;
+  plan: string;
+}
+
+export interface Action extends Partial<Foreseen> {
   verb: string;
   label: string;
   run: boolean;
   hint: string;
+}
+
+/** What stands above the graph about mending. */
+export interface Mending {
+  /** The verb that can be taken back, or "". */
+  undo: string;
+  /** Retry all failed. */
+  retry: Foreseen;
+  /** Refresh stale; it says nothing while nothing is out of date. */
+  refresh: Foreseen;
+  /** "2 causes block 41 tasks", or "". */
+  causes: string;
+  /** The `at` of the first task of each cause. */
+  at: string[];
 }
 
 /** Everything about the selected task, or the members of the selected group. */
@@ -74,8 +94,16 @@ export interface Details {
   attempts?: Attempt[];
   fields?: Field[];
   editable?: boolean;
+  /** The text of its function, if it can be edited. */
+  source?: string | null;
   actions?: Action[];
   suppliable?: boolean;
+  /** What a supplied value would set in motion. */
+  supplies?: string;
+  /** The cause that this task belongs to, in words. */
+  cause?: string;
+  /** Why it is out of date, in words. */
+  stale?: string;
   required?: Link[];
   blocking?: Link[];
 }
@@ -92,6 +120,7 @@ export interface Traits {
   counts: Record<string, number>;
   progress: Progress;
   details: Details | Record<string, never>;
+  mending: Mending;
   answers: Answer[];
   looks: Look[];
   heading: string;

@@ -16,17 +16,18 @@ import sqlite3
 import weakref
 from collections import Counter
 from contextlib import contextmanager, suppress
-from time import time
+from time import sleep, time
 from typing import TYPE_CHECKING, Any, Final
 from warnings import warn
 
 from taskqueue_nb.store import file
-from taskqueue_nb.store.entries import Entry, written_extra
+from taskqueue_nb.store.entries import Entry, read_extra
 from taskqueue_nb.store.errors import EarlierError, StoreError, StoreWarning
 from taskqueue_nb.store.lock import FileLock, HeldError
 from taskqueue_nb.store.reader import Reader
 from taskqueue_nb.store.resume import Earlier, Kernel, earlier_of, take_back
 from taskqueue_nb.store.writer import Writer, end_those_of
+from taskqueue_nb.task import GRAPH_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ __all__ = ["LIMIT", "EarlierError", "Store", "StoreError", "StoreWarning"]
 #: Bytes of one result at most, unless a queue says otherwise.
 LIMIT: Final = 1_000_000_000
 
+_LOOKS: Final = 40  # at a file that another process is making
+_LOOK_AGAIN: Final = 0.05  # seconds between them
 _MANY: Final = 1000  # tasks from which the garbage collector would cost more than it brings
 
 _OWNERS: Final[weakref.WeakValueDictionary[Path, Store]] = weakref.WeakValueDictionary()
@@ -79,12 +82,31 @@ class Store:
     read_only : bool
         Whether somebody else writes it: then results are taken back, and nothing is written.
     changed : dict of Task to str
-        Why a task that the file knows was not taken back.
+        Why a task that the file knows was not taken back, until it runs.
 
     Raises
     ------
     StoreError
         If the file is damaged, not ours, or cannot be there; then nothing in it was changed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from taskqueue_nb import Task, TaskQueue
+    >>> folder = TemporaryDirectory()
+    >>> queue = TaskQueue(Task("dice", lambda: print("thrown") or 4), store=f"{folder.name}/run.tq")
+    >>> [task.value for task in queue.run()]
+    thrown
+    [4]
+    >>> queue.store.close()
+
+    In the next kernel:
+
+    >>> queue = TaskQueue(Task("dice", lambda: print("thrown") or 4), store=f"{folder.name}/run.tq")
+    >>> list(queue.run()), queue.tasks[0].value
+    ([], 4)
+    >>> queue.store.close()
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: Any, limit: int | None = None, queue: Any = None) -> None:
@@ -106,7 +128,8 @@ class Store:
             weakref.finalize(self, self._writer.end_soon).atexit = False
             _OWNERS[self.path] = self
         with suppress(sqlite3.Error):
-            self._last_sign = self._reader.all("SELECT max(at) FROM journal")[0][0] or 0.0
+            last = self._reader.all("SELECT max(at) FROM journal")[0][0]
+            self._last_sign = last if isinstance(last, float) else 0.0
 
     def _opened(self, limit: int) -> Writer | None:
         """Take the lock and open the file; None if somebody else writes it."""
@@ -132,8 +155,13 @@ class Store:
             raise
 
     def _check(self) -> None:
+        """Check a file that another process writes, or makes just now."""
+        for _ in range(_LOOKS):
+            if self.path.exists():
+                break
+            sleep(_LOOK_AGAIN)
         try:
-            file.check(self.path)
+            file.check(self.path, is_ours=False)
         except FileNotFoundError:
             reason = "another process is making it just now; try again"
             raise StoreError(str(self.path), reason) from None
@@ -157,7 +185,8 @@ class Store:
         """Let another queue of this kernel write the file, unless our own is running."""
         queue = None if self._queue is None else self._queue()
         writer = self._writer
-        if writer is not None and writer.accepts and (queue is None or not queue.running):
+        is_at_rest = queue is None or not (queue.running or queue._active)
+        if writer is not None and writer.accepts and is_at_rest:
             self._reader.close()
             writer.end()
             writer.is_taken_over = queue is not None
@@ -187,11 +216,13 @@ class Store:
         """Note a step that a task has just made; the lock of the graph is held."""
         if self._writer is not None:
             self._writer.put(task, state)
+        if self.changed and state in ("RUNNING", "DONE"):
+            self.changed.pop(task, None)
 
     def note(self, words: Mapping[str, Any]) -> None:
         """Keep what somebody asked for, such as `{"verb": "retry", "tasks": [task]}`."""
         if self._writer is not None:
-            self._writer.note(time(), written_extra(words, self._known) or "{}")
+            self._writer.note(time(), dict(words))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what has happened so far is in the file.
@@ -217,6 +248,19 @@ class Store:
         if self._writer is not None:
             self._writer.end()
 
+    def verbs(self) -> list[tuple[float, dict[str, Any]]]:
+        """Return what was asked for, in this kernel and before, with its time, oldest first.
+
+        Returns
+        -------
+        list of (float, dict)
+            Seconds since the epoch, and the words of `note`; a task in them is the one of this
+            queue, and one that is there no more is left out.
+        """
+        self.flush()
+        found = self._reader.all("SELECT at, words FROM verbs ORDER BY id")
+        return [(at, read_extra(words, self._tasks) or {}) for at, words in found]
+
     # -- reading -----------------------------------------------------------------------------
 
     @contextmanager
@@ -228,14 +272,15 @@ class Store:
 
     def look_up(self, tasks: Iterable[Task]) -> None:
         """Take the fingerprints of new tasks, and find out what the file knows of them."""
-        new = [task for task in dict.fromkeys(tasks) if not self._is_member(task)]
+        with GRAPH_LOCK:  # two threads may add at once
+            new = [task for task in dict.fromkeys(tasks) if not self._is_member(task)]
+            for task in new:
+                ordinal = self._counts[task.name]
+                self._counts[task.name] += 1
+                self._known[task] = Entry(task.name, ordinal)
+                self._tasks[task.name, ordinal] = task
         if not new:
             return
-        for task in new:
-            ordinal = self._counts[task.name]
-            self._counts[task.name] += 1
-            self._known[task] = Entry(task.name, ordinal)
-            self._tasks[task.name, ordinal] = task
         try:
             found = earlier_of(new, self._known, self._reader)
         except sqlite3.Error as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import operator
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, whole
+from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, version_of
 from taskqueue_nb.fsm import shorten
-from taskqueue_nb.task import Task
+from taskqueue_nb.task import Task, defined_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +42,8 @@ class Entry:
     """
 
     __slots__ = (
-        "_args",
-        "_func",
-        "_kwargs",
+        "_call",
+        "_others",
         "_own_digest",
         "attempts",
         "digest",
@@ -70,37 +71,69 @@ class Entry:
         self.supplied = False
         self.is_new_life = False  # whether what the file tells of it is void
         self._own_digest: str | None = None
-        self._func: Any = self
-        self._args: Any = None
-        self._kwargs: Any = None
+        self._call: tuple[Any, ...] = (self, None, None, None)
+        self._others: list[str | None] | None = None
 
     @property
     def own_digest(self) -> str | None:
         """The digest of its call."""
         if self._own_digest is None:
-            self._own_digest = self.own.digest
+            self._own_digest = _whole(self.own)
         return self._own_digest
 
     def look_at(self, call: Any, task: Task, known: Mapping[Task, Entry]) -> None:
         """Take the digests of a call: an attempt's, or the task's own to come."""
         if call is task:
-            func, args, kwargs = task.func, task._args, task._kwargs
+            func, args, kwargs = defined_now(task.func), task._args, task._kwargs
+            version = None if func is None else version_of(func)
         else:
-            func, args, kwargs = call.func, call.args, call.kwargs
-        if func is not self._func or args is not self._args or kwargs is not self._kwargs:
-            self._func, self._args, self._kwargs = func, args, kwargs
+            func, args, kwargs, version = call.func, call.args, call.kwargs, call.version
+        now = (func, args, kwargs, version)
+        if not all(map(operator.is_, now, self._call)):
+            self._call = now
             self._own_digest = None
-            self.own = _fingerprint(func, args, kwargs or {})
-        self.digest = whole(self.own, [_digest(other, known) for other in tuple(task._required)])
+            self.own = _fingerprint(func, args, kwargs or {}, version)
+            self._others = None
+        if call is not task:
+            call._call = self.own
+        others = [_digest(other, known) for other in tuple(task._required)]
+        if others != self._others:
+            self._others = others
+            self.digest = _together(self.own_digest, others)
 
     def give(self, checksum: bytes | None) -> None:
         """Take the digest of a value that was given by hand."""
         own = self.own_digest
-        self.digest = None if own is None or checksum is None else f"{own}+{checksum.hex()}"
+        self.use(None if own is None or checksum is None else f"{own}+{checksum.hex()}")
+
+    def use(self, digest: str | None) -> None:
+        """Count as something that what it requires has no part in, until it runs."""
+        self._others = None
+        self.digest = digest
 
     def requires(self, task: Task, known: Mapping[Task, Entry]) -> str:
         """Return what the task requires, with its digests, as JSON."""
+        if not task._required:
+            return "[]"
         return json.dumps([[t.name[:_WORDS], _digest(t, known)] for t in tuple(task._required)])
+
+
+def _whole(own: Fingerprint) -> str | None:
+    """Digest a fingerprint: what `Fingerprint.digest` is for, in a third of its time."""
+    if not own.known:
+        return None
+    first = next(iter(own.code), "")  # the function's own name; the rest has no order
+    parts = (("", first), *sorted(own.code.items()), ("", ""), *sorted(own.arguments.items()))
+    text = "\n".join([f"{len(label)}:{label}{digest}" for label, digest in parts])
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _together(own: str | None, others: list[str | None]) -> str | None:
+    """Digest a call with all that it requires, in whatever order; None if any is not known."""
+    known = sorted(each for each in others if each is not None)
+    if own is None or len(known) < len(others):
+        return None
+    return sha256("\n".join([own, *known]).encode()).hexdigest()
 
 
 def _digest(task: Task, known: Mapping[Task, Entry]) -> str | None:
@@ -108,11 +141,11 @@ def _digest(task: Task, known: Mapping[Task, Entry]) -> str | None:
     return None if entry is None else entry.digest
 
 
-def _fingerprint(func: Any, args: Any, kwargs: Any) -> Fingerprint:
+def _fingerprint(func: Any, args: Any, kwargs: Any, version: Any) -> Fingerprint:
     if func is None:
         return _UNSEEN
     try:
-        return fingerprint_of(func, args, kwargs)
+        return fingerprint_of(func, args, kwargs, version)
     except Exception:  # noqa: BLE001 - looking at arguments runs foreign code
         return _UNSEEN
 

@@ -13,6 +13,7 @@ from taskqueue_nb.store.errors import StoreError
 
 FORMAT: Final = 1
 _APPLICATION: Final = 0x74714E42  # "tqNB": whose SQLite file it is
+SMALLEST: Final = 512  # bytes of a database
 _CHECKED: Final = 128 * 2**20  # bytes up to which a file is looked through when it is opened
 _FIRST_USER: Final = 1000  # smaller numbers are the system's own
 
@@ -187,9 +188,12 @@ def _check_file(path: Path, suffix: str) -> None:
 # -- opening -----------------------------------------------------------------------------------
 
 
-def connect(path: Path, *, writing: bool = False) -> sqlite3.Connection:
-    """Open the database of a store; several threads may use it, one at a time."""
-    mode = "rw" if writing else "ro"
+def connect(path: Path, *, writing: bool = False, quiet: bool = False) -> sqlite3.Connection:
+    """Open the database of a store; several threads may use it, one at a time.
+
+    `quiet` makes no files beside it: for a file that nobody writes, and that has no log.
+    """
+    mode = "rw" if writing else "ro&immutable=1" if quiet else "ro"
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
@@ -229,8 +233,15 @@ def make(path: Path) -> None:
         raise StoreError(str(path), reason) from None
 
 
-def check(path: Path) -> None:
+def check(path: Path, *, is_ours: bool = True) -> None:
     """Find out whether a file is a sound store, without changing it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    is_ours : bool
+        Whether we hold its lock, so that nobody writes it meanwhile.
 
     Raises
     ------
@@ -238,14 +249,14 @@ def check(path: Path) -> None:
         If it is none, of another format, or damaged.
     """
     size = path.stat().st_size
-    if not size:
-        raise StoreError(str(path), damaged(path, "it is empty (0 bytes)"))
+    if size < SMALLEST:  # SQLite would take it for a new one
+        raise StoreError(str(path), damaged(path, f"it has {size} bytes"))
+    has_log = log_size(path) > 0
     try:
-        with closing(connect(path)) as connection:
+        with closing(connect(path, quiet=is_ours and not has_log)) as connection:
             check_format(path, connection)
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
             length = connection.execute("PRAGMA page_size").fetchone()[0]
-            has_log = beside(path, "-wal").exists()
             if not has_log and pages * length > size:
                 reason = f"{size:,} bytes are there, and {pages * length:,} should be"
                 raise StoreError(str(path), damaged(path, reason))
@@ -260,6 +271,14 @@ def check(path: Path) -> None:
         raise StoreError(str(path), damaged(path, str(error))) from None
     except sqlite3.Error as error:
         raise StoreError(str(path), damaged(path, str(error))) from None
+
+
+def log_size(path: Path) -> int:
+    """Return how many bytes SQLite's log of a file has."""
+    try:
+        return beside(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def check_format(path: Path, connection: sqlite3.Connection) -> None:

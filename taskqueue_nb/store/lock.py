@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.store.errors import StoreError
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FAR: Final = 1 << 30  # Windows locks bytes, and locked ones cannot be read: lock one nobody writes
-_TRIES: Final = 20  # should others remove their lock files just as we open them
+_TRIES: Final = 5  # should others remove their lock files just as we open them, or only look
+_PAUSE: Final = 0.02  # seconds between them
 
 
 class HeldError(Exception):
@@ -51,10 +53,15 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        held = HeldError()
         for _ in range(_TRIES):
-            if self._tried():
-                return
-        raise HeldError
+            try:
+                if self._tried():
+                    return
+            except HeldError as error:
+                held = error
+                sleep(_PAUSE)
+        raise held
 
     def _tried(self) -> bool:
         """Take the lock; False if its file was removed meanwhile."""
@@ -71,8 +78,11 @@ class FileLock:
                 return False
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, StoreError):  # nothing is locked here, by nobody
+                with suppress(OSError):
+                    self.path.unlink()
             raise
         self._descriptor = descriptor
         return True

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from taskqueue_nb.store.errors import StoreError
-from taskqueue_nb.store.file import bytes_of, connect
+from taskqueue_nb.store.file import connect
 from taskqueue_nb.store.pack import checked, joined, unpack
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Generator, Iterable
+    from collections.abc import Collection, Generator
     from pathlib import Path
 
 _FEW: Final = 300  # tasks up to which rows are looked for one by one
@@ -88,9 +88,8 @@ class Reader:
 
     # -- tasks -----------------------------------------------------------------------------------
 
-    def rows(self, keys: Iterable[tuple[str, int]]) -> dict[tuple[bytes, int], Row]:
+    def rows(self, wanted: Collection[tuple[bytes, int]]) -> dict[tuple[bytes, int], Row]:
         """Return what there is of some tasks, by name and number."""
-        wanted = [(bytes_of(name), ordinal) for name, ordinal in keys]
         columns = "id, name, ordinal, state, own, digest, supplied, result, lost"
         if len(wanted) > _FEW:
             found = self.all(f"SELECT {columns} FROM tasks")  # noqa: S608 - no value in it
@@ -108,7 +107,7 @@ class Reader:
             one = f"{query} WHERE task = ? ORDER BY {order}"
             return {row: self.all(one, (row,)) for row in rows}
         found: dict[int, list[tuple[Any, ...]]] = {}
-        task, mine = 0, []
+        task, mine = 0, list[tuple[Any, ...]]()
         for each in self.all(f"{query} ORDER BY task, {order}"):
             if each[0] != task:
                 task = each[0]

@@ -12,13 +12,23 @@ from taskqueue_nb.graph import closure
 from taskqueue_nb.store.entries import Entry, read_extra
 from taskqueue_nb.store.errors import EarlierError
 from taskqueue_nb.store.file import bytes_of, text_of
-from taskqueue_nb.task import ACTIVE, FSM_TRANSITIONS, GRAPH_LOCK, Attempt, LazyValue, Task
+from taskqueue_nb.task import (
+    ACTIVE,
+    FSM_TRANSITIONS,
+    GRAPH_LOCK,
+    INTERRUPTED,
+    SETTLED,
+    Attempt,
+    LazyValue,
+    Task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from taskqueue_nb.store.reader import Reader, Row
 
+_FALLEN: Final = SETTLED - {"DONE"}
 _FRESH: Final = ("PENDING", "PREPARE")
 _BACK: Final[Mapping[str, str]] = {"DONE": "invalidate", "FAILED": "retry", "CANCELLED": "retry"}
 
@@ -32,10 +42,12 @@ class Earlier:
         Why not, in a sentence.
     """
 
-    __slots__ = ("attempts", "reason", "row", "steps")
+    __slots__ = ("attempts", "reason", "row", "steps", "was")
 
-    def __init__(self, row: Row, reason: str | None) -> None:
-        self.row, self.reason = row, reason
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.reason: str | None = None
+        self.was: Fingerprint | None = None  # that of the call, if it was another one
         self.steps: list[Any] = []
         self.attempts: list[Any] = []
 
@@ -55,26 +67,27 @@ def earlier_of(tasks: list[Task], known: dict[Task, Entry], reader: Reader) -> d
     dict
         The tasks that the file knows, with what it knows of them.
     """
-    rows = reader.rows((known[task].name, known[task].ordinal) for task in tasks)
-    new = set(tasks)
+    keys = {task: (bytes_of(known[task].name), known[task].ordinal) for task in tasks}
+    rows = reader.rows(keys.values())
     found: dict[Task, Earlier] = {}
     for task in in_order(tasks):
         entry = known.get(task)
         if entry is None:
             entry = known[task] = Entry(task.name, -1, is_member=False)
-        elif task not in new:
+        elif task not in keys:
             continue  # known since it was added
         entry.look_at(task, task, known)
-        row = rows.get((bytes_of(entry.name), entry.ordinal)) if rows and task in new else None
+        row = rows.get(keys[task]) if task in keys else None
         if row is None:
             continue
         entry.row, entry.result, entry.lost = row.row, row.result, row.lost
         entry.stored = (row.own, row.digest)
         entry.supplied = bool(row.supplied)
         if row.supplied and row.own is not None and row.own == entry.own_digest:
-            entry.digest = row.digest
-        reason = None if row.state == "PENDING" else _reason(task, entry, row, known, reader)
-        found[task] = Earlier(row, reason)
+            entry.use(row.digest)
+        found[task] = earlier = Earlier(row)
+        if row.state != "PENDING":
+            earlier.reason = _reason(task, entry, earlier, known, reader)
     numbers = [earlier.row.row for earlier in found.values()]
     steps = reader.of_each("journal", "step, event, state, at, extra, said", "step", numbers)
     attempts = reader.of_each("attempts", "number, said, trace, output", "number", numbers)
@@ -85,23 +98,26 @@ def earlier_of(tasks: list[Task], known: dict[Task, Entry], reader: Reader) -> d
 
 
 def _reason(
-    task: Task, entry: Entry, row: Row, known: Mapping[Task, Entry], reader: Reader
+    task: Task, entry: Entry, earlier: Earlier, known: Mapping[Task, Entry], reader: Reader
 ) -> str | None:
     """Say why the stored state does not hold any more; None if it does."""
+    row = earlier.row
     if row.digest is None or row.digest != entry.digest:
-        return _difference(task, entry, row, known, reader)
+        return _difference(task, entry, earlier, known, reader)
     if row.state == "DONE" and row.result is None:
         return f"its result was not stored: {row.lost or 'nobody knows why'}"
     return None
 
 
 def _difference(
-    task: Task, entry: Entry, row: Row, known: Mapping[Task, Entry], reader: Reader
+    task: Task, entry: Entry, earlier: Earlier, known: Mapping[Task, Entry], reader: Reader
 ) -> str:
+    row = earlier.row
     parts, requires = reader.prints(row.row)
     said: list[str] = []
     try:
-        said += Fingerprint.from_json(parts).differences(entry.own)
+        earlier.was = Fingerprint.from_json(parts)
+        said += earlier.was.differences(entry.own)
         before = {name: digest for name, digest in json.loads(requires)}  # noqa: C416 - pairs, checked
     except (ValueError, TypeError, KeyError):
         return "what is stored of its call cannot be read"
@@ -160,7 +176,7 @@ def take_back(task: Task, entry: Entry, earlier: Earlier, kernel: Kernel) -> boo
     _live_again(task, entry, log, earlier)
     if state in ACTIVE:
         when = max(kernel.last_sign, task._log[-2])
-        task._log += ["cancel", "CANCELLED", when, {"because": "interrupted"}]
+        task._log += ["cancel", "CANCELLED", when, {"because": INTERRUPTED}]
         state = "CANCELLED"
     if earlier.reason is not None:
         extra = {"because": earlier.reason}
@@ -171,7 +187,8 @@ def take_back(task: Task, entry: Entry, earlier: Earlier, kernel: Kernel) -> boo
         if task._attempt is not None and task._attempt.outcome == "FAILED":
             task._attempt._error = task._error
     elif state == "DONE" and row.result is not None:
-        task._value = LazyValue(partial(kernel.reader.load, row.result))
+        key = (kernel.reader.path, row.result)
+        task._value = LazyValue(partial(kernel.reader.load, row.result), key)
     return _become(task, state)
 
 
@@ -183,7 +200,7 @@ def _log_of(
     errors: dict[int, str] = {}
     state = task._first_state
     for place, (_, step, event, new, at, extra, said) in enumerate(earlier.steps):
-        if step != place or FSM_TRANSITIONS[state].get(event) != new:
+        if step != place or type(at) is not float or FSM_TRANSITIONS[state].get(event) != new:
             return None, {}
         try:
             log += event, new, at, None if extra is None else read_extra(extra, tasks)
@@ -211,6 +228,8 @@ def _live_again(task: Task, entry: Entry, log: list[Any], earlier: Earlier) -> N
             task._attempt = attempt
             entry.attempts += 1
         task._log += log[place : place + 4]
+    if task._attempt is not None:
+        task._attempt._call = earlier.was or entry.own
 
 
 def _become(task: Task, state: str) -> bool:
@@ -225,5 +244,7 @@ def _become(task: Task, state: str) -> bool:
                 for queue in dependent._told_queues():
                     queue._is_ready(dependent)
     for queue in task._told_queues():
+        if state in _FALLEN:
+            queue._has_fallen(task)
         queue._has_moved(task, old, state)
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import json
 import os
 import sqlite3
 import threading
@@ -21,7 +20,7 @@ from taskqueue_nb.store.errors import StoreError, StoreWarning
 from taskqueue_nb.store.file import bytes_of, connect
 from taskqueue_nb.store.pack import NotStorableError, pack
 from taskqueue_nb.store.reader import close_all
-from taskqueue_nb.task import GRAPH_LOCK, SETTLED, Attempt, Task, words_of
+from taskqueue_nb.task import GRAPH_LOCK, SETTLED, Attempt, LazyValue, Task, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 _PAUSE: Final = 0.005  # seconds in which what happens is gathered into one transaction
 _BATCH: Final = 2000  # steps of one transaction
+_LARGE: Final = 64 * 2**20  # bytes of results after which a transaction ends
 _LOOK_AGAIN: Final = 0.5  # seconds between looks at whether the writer still lives
 _PATIENCE: Final = 60.0  # seconds to wait for it when the interpreter ends
 
@@ -38,11 +38,11 @@ _OPEN: Final[WeakSet[Writer]] = WeakSet()
 
 
 class _Note:
-    """What somebody asked for, in words."""
+    """What somebody asked for."""
 
     __slots__ = ("at", "words")
 
-    def __init__(self, at: float, words: str) -> None:
+    def __init__(self, at: float, words: dict[str, Any]) -> None:
         self.at, self.words = at, words
 
 
@@ -102,8 +102,8 @@ class Writer:
             self.is_taken_over = False
             self.warn("another queue has taken it over: this one is kept in memory only")
 
-    def note(self, at: float, words: str) -> None:
-        """Note what somebody asked for."""
+    def note(self, at: float, words: dict[str, Any]) -> None:
+        """Note what somebody asked for; as text it becomes in our thread."""
         if self.accepts:
             self._inbox.put(_Note(at, words))
 
@@ -160,12 +160,13 @@ class Writer:
         closes what is its parent's.
         """
         try:
+            self._file = self.path.stat()
             connection = connect(self.path, writing=True)
             self._rows = _highest(connection, "SELECT max(id) FROM tasks")
             self._results = _highest(
                 connection, "SELECT seq FROM sqlite_sequence WHERE name = 'results'"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._failure = StoreError(str(self.path), f"it cannot be written ({error})")
             self._is_ready.set()
             return
@@ -178,8 +179,8 @@ class Writer:
             with suppress(sqlite3.Error):
                 connection.rollback()
             self.warn(
-                f"it cannot be written any more ({words_of(error)[:300]}); what happens from now on "
-                f"is kept in memory only"
+                f"it cannot be written any more ({words_of(error)[:300]}); what happens from now "
+                f"on is kept in memory only"
             )
         finally:
             self.accepts = False
@@ -200,12 +201,21 @@ class Writer:
                 batch.append(self._inbox.get_nowait())
         goes_on = batch[-1] is not None
         tickets = [item for item in batch if type(item) is _thread.LockType]
+        if not self._is_there():
+            raise StoreError(str(self.path), "the file was removed, or replaced by another one")
         try:
             self._write(connection, [item for item in batch if type(item) in (tuple, _Note)])
         finally:
             for ticket in tickets:
                 ticket.release()
         return goes_on
+
+    def _is_there(self) -> bool:
+        """Say whether the file that is open is the one that the next kernel will find."""
+        try:
+            return os.path.samestat(self._file, self.path.stat())
+        except OSError:
+            return False
 
     def _release_waiting(self) -> None:
         with suppress(Empty):
@@ -214,20 +224,28 @@ class Writer:
                     item.release()
 
     def _write(self, connection: sqlite3.Connection, items: list[Any]) -> None:
-        """Write steps in one transaction: all of them, with their results, or none."""
+        """Write steps, in one transaction unless their results are large.
+
+        All steps of a task go into one, with the result: it is there as a whole, or not at all.
+        """
         moved: dict[Task, list[Any]] = {}
         for item in items:
             if type(item) is tuple:
                 moved.setdefault(item[0], []).append(item)
         if not items:
             return
-        connection.execute("BEGIN IMMEDIATE")
         rows = _Rows(connection)
+        rows.verbs = [
+            (item.at, written_extra(item.words, self.known) or "{}")
+            for item in items
+            if type(item) is _Note
+        ]
         for task, steps in moved.items():
             self._write_task(rows, task, steps)
-        rows.verbs = [(item.at, item.words) for item in items if type(item) is _Note]
+            if rows.size > _LARGE:
+                rows.write()
+                rows = _Rows(connection)
         rows.write()
-        connection.execute("COMMIT")
 
     def _write_task(self, rows: _Rows, task: Task, steps: list[Any]) -> None:
         entry = self.known[task]
@@ -245,7 +263,9 @@ class Writer:
             call = attempt if state in ("RUNNING", "DONE", "FAILED") and attempt else task
             entry.look_at(call, task, self.known)
         if state == "DONE":
-            entry.supplied = task._log[upto - 4] == "supply"
+            event, _, _, extra = task._log[upto - 4 : upto]
+            if not (extra or {}).get("undo"):  # which supplies what was there before
+                entry.supplied = event == "supply"
             self._write_result(rows, task, entry, outcome)
         digests = (entry.own_digest, entry.digest)
         facts = (state, int(entry.supplied), entry.result, entry.lost)
@@ -288,6 +308,16 @@ class Writer:
         entry.written = end
 
     def _write_result(self, rows: _Rows, task: Task, entry: Entry, value: Any) -> None:
+        if type(value) is LazyValue:
+            if value.key == (self.path, entry.result) and entry.stored is not None:
+                if entry.supplied:
+                    entry.use(entry.stored[1])
+                return  # it is there already
+            try:
+                value = value.get()
+            except Exception as error:  # noqa: BLE001 - unpickling runs foreign code
+                entry.lost = f"it cannot be read ({words_of(error)[:300]})"
+                return
         self._results += 1
         number = self._results
         checksum: bytes | None = None
@@ -310,7 +340,8 @@ class Writer:
         else:
             checksum = packed.checksum
             entry.result, entry.lost = number, None
-            lengths = json.dumps(packed.lengths)
+            rows.size += packed.size
+            lengths = str(packed.lengths)  # JSON, too
             rows.results.append((number, entry.row, packed.size, lengths, checksum, packed.data))
         if entry.supplied:
             entry.give(checksum)
@@ -336,6 +367,8 @@ class _Rows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.size = 0  # bytes of results
+        connection.execute("BEGIN IMMEDIATE")
         self.new: list[Any] = []
         self.prints: list[Any] = []
         self.facts: list[Any] = []
@@ -359,7 +392,7 @@ class _Rows:
         self._connection.execute("DELETE FROM pieces WHERE result = ?", (result,))
 
     def write(self) -> None:
-        """Write all the rest."""
+        """Write all the rest, and end the transaction."""
         many: Iterable[tuple[str, list[Any]]] = (
             (_NEW, self.new),
             (_PRINTS, self.prints),
@@ -374,11 +407,12 @@ class _Rows:
         for statement, rows in many:
             if rows:
                 self._connection.executemany(statement, rows)
+        self._connection.execute("COMMIT")
 
 
 _NEW: Final = (
-    "INSERT INTO tasks(id, name, ordinal, own, digest, parts, requires, state, supplied, result, "
-    "lost) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO tasks(id, name, ordinal, own, digest, parts, requires, state, "
+    "supplied, result, lost) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PRINTS: Final = "UPDATE tasks SET own = ?, digest = ?, parts = ?, requires = ? WHERE id = ?"
 _FACTS: Final = "UPDATE tasks SET state = ?, supplied = ?, result = ?, lost = ? WHERE id = ?"

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.resources import files
 from time import monotonic
@@ -36,8 +36,9 @@ from taskqueue_nb.drawing import (
 )
 from taskqueue_nb.fsm import FSMError
 from taskqueue_nb.palette import PALETTE, URGENCY, VICTIM, look
-from taskqueue_nb.repair import check_tasks
-from taskqueue_nb.task import Task
+from taskqueue_nb.repair import PlanError, check_tasks
+from taskqueue_nb.source import compiled
+from taskqueue_nb.task import Task, check_call, defined_now
 from taskqueue_nb.taskqueue import TaskQueue
 from taskqueue_nb.widget.details import (
     details_of,
@@ -48,6 +49,7 @@ from taskqueue_nb.widget.details import (
     said,
 )
 from taskqueue_nb.widget.literals import parse
+from taskqueue_nb.widget.mending import OF_QUEUE, Mending
 from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
@@ -64,6 +66,11 @@ _LAYOUT_GAP: Final = 1.0  # seconds between two layouts
 _UNFOLD_GAP: Final = 5.0  # the same, if it is only because a folded task runs: the boxes move
 _TICK: Final = 1.0  # seconds between two looks at a run in which nothing happens
 _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stays in its state
+_MEND_GAP: Final = 0.2  # seconds between two looks at what is to be mended
+_STALE_GAP: Final = 1.0  # the same, at what is out of date
+_RUN_GAP: Final = 1.0  # the same while a run goes on
+_MANY: Final = 5_000  # tasks from which on plans are shown after the rest of the details
+_REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
 _ANSWERS: Final = 30  # the last ones, so that a late one is not lost
 _CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
@@ -114,6 +121,7 @@ class TaskGraph(anywidget.AnyWidget):
     counts = t.Dict().tag(sync=True)
     progress = t.Dict().tag(sync=True)
     details = t.Dict().tag(sync=True)
+    mending = t.Dict().tag(sync=True)  # what can be undone, what Retry all failed would do, causes
     answers: t.List[list[Any]] = t.List().tag(sync=True)
     looks = t.List(t.Dict()).tag(sync=True)
     heading = t.Unicode().tag(sync=True)
@@ -140,12 +148,27 @@ class TaskGraph(anywidget.AnyWidget):
         self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
         self._looking = False
+        self._look_gap = _LOOK_GAP
+        self._mending = Mending(self._queue)
+        nothing = {"says": "", "plan": ""}
+        self._mended: dict[str, Any] = {"undo": "", "retry": nothing, "refresh": nothing}
+        self._mended |= {"causes": "", "at": []}
+        self._stale_seen: tuple[Any, ...] = ()
+        self._stale_next = 0.0  # when to look again at the earliest
+        self._stale_known = 0  # how often a look for what is out of date brought news
+        self._stale_looks = False
+        self._mend_seen: tuple[Any, ...] = ()
+        self._mend_at = -_RUN_GAP  # when the last look began, and how long not to look after it
+        self._mend_gap = 0.0
+        self._mending_looks = False
         self._clock = Clock()
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
         self._runner = Worker("taskqueue_nb start")
         self._looker = Worker("taskqueue_nb details")
+        self._planner = Worker("taskqueue_nb plans")
+        self._staler = Worker("taskqueue_nb stale")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -172,6 +195,7 @@ class TaskGraph(anywidget.AnyWidget):
             **options,
         )
         self._closed = False
+        _CELLS.tell(self._mark)
         _let_clicks_through(self.comm)
         if PUMP.add(self, self._mark):
             self._stop_listening = self._queue.on_change(self._mark)
@@ -225,6 +249,8 @@ class TaskGraph(anywidget.AnyWidget):
         again += self._see_structure()
         again += self._see_selected()
         news = self._news()
+        again += self._see_what_to_mend(news["counts"])
+        again += self._see_stale(news["counts"])
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
@@ -239,6 +265,7 @@ class TaskGraph(anywidget.AnyWidget):
             "counts": counts,
             "progress": self._clock.progress(queue, counts),
             "details": self._found,
+            "mending": self._mended,
             "answers": list(self._given),
             "selected": self._at,
         }
@@ -250,7 +277,7 @@ class TaskGraph(anywidget.AnyWidget):
         else:
             news["states"] = letters(laid.drawing)
             news["svg"] = laid.drawing.svg
-            news["says"] = _says(laid)
+            news["says"] = _says(laid, self._mending.is_stale)
         news["boxes"] = _boxes(laid)
         return news
 
@@ -321,7 +348,7 @@ class TaskGraph(anywidget.AnyWidget):
         if task is not None:
             attempts = len(task.attempts)
             seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
-        wait = self._seen_at + _LOOK_GAP - now
+        wait = self._seen_at + self._look_gap - now
         if seen == self._seen and wait > 0:
             return [wait]  # what has changed since is looked at then
         if stuck:
@@ -332,16 +359,83 @@ class TaskGraph(anywidget.AnyWidget):
 
     def _look(self, at: str, laid: _Laid) -> None:
         """Read everything about the selected task; in a thread of its own, for a repr may hang."""
+        began = monotonic()
         try:
             task = _task_at(at, laid)
-            found = _group(at, laid) if task is None else details_of(task, at, laid.places)
+            if task is None:
+                found = _group(at, laid)
+            else:
+                found = details_of(task, at, laid.places)
+                if len(laid.tasks) > _MANY and self._found.get("at") != at:
+                    self._publish(at, found)  # before the plans, which take a moment there
+                found = self._mending.of_task(task, laid.places[task], found)
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
             found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}
         finally:
+            self._look_gap = max(_LOOK_GAP, _REST * (monotonic() - began))
             self._looking = False
+        self._publish(at, found)
+
+    def _publish(self, at: str, found: dict[str, Any]) -> None:
         if at == self._at and found != self._found:
             self._found = found
+            self._mark()
+
+    # -- what is to be mended ----------------------------------------------------------------------
+
+    def _see_what_to_mend(self, counts: Mapping[str, int]) -> list[float]:
+        """Have plans and causes looked up if they may have changed."""
+        queue, laid = self._queue, self._laid
+        if laid is None or self._mending_looks:
+            return []
+        deeds = queue.deeds
+        last = (len(deeds), sum(deed.undone for deed in deeds[-1:]), queue.undoable)
+        seen = (laid.structure, tuple(counts.items()), queue.running, last, self._stale_known)
+        if seen == self._mend_seen:
+            return []
+        gap = max(_RUN_GAP if queue.running else _MEND_GAP, self._mend_gap)
+        wait = self._mend_at + gap - monotonic()
+        if wait > 0:
+            return [wait]
+        self._mend_seen, self._mend_at, self._mending_looks = seen, monotonic(), True
+        self._planner.do(partial(self._look_what_to_mend, laid))
+        return []
+
+    def _look_what_to_mend(self, laid: _Laid) -> None:
+        began = monotonic()
+        try:
+            found = self._mending.toolbar(laid.places)
+        finally:
+            self._mend_gap = _REST * (monotonic() - began)
+            self._mending_looks = False
+        if found != self._mended:
+            self._mended, self._seen = found, ()  # the details say the cause, too
+            self._mark()
+
+    # -- what is out of date -----------------------------------------------------------------------
+
+    def _see_stale(self, counts: Mapping[str, int]) -> list[float]:
+        """Have what is out of date looked up if it may have changed, and nothing runs."""
+        queue = self._queue
+        if self._stale_looks or queue.running or not counts.keys() & {"DONE", *FALLEN}:
+            return []
+        seen = (queue.structure, tuple(counts.items()), len(queue.deeds), self._at, _CELLS.run)
+        if seen == self._stale_seen:
+            return []
+        wait = self._stale_next - monotonic()
+        if wait > 0:
+            return [wait]
+        self._stale_seen, self._stale_looks = seen, True
+        self._staler.do(partial(_look_for_stale, self._mending, weakref.ref(self)))
+        return []
+
+    def _stale_is_known(self, *, news: bool, took: float) -> None:
+        self._stale_next = monotonic() + max(_STALE_GAP, _REST * took)
+        self._stale_looks = False
+        if news:
+            self._stale_known += 1
+            self._seen = ()  # the details say why
             self._mark()
 
     # -- messages from the page --------------------------------------------------------------------
@@ -398,6 +492,8 @@ class TaskGraph(anywidget.AnyWidget):
             return
         try:
             sentence = self._do(command)
+        except SyntaxError as error:
+            self._answer(command.click, _where(error), done=False)
         except (FSMError, ValueError, TypeError) as refusal:
             self._answer(command.click, one_line(str(refusal), 600), done=False)
         except Exception as error:  # noqa: BLE001 - whoever clicked is told
@@ -408,7 +504,7 @@ class TaskGraph(anywidget.AnyWidget):
 
     def _do(self, command: Command) -> str:
         if command.verb in QUEUE_VERBS:
-            return self._do_to_queue(command.verb)
+            return self._do_to_queue(command)
         task = self._queue.tasks[command.task]
         # a run of the notebook's own takes up what is pending by itself
         run = command.run and not (self._queue.running and self._queue.wait(0))
@@ -417,30 +513,74 @@ class TaskGraph(anywidget.AnyWidget):
             if task.fsm_state == "RUNNING":
                 return f"{one_line(task.name)} was asked to stop."
             return f"{one_line(task.name)} is cancelled."
-        if command.verb == "repair" and not moved:
-            return "The arguments are changed."
         if command.run:
             return ""  # the picture says the rest
-        again = sum(each.fsm_state == "PENDING" for each in moved)
-        return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
+        if command.verb == "repair" and not moved:
+            return "The arguments are changed."
+        return _pending_again(moved)
 
-    def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:
+    def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:  # noqa: PLR0911 - one for each verb
         queue = self._queue
+        if command.plan:
+            return self._apply(command, command.task, run=run)
         if command.verb == "cancel":
             return queue.cancel(task)
         if command.verb == "rerun":
             return queue.invalidate(task, then_run=run)
         if command.verb == "supply":
             return queue.supply(task, parse(command.value), then_run=run)
-        if command.verb == "retry" and not (command.edits and task.fsm_event_is_allowed("retry")):
+        if command.verb == "retry":
             return queue.retry(task, then_run=run)
-        if not command.edits:
-            raise RefusedError("No argument was changed.")
-        args, kwargs = edited_arguments(task, command.edits)
-        return queue.repair(task, args=args, kwargs=kwargs, then_run=run)
+        if command.verb == "retry_cause":
+            found = self._mending.cause_of(task)
+            return queue.retry(*([task] if found is None else found[1].tasks), then_run=run)
+        return self._repair(command, task, run=run)
 
-    def _do_to_queue(self, verb: str) -> str:
+    def _apply(self, command: Command, number: int, *, run: bool) -> tuple[Task, ...]:
+        """Do exactly what the button said that was clicked."""
+        try:
+            return self._mending.take(command.plan, command.verb, number).apply(then_run=run)
+        except (PlanError, RefusedError):
+            self._seen = self._mend_seen = ()  # a new plan is shown
+            raise
+
+    def _repair(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:
+        """Give a task edited arguments or code: the one place where a text of the page is run."""
+        source = None if command.source in (None, task.source) else command.source
+        if source is None and not command.edits:
+            raise RefusedError("Neither an argument nor the source was changed.")
+        args = kwargs = None
+        if command.edits:
+            args, kwargs = edited_arguments(task, command.edits)
+        if task.fsm_state == "DONE":
+            return self._repair_done(task, source, args, kwargs, run=run)
+        if source is None:
+            return self._queue.repair(task, args=args, kwargs=kwargs, then_run=run)
+        return self._queue.edit(task, source, args, kwargs, then_run=run)
+
+    def _repair_done(
+        self, task: Task, source: str | None, args: Any, kwargs: Any, *, run: bool
+    ) -> tuple[Task, ...]:
+        """Invalidate a task, then edit it; whatever speaks against the edit is found before."""
         queue = self._queue
+        if queue.running:
+            raise RefusedError("The queue is running, and would take the task before it is edited.")
+        func = task.func if source is None else compiled(source, defined_now(task.func))
+        if func is not None:
+            check_call(
+                func,
+                task.func_args if args is None else args,
+                task.func_kwargs if kwargs is None else kwargs,
+            )
+        queue.invalidate(task)
+        try:
+            return queue.repair(task, func, args, kwargs, then_run=run)
+        except Exception:
+            queue.undo()
+            raise
+
+    def _do_to_queue(self, command: Command) -> str:
+        queue, verb = self._queue, command.verb
         if verb in ("run", "step"):
             if queue.running:
                 raise RefusedError("The queue is running already.")
@@ -455,12 +595,23 @@ class TaskGraph(anywidget.AnyWidget):
             if queue.running:
                 return "What runs now is finished; nothing more is started."
         else:
-            moved = queue.retry()
-            if not moved:
-                raise RefusedError("No task has failed.")
-            count = len(moved)
-            return f"{count} task{' is' if count == 1 else 's are'} pending again."
+            return self._mend_queue(command)
         return ""
+
+    def _mend_queue(self, command: Command) -> str:
+        queue = self._queue
+        if command.verb == "undo":
+            undone = queue.undoable
+            queue.undo()
+            return f"Undone: {one_line(undone, 200)}."
+        run = command.verb == "refresh"
+        if command.plan:
+            moved = self._apply(command, OF_QUEUE, run=run)
+        else:
+            moved = queue.refresh().apply(then_run=run) if run else queue.retry()
+        if not moved:
+            raise RefusedError("Nothing is out of date." if run else "No task has failed.")
+        return "" if run else _pending_again(moved)
 
     def _refuse_if_stuck(self) -> None:
         """Say why nothing would happen."""
@@ -485,6 +636,28 @@ class TaskGraph(anywidget.AnyWidget):
 
 
 # -- parts ----------------------------------------------------------------------------------------
+
+
+def _where(error: SyntaxError) -> str:
+    """Return what is wrong with an edited source, with its line."""
+    line = one_line((error.text or "").strip(), 200)
+    return f"Line {error.lineno}: {one_line(error.msg, 300)}: {line}. Nothing was changed."
+
+
+def _look_for_stale(mending: Mending, view: weakref.ref[TaskGraph]) -> None:
+    """Compare calls with what they were; it takes a while, and keeps no view that is closed."""
+    began, news = monotonic(), False
+    try:
+        news = mending.look_for_stale()
+    finally:
+        widget = view()
+        if widget is not None:
+            widget._stale_is_known(news=news, took=monotonic() - began)
+
+
+def _pending_again(moved: Iterable[Task]) -> str:
+    again = sum(each.fsm_state == "PENDING" for each in moved)
+    return f"{again} task{' is' if again == 1 else 's are'} pending again." if again else ""
 
 
 class _Inline:
@@ -545,19 +718,23 @@ def _boxes(laid: _Laid) -> list[dict[str, Any]]:
     ]
 
 
-def _says(laid: _Laid) -> dict[str, str]:
+def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
     """Return what some boxes say beside their state: counts of a group, an error, a progress."""
     says = {}
     for i, box in enumerate(laid.boxes):
         if box.key is not None:
             counts = Counter(task.fsm_state for task in box.tasks)
             parts = [f"{counts[state]:,} {look(state).word}" for state in URGENCY if counts[state]]
+            stale = sum(map(is_stale, box.tasks))
+            parts += [f"{stale:,} stale"] if stale else []
             says[str(i)] = " · ".join(parts)
             continue
         (task,) = box.tasks
         state = task.fsm_state
         if state == "FAILED" and (error := task.exception) is not None:
             says[str(i)] = f"{look(state).word}: {error_name(error)}"
+        elif is_stale(task):
+            says[str(i)] = f"{look(state).word}, stale"
         elif state == "RUNNING" and (progressed := progress_of(task)) is not None:
             done, total = progressed
             says[str(i)] = f"{look(state).word} {min(max(done / total, 0.0), 1.0):.0%}"
@@ -623,6 +800,30 @@ def _let_clicks_through(channel: Any) -> None:
     if hasattr(channel, "_reply_subshell_for"):
         channel._reply_subshell_for = lambda _data, default: default
 
+
+class _Cells:
+    """How many cells were run: any of them may have replaced a function that a task calls."""
+
+    def __init__(self) -> None:
+        self.run = 0
+        self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
+        self._listens = False
+
+    def tell(self, mark: Mark) -> None:
+        """Have a view flushed after each cell, as long as its mark lives."""
+        self._marks.add(mark)
+        shell = get_ipython()
+        if shell is not None and not self._listens:
+            self._listens = True
+            shell.events.register("post_run_cell", self._ran)
+
+    def _ran(self, *_: object) -> None:
+        self.run += 1
+        for mark in tuple(self._marks):
+            mark()
+
+
+_CELLS: Final = _Cells()
 
 # -- display ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
 from taskqueue_nb.widget.literals import literal_of, parse
+from taskqueue_nb.widget.messages import LONGEST_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +47,10 @@ _UNSHOWN: Final = re.compile(
 
 
 class Action(NamedTuple):
-    """A button: what it is called, and the event of the machine that must be allowed for it."""
+    """A button: what it is called, and the event of the machine that must be allowed for it.
+
+    One without an event edits a task.
+    """
 
     event: str
     verb: str
@@ -66,6 +70,13 @@ _ACTIONS: Final = (
     ),
     Action("retry", "retry", "Retry", run=False, hint="Make it pending again, and start nothing"),
     Action(
+        "retry",
+        "retry_cause",
+        "Retry this cause",
+        run=True,
+        hint="Try every task again that failed in the same way at the same place",
+    ),
+    Action(
         "invalidate",
         "rerun",
         "Run again from here",
@@ -73,28 +84,30 @@ _ACTIONS: Final = (
         hint="Run it again, and everything done that was made from its result",
     ),
     Action(
-        "dispatch",
+        "",
         "repair",
-        "Use these arguments",
-        run=False,
-        hint="Change the arguments before it runs",
+        "Repair and rerun",
+        run=True,
+        hint="Use the edited arguments and source, and run it with what waits for it",
     ),
     Action("cancel", "cancel", "Cancel", run=False, hint="Give it up; it can be retried later"),
 )
-# States whose arguments can be changed now: a running attempt would keep its own.
+# States in which a task can have other code and arguments: a running attempt would keep its own,
+# and a queued one has been handed over. A DONE task is invalidated first.
 _EDITABLE: Final = frozenset(
-    state for state, events in FSM_TRANSITIONS.items() if "retry" in events or "supply" in events
+    state
+    for state, events in FSM_TRANSITIONS.items()
+    if not events.keys().isdisjoint({"retry", "supply", "invalidate"})
 )
 
 
 def actions_of(state: str) -> tuple[Action, ...]:
     """Return what a task in this state may be asked to do, as the machine's table says."""
     events = FSM_TRANSITIONS[state]
-    # a queued task has been handed over: its arguments are not ours to change any more
     return tuple(
         action
         for action in _ACTIONS
-        if action.event in events and (action.verb != "repair" or state in _EDITABLE)
+        if (action.event in events if action.event else state in _EDITABLE)
     )
 
 
@@ -175,7 +188,8 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
     failed = state == "FAILED" and last is not None
     fields = fields_of(task, index)
     editable = state in _EDITABLE
-    can_edit = any(field["kind"] != "task" for field in fields)
+    source = _source(task)
+    can_edit = source is not None or any(field["kind"] != "task" for field in fields)
     return {
         "at": at,
         "label": one_line(task.name),
@@ -190,6 +204,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
         "editable": editable,
+        "source": source,
         "actions": [
             {"verb": verb, "label": label, "run": run, "hint": hint}
             for _, verb, label, run, hint in actions_of(state)
@@ -206,6 +221,14 @@ def _call(func: object) -> str:
         return ""
     names = [parameter.name for parameter in _parameters(func)]
     return one_line(f"{func_name(func)}({', '.join(names)})")
+
+
+def _source(task: Task) -> str | None:
+    """Return the text of a task's function; None if there is none that could come back edited."""
+    text = task.source
+    if text is None or len(text) > LONGEST_SOURCE // 2 or clean(text, LONGEST_SOURCE) != text:
+        return None
+    return text
 
 
 def _parameters(func: object) -> tuple[inspect.Parameter, ...]:

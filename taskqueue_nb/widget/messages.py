@@ -11,20 +11,27 @@ from taskqueue_nb.widget.literals import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-QUEUE_VERBS: Final = frozenset({"run", "hold", "resume", "step", "stop", "retry_failed"})
-TASK_VERBS: Final = frozenset({"retry", "repair", "cancel", "supply", "rerun"})
+QUEUE_VERBS: Final = frozenset(
+    {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
+)
+TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
-    "retry": frozenset({"run", "edits"}),
-    "repair": frozenset({"run", "edits"}),
+    "retry_failed": frozenset({"plan"}),
+    "refresh": frozenset({"plan"}),
+    "retry": frozenset({"run", "plan"}),
+    "retry_cause": frozenset({"run", "plan"}),
+    "repair": frozenset({"run", "edits", "source"}),  # of all verbs, the only one with code
     "supply": frozenset({"run", "value"}),
-    "cancel": frozenset({"run"}),
-    "rerun": frozenset({"run"}),
+    "cancel": frozenset({"run", "plan"}),
+    "rerun": frozenset({"run", "plan"}),
 }
 _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
+_LONGEST_PLAN: Final = 20
 _MOST_EDITS: Final = 60
+LONGEST_SOURCE: Final = 100_000  # characters
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 40
@@ -46,6 +53,8 @@ class Command:
     at: str = ""
     value: str = ""
     edits: Mapping[str, str] = field(default_factory=dict)
+    plan: str = ""
+    source: str | None = None
 
 
 def click_of(content: object) -> str:
@@ -73,8 +82,9 @@ def read(content: object, tasks: int) -> Command:
 
     Examples
     --------
-    >>> read({"id": "a-1", "verb": "retry", "task": 3, "run": True}, tasks=4)
-    Command(click='a-1', verb='retry', task=3, run=True, at='', value='', edits={})
+    >>> command = read({"id": "a-1", "verb": "retry", "task": 3, "run": True}, tasks=4)
+    >>> command.verb, command.task, command.run
+    ('retry', 3, True)
     >>> read({"id": "a-1", "verb": "delete", "task": 3}, tasks=4)
     Traceback (most recent call last):
     ...
@@ -100,8 +110,10 @@ def read(content: object, tasks: int) -> Command:
         task=_task(content.get("task"), tasks) if of_task else -1,
         run=_flag(content.get("run", False)),
         at=_text(content.get("at", ""), _LONGEST_KEY),
-        value=_text(content.get("value", ""), LONGEST + 1),
+        value=_text(content.get("value", ""), LONGEST),
         edits=_edits(content.get("edits", {})),
+        plan=_text(content.get("plan", ""), _LONGEST_PLAN),
+        source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
     )
 
 
@@ -126,11 +138,11 @@ def _text(text: Any, longest: int) -> str:
     if type(text) is not str:
         raise RefusedError("A text was expected.")
     if len(text) > longest:
-        raise RefusedError(f"{len(text):,} characters are too many; {longest - 1:,} are allowed.")
+        raise RefusedError(f"{len(text):,} characters are too many; {longest:,} are allowed.")
     return text
 
 
 def _edits(edits: Any) -> Mapping[str, str]:
     if type(edits) is not dict or len(edits) > _MOST_EDITS:
         raise RefusedError("The edited arguments are not a form of this view.")
-    return {_text(key, _LONGEST_KEY): _text(text, LONGEST + 1) for key, text in edits.items()}
+    return {_text(key, _LONGEST_KEY): _text(text, LONGEST) for key, text in edits.items()}

@@ -35,7 +35,7 @@ class Mark:
     It holds no widget, so that a queue keeps none alive.
     """
 
-    __slots__ = ("_tell", "due")
+    __slots__ = ("__weakref__", "_tell", "due")
 
     def __init__(self, tell: Callable[[], object]) -> None:
         self.due = False

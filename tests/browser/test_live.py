@@ -39,7 +39,8 @@ def test_a_task_is_repaired_by_mouse(notebook: MakeNotebook) -> None:
     field = view.side.get_by_label("Argument degree")
     expect(field).to_have_value("9")
     field.fill("2")
-    view.button("Retry and continue").click()
+    expect(view.side.locator(".tq-does").filter(has_text="Repair")).to_contain_text("2 will run")
+    view.button("Repair and rerun").click()
 
     view.expect_states(fit="done", report="done")
     view.notebook.run_cell(2)
@@ -101,7 +102,7 @@ def test_a_refusal_is_a_sentence(notebook: MakeNotebook) -> None:
     view.box("fit").click()
 
     view.side.get_by_label("Argument degree").fill("two")
-    view.button("Retry and continue").click()
+    view.button("Repair and rerun").click()
 
     expect(view.side.get_by_role("alert")).to_contain_text("degree: two is no Python literal")
     expect(view.side.get_by_label("Argument degree")).to_have_value("two")
@@ -115,6 +116,164 @@ def test_run_says_what_blocks(notebook: MakeNotebook) -> None:
     view.button("Run").click()
 
     expect(view.root.locator(".tq-top-message")).to_contain_text("Nothing can run: fit is failed")
+
+
+def test_undo_takes_a_click_back(notebook: MakeNotebook) -> None:
+    """The button says which verb, and is off where there is none."""
+    view = failed(notebook)
+    expect(view.button("There is nothing to undo")).to_be_disabled()
+    view.box("fit").click()
+    view.button("Retry").click()
+    view.expect_states(fit="pending")
+
+    view.button("Undo: retry 'fit'").click()
+
+    view.expect_states(fit="failed")
+    expect(view.root.get_by_role("status").filter(has_text="Undone: retry 'fit'.")).to_be_visible()
+    expect(view.button("There is nothing to undo")).to_be_disabled()
+
+
+def test_a_button_says_what_it_will_do_and_does_that(notebook: MakeNotebook) -> None:
+    """To the eye and to a screen reader; when the graph has moved it refuses, and says so anew."""
+    view = failed(notebook)
+    view.box("fit").click()
+    expect(view.button("Retry and continue")).to_have_accessible_description(
+        re.compile("^2 will run, 2 are reused")
+    )
+    expect(view.button("Retry all failed")).to_have_accessible_description(
+        re.compile("^Retry all failed: next run: 2 will run, 2 are reused")
+    )
+    # a page whose news are late: the click brings back the plan of before
+    view.notebook.evaluate("queue.widget()._look = queue.widget()._news = lambda *_: {}")
+    view.notebook.evaluate("from taskqueue_nb import Task; queue.add(final.then('more', str))")
+    view.button("Retry and continue").click()
+    view.notebook.evaluate("del queue.widget()._look, queue.widget()._news")
+    view.notebook.evaluate("queue.widget()._mark()")
+
+    expect(view.side.get_by_role("alert")).to_contain_text("the graph has moved since this plan")
+    expect(view.button("Retry and continue")).to_have_accessible_description(
+        re.compile("^3 will run, 2 are reused")
+    )
+    view.expect_states(fit="failed")
+    view.button("Retry and continue").click()
+    view.expect_states(fit="failed", more="pending")
+    expect(view.side.get_by_role("table").locator("tbody tr")).to_have_count(2)
+
+
+def test_the_source_is_edited_by_keyboard(notebook: MakeNotebook, page: Page) -> None:
+    """Tab and Enter indent, the browser's undo works, a wrong line is named, the right one runs."""
+    view = failed(notebook, "print(calls, final.result())")
+    view.box("fit").click()
+    source = view.side.get_by_label("Source of the function")
+    expect(source).to_have_value(re.compile(r"^def fit\(rows, degree, \*, strict=True\):\n"))
+    press = page.keyboard.press
+    before = source.input_value()
+
+    source.focus()
+    press("Control+a")
+    page.keyboard.type("def fit(rows, degree, *, strict=True):")
+    press("Enter")
+    page.keyboard.type("retrun")
+    press("Tab")
+    page.keyboard.type("degree")
+    press("Control+Enter")
+    expect(view.side.get_by_role("alert")).to_contain_text("Line 2")
+    view.expect_states(fit="failed")
+    for _ in range(60):
+        if source.input_value() == before:
+            break
+        press("Control+z")
+    expect(source).to_have_value(before)
+    expect(view.button("Repair and rerun")).to_be_disabled()
+
+    press("Control+a")
+    page.keyboard.type("def fit(rows, degree, *, strict=True):")
+    press("Enter")
+    page.keyboard.type("if degree:")
+    press("Enter")
+    page.keyboard.type("return len(rows)")
+    expect(source).to_have_value(re.compile(r"\n    if degree:\n        return len\(rows\)$"))
+    press("Escape")
+    press("Tab")
+    expect(source).not_to_be_focused()
+    source.focus()
+    press("Control+Enter")
+
+    view.expect_states(fit="done", report="done")
+    view.notebook.run_cell(2)
+    assert view.notebook.text(2) == "['load', 'clean', 'fit', 'report'] degree 9"
+
+
+def test_a_cell_run_again_makes_its_tasks_stale(notebook: MakeNotebook) -> None:
+    """The boxes say so, nothing runs unasked, and one button brings them up to date."""
+    again = """
+@task
+def clean(rows):
+    calls.append("clean")
+    return rows[2:]
+"""
+    view = shown(notebook, "queue.repair(queue.tasks[2], kwargs={'degree': 1})", again)
+    view.notebook.run_cell(2)
+    view.button("Run").click()
+    view.expect_states(report="done")
+    expect(view.button("Refresh stale")).to_have_count(0)
+
+    view.notebook.run_cell(3)
+
+    for name in ("clean", "fit", "report"):
+        expect(view.box(name)).to_have_attribute("aria-label", f"{name}: done, stale")
+    view.box("clean").click()
+    expect(view.side.locator(".tq-why")).to_contain_text("Stale: code changed:")
+    expect(view.button("Refresh stale")).to_have_accessible_description(
+        re.compile("Refresh stale: 3 will run, 1 is reused")
+    )
+    assert view.notebook.evaluate("print(calls)") == "['load', 'clean', 'fit', 'report']"
+    view.button("Refresh stale").click()
+    for name in ("clean", "fit", "report"):
+        expect(view.box(name)).to_have_attribute("aria-label", f"{name}: done")
+    expect(view.button("Refresh stale")).to_have_count(0)
+    assert view.notebook.evaluate("print(calls[4:])") == "['clean', 'fit', 'report']"
+
+
+CAUSES = """
+from taskqueue_nb import Task, TaskQueue
+
+broken = True
+
+def fetch(number):
+    if broken:
+        raise OSError(f"no route to {number}")
+
+pages = [Task(f"fetch {i}", fetch, func_args=(i,)) for i in range(3)]
+readers = [page.then(f"read {page.name}", str) for page in pages]
+queue = TaskQueue(Task("divide", lambda: 1 / 0), *pages, *readers)
+"""
+
+
+def test_causes_are_gone_through_and_retried_together(notebook: MakeNotebook, page: Page) -> None:
+    """By key and by button; one button for all that failed in the same way."""
+    opened = notebook([CAUSES, "queue", "queue.start().wait()", "broken = False"])
+    for number in range(3):
+        opened.run_cell(number)
+    view = View(opened, 1)
+    expect(view.root.locator(".tq-line")).to_contain_text("2 causes block 3 tasks")
+
+    view.button("Next cause").click()
+    expect(view.side.locator(".tq-title")).to_have_text("fetch 0")
+    expect(view.side).to_contain_text("Cause 1 of 2: OSError in fetch(), line ")
+    view.root.locator(".node[tabindex='0']").focus()
+    page.keyboard.press("n")
+    expect(view.side.locator(".tq-title")).to_have_text("divide")
+    expect(view.box("divide")).to_be_focused()
+    expect(view.button("Retry this cause")).to_have_count(0)
+    page.keyboard.press("p")
+    opened.run_cell(3)
+    view.button("Retry this cause").click()
+
+    for i in range(3):
+        view.expect_states(**{f"fetch {i}": "done", f"read fetch {i}": "done"})
+    view.expect_states(divide="failed")
+    expect(view.root.locator(".tq-line")).to_contain_text("1 cause blocks 0 tasks")
 
 
 def place_in_pane(view: View, name: str) -> tuple[float, float]:

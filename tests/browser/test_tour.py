@@ -97,7 +97,7 @@ def test_the_tour_by_mouse(tour: Tour, page: Page, shots: Path) -> None:
     expect(field).to_have_value("'raise'")
     field.fill("'drop'")
     page.screenshot(path=shots / "tour-2-edited.png")
-    view.button("Retry and continue").click()
+    view.button("Repair and rerun").click()
 
     tour.expect_counts(done=TASKS)
     page.screenshot(path=shots / "tour-3-done.png")
@@ -127,7 +127,7 @@ def test_the_tour_by_keyboard(tour: Tour, page: Page, shots: Path) -> None:
     press("Control+a")
     page.keyboard.type("'drop'")
     page.screenshot(path=shots / "tour-keyboard.png")
-    press_until("Tab", '.tq-side [data-key="retry-true"]')
+    press_until("Tab", '.tq-side [data-key="repair-true"]')
     press("Enter")
 
     tour.expect_counts(done=TASKS)

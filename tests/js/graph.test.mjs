@@ -137,6 +137,23 @@ suite("pure functions", () => {
     assert.deepEqual(graph.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
   });
 
+  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
+    const text = "def f(x):\n    if x:\n  y";
+
+    assert.deepEqual([0, 2, 14, text.length].map((at) => graph.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
+    assert.equal(graph.indent(text, 9, "Enter"), "\n    ");
+    assert.equal(graph.indent(text, 19, "Enter"), "\n        ");
+    assert.equal(graph.indent(text, text.length, "Enter"), "\n  ");
+  });
+
+  test("next and previous go round, and begin at the ends", () => {
+    const places = ["4", "7", "9"];
+
+    assert.deepEqual(["4", "9", "5"].map((from) => graph.turned(places, from, 1)), ["7", "4", "4"]);
+    assert.deepEqual(["4", "9", "5"].map((from) => graph.turned(places, from, -1)), ["9", "7", "9"]);
+    assert.equal(graph.turned([], "4", 1), undefined);
+  });
+
   test("counts are said in words", () => {
     assert.equal(graph.counted({ FAILED: 2, PENDING: 1 }, LOOKS), "1 pending, 2 failed");
   });
@@ -211,7 +228,7 @@ suite("the graph", () => {
 
   test("no id of a drawing stays in the page, where two views could clash", () => {
     shown();
-    assert.deepEqual([...el.querySelectorAll("[id]")], []);
+    assert.deepEqual([...el.querySelectorAll(".tq-pane [id]")], []);
   });
 
   test("every element that can have the focus keeps the notebook's shortcuts away", () => {
@@ -307,11 +324,55 @@ suite("clicks", () => {
 
     model.put({ progress: { ...model.get("progress"), running: true, left: 7.2 } });
     assert.deepEqual(["Run", "Hold", "Step", "Stop"].map((b) => off(button(b))), [true, false, true, false]);
-    assert.equal(one(".tq-standing").textContent, "1 of 3 done · 1 blocked by 1 · about 7 s left");
+    assert.equal(one(".tq-standing").textContent, "1 of 3 done · about 7 s left");
 
     model.put({ progress: { ...model.get("progress"), held: true } });
     button("Resume").click();
     assert.equal(model.clicks()[0].verb, "resume");
+  });
+
+  test("Undo is on while there is a verb to take back, and says which", () => {
+    const model = shown();
+    assert.ok(off(button("Undo")));
+
+    model.put({ mending: { ...model.get("mending"), undo: "retry 'load'" } });
+    assert.equal(button("Undo").getAttribute("aria-label"), "Undo: retry 'load'");
+    button("Undo").click();
+    button("Undo").click();
+
+    assert.deepEqual(model.clicks().map(({ verb }) => verb), ["undo"]);
+  });
+
+  test("Refresh stale is there only while something is stale, says its plan and brings it back", () => {
+    const model = shown();
+    assert.ok(button("Refresh stale").hidden);
+
+    model.put({ mending: { ...model.get("mending"), refresh: { says: "2 will run", plan: "p4" } } });
+    assert.ok(!button("Refresh stale").hidden);
+    assert.match(one(".tq-line").textContent ?? "", /Refresh stale: 2 will run/);
+    button("Refresh stale").click();
+
+    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["refresh", "p4"]]);
+  });
+
+  test("causes are said above the graph, and gone through by button and by key", () => {
+    const model = shown();
+    model.put({ mending: { ...model.get("mending"), causes: "2 causes block 1 task", at: ["0", "1"] } });
+    const next = one('[aria-label="Next cause"]');
+    const on = () => one(".tq-on").dataset.at;
+
+    assert.match(one(".tq-line").textContent ?? "", /2 causes block 1 task/);
+    next.click();
+    assert.equal(on(), "0");
+    next.click();
+    assert.equal(on(), "1");
+    press(node("1"), "n");
+    assert.equal(on(), "0");
+    assert.equal(document.activeElement, node("0"));
+    press(node("0"), "p");
+    assert.equal(on(), "1");
+    model.put({ mending: { ...model.get("mending"), causes: "", at: [] } });
+    assert.ok(one(".tq-causes").classList.contains("tq-off")); // its place stays
   });
 
   test("a refusal of no click is shown by every view, once", () => {
@@ -346,16 +407,65 @@ suite("the details", () => {
   }
   const field = () => /** @type {HTMLInputElement} */ (one('[data-key="kdegree"]'));
 
-  test("an edited argument travels with the button that is pressed", () => {
+  /** What the button says that it will do, as who hears it is told. @param {string} text */
+  const says = (text) => {
+    const id = button(text).getAttribute("aria-describedby");
+    return document.getElementById(id ?? "")?.textContent;
+  };
+
+  test("an edited argument travels with the button that takes edits, and with no other", () => {
     const model = opened();
+    assert.ok(off(button("Repair and rerun")));
 
     field().value = "2";
     fire(field(), "input");
     button("Retry and continue").click();
+    assert.deepEqual(model.clicks(), []);
+    assert.equal(says("Retry and continue"), "without your edits: Reset them first");
+    assert.equal(says("Repair and rerun"), "1 argument changed: 2 will run");
+    button("Repair and rerun").click();
 
     const [{ id, ...message }] = model.clicks();
     assert.ok(id);
-    assert.deepEqual(message, { verb: "retry", task: 1, run: true, edits: { kdegree: "2" } });
+    assert.deepEqual(message, { verb: "repair", task: 1, run: true, edits: { kdegree: "2" } });
+  });
+
+  test("each button says what it will do, and its click brings the plan back", () => {
+    const model = opened();
+    const described = [...el.querySelectorAll("[aria-describedby]")].map((e) => e.getAttribute("aria-describedby"));
+
+    assert.equal(says("Retry and continue"), "2 will run, 1 is reused");
+    assert.equal(says("Retry"), "next run: 2 will run");
+    assert.equal(says("Use this value"), "1 will run");
+    assert.equal(says("Retry all failed"), "Retry all failed: 2 will run");
+    assert.equal(new Set(described).size, described.length);
+    button("Retry and continue").click();
+    button("Retry all failed").click();
+    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["retry", "p1"], ["retry_failed", "p0"]]);
+  });
+
+  test("a new plan is shown in its place; the button keeps the focus, and sends the new one", () => {
+    const model = opened();
+    const before = button("Retry");
+    before.focus();
+    const actions = failed().actions?.map((action) => ({ ...action, says: "nothing will run", plan: "p9" }));
+
+    model.put({ details: failed({ actions }) });
+
+    assert.equal(document.activeElement, before);
+    assert.equal(says("Retry"), "nothing will run");
+    before.click();
+    assert.equal(model.clicks()[0].plan, "p9");
+  });
+
+  test("in a view of another model no note has the same id", () => {
+    opened();
+    const other = document.body.appendChild(document.createElement("div"));
+    const endOther = graph.render({ model: makeModel(), el: other });
+    const ids = [...document.querySelectorAll(".tq-says")].map((note) => note.id);
+
+    assert.equal(new Set(ids).size, ids.length);
+    endOther();
   });
 
   test("unedited it is a plain retry, and a double click is one", () => {
@@ -369,11 +479,64 @@ suite("the details", () => {
     assert.deepEqual(said, [["retry", 1, false, undefined]]);
   });
 
-  test("Enter in a field presses the first button", () => {
+  const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
+
+  test("an edited source travels with the button that takes edits; Reset takes it back", () => {
     const model = opened();
+    const before = source().value;
+    source().value = "def fit(table, degree):\n    return 1";
+    fire(source(), "input");
+    assert.equal(says("Repair and rerun"), "the source changed: 2 will run");
+    button("Reset").click();
+    assert.equal(source().value, before);
+    assert.ok(off(button("Repair and rerun")));
+
+    source().value = "lambda table, degree: 1";
+    fire(source(), "input");
+    field().value = "2";
+    fire(field(), "input");
+    assert.equal(says("Repair and rerun"), "1 argument and the source changed: 2 will run");
+    fire(source(), "keydown", { key: "Enter", ctrlKey: true });
+
+    const [{ verb, edits, source: sent }] = model.clicks();
+    assert.deepEqual([verb, edits, sent], ["repair", { kdegree: "2" }, "lambda table, degree: 1"]);
+  });
+
+  test("in the source Tab indents; Shift+Tab, or Escape and then Tab, leave it", () => {
+    opened();
+    const taken = (/** @type {object} */ options) => {
+      const event = new window.KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...options });
+      source().dispatchEvent(event);
+      return event.defaultPrevented;
+    };
+    source().setSelectionRange(0, 0);
+
+    assert.ok(taken({ key: "Tab" }));
+    assert.match(source().value, /^ {4}def/);
+    assert.ok(!taken({ key: "Tab", shiftKey: true }));
+    assert.ok(taken({ key: "Escape" }));
+    assert.ok(!taken({ key: "Tab" }));
+    assert.match(source().getAttribute("aria-description") ?? "", /Escape, then Tab/);
+    assert.ok(!one(".tq-side").hidden);
+    taken({ key: "Escape" });
+    assert.ok(one(".tq-side").hidden);
+  });
+
+  test("the source of what runs can be read, not edited", () => {
+    opened({ editable: false });
+    assert.ok(source().readOnly);
+    fire(source(), "keydown", { key: "Tab" });
+    assert.match(source().value, /^def/);
+  });
+
+  test("Enter in a field presses the button that stands out, and never Cancel", () => {
+    const model = opened({ actions: [{ verb: "cancel", label: "Cancel", run: false, hint: "" }] });
+    press(field(), "Enter");
+    assert.deepEqual(model.clicks(), []);
+
+    model.put({ details: failed() });
     field().value = "3";
     fire(field(), "input");
-
     press(field(), "Enter");
 
     assert.deepEqual(model.clicks()[0].edits, { kdegree: "3" });
@@ -397,12 +560,13 @@ suite("the details", () => {
     opened();
     field().value = "2";
     fire(field(), "input");
-    assert.match(one(".tq-changed").textContent ?? "", /1 argument changed/);
+    assert.ok(!off(button("Reset")));
 
     button("Reset").click();
 
     assert.equal(field().value, "9");
-    assert.equal(one(".tq-changed").hidden, true);
+    assert.ok(off(button("Reset")));
+    assert.ok(!off(button("Retry")));
   });
 
   test("a task as an argument is a link and no field; a value without literal is kept", () => {

@@ -1,0 +1,1113 @@
+"""Worker processes: stop means stop, a death costs one task, and nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import pickle
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from checks import LIMIT, Background, await_state, check_settled, run, states, wait_for
+from taskqueue_nb import FSMError, RunState, Task, TaskQueue
+from taskqueue_nb.capture import HEAD, TAIL
+from taskqueue_nb.executors import TravelError, WorkerError
+
+# What stands here travels by value, as what stands in a notebook does.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PROMPT: Final = 2.0  # seconds within which a death is noticed
+STOP: Final = 1.0  # seconds within which a cancelled task has ended
+
+
+# -------------------------------------------------------------------------------------- helpers
+def await_end(pid: int, limit: float = LIMIT) -> None:
+    """Wait until a process has ended, whoever's child it is."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended, _, _ = select.select([descriptor], [], [], limit)
+    finally:
+        os.close(descriptor)
+    assert ended, f"process {pid} lives on"
+
+
+def children() -> set[int]:
+    """Return the processes that this one has started, the dead and unburied with them."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == os.getpid():
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(no_threads_left: None) -> Iterator[None]:
+    """Check that no process and no open file outlives a test."""
+    before, files = children(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+    yield
+    assert children() <= before, "a process is left over"
+    assert len(os.listdir("/proc/self/fd")) <= files, "a file is left open"  # noqa: PTH208
+
+
+class Telephone:
+    """A named pipe by which a function in another process tells its numbers."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._keep = os.open(path, os.O_WRONLY)  # so that no end is seen between two calls
+        self._text = ""
+
+    def hear(self) -> list[int]:
+        """Wait for one line of numbers."""
+        while "\n" not in self._text:
+            ready, _, _ = select.select([self._descriptor], [], [], LIMIT)
+            assert ready, "nobody calls"
+            self._text += os.read(self._descriptor, 4096).decode()
+        line, _, self._text = self._text.partition("\n")
+        return [int(number) for number in line.split()]
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self._descriptor)
+        os.close(self._keep)
+
+
+@pytest.fixture
+def telephone(tmp_path: Path, nothing_left: None) -> Iterator[Telephone]:
+    """Give a way for tasks to tell their process numbers."""
+    made = Telephone(tmp_path / "telephone")
+    yield made
+    made.close()
+
+
+def tell(path: str, *numbers: int) -> None:
+    """Tell numbers, in a process of a task."""
+    with open(path, "w", encoding="utf-8") as pipe:  # noqa: PTH123 - a pipe
+        pipe.write(" ".join(map(str, numbers)) + "\n")
+
+
+def value_of(value: Any = None) -> Any:
+    """Return what is given."""
+    return value
+
+
+def hang(path: str, how: str = "") -> None:
+    """Tell the process number, and never end by itself."""
+    child = subprocess.Popen(["sleep", "1000"])
+    if how == "deaf":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+    tell(path, os.getpid(), child.pid)
+    if how == "in C":
+        ctypes.PyDLL(None).sleep(1000)  # keeps the interpreter's lock
+    while True:
+        time.sleep(1000)
+
+
+# ------------------------------------------------------------------------------ a user's own code
+SCRIPT = """
+from taskqueue_nb import Task, TaskQueue
+
+factor = 2
+
+class Box:
+    def __init__(self, content):
+        self.content = content * factor
+    def __eq__(self, other):
+        return type(other) is Box and other.content == self.content
+
+def boxed(content):
+    return Box(content)
+
+def adder(more):
+    return lambda content: content + more
+
+first = Task("first", boxed, func_args=(3,))
+second = Task("second", lambda box: box.content, func_args=(first,))
+third = Task("third", adder(100), func_args=(second,))
+queue = TaskQueue(first, second, third, executor="processes:2")
+print([task.name for task in queue.run()], first.result() == Box(3), third.result())
+
+def boxed(content):  # written again, as one does
+    return "another"
+
+factor = 5
+queue.invalidate(first)
+queue.repair(first, func=boxed)
+queue.repair(second, func=len)
+print([task.name for task in queue.run()], first.result(), second.result(), third.result())
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "file"])
+def test_what_stands_in_main_works(tmp_path: Path, way: str) -> None:
+    """Functions, classes, lambdas and closures of `__main__` run elsewhere; new ones replace old.
+
+    The script has no `if __name__ == "__main__"`, and is not run again by the workers.
+    """
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = ["script.py"] if way == "file" else ["-c", SCRIPT]
+
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "['first', 'second', 'third'] True 106",
+        "['first', 'second', 'third'] another 7 107",
+    ]
+
+
+def test_each_run_has_workers_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module, a folder or a variable that changed between two runs is seen by the next."""
+    module = tmp_path / "helper_of_mine.py"
+    module.write_text("NUMBER = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    def look() -> tuple[int, int, str]:
+        import helper_of_mine  # type: ignore[import-not-found]  # written just now
+
+        return os.getpid(), helper_of_mine.NUMBER, os.getcwd()  # noqa: PTH109 - what it is about
+
+    tasks = [Task(f"look{i}", look) for i in range(3)]
+    queue = TaskQueue(*tasks, executor="processes:1")
+    run(queue)
+    first = {task.result() for task in tasks}
+    module.write_text("NUMBER = 22\n")
+    monkeypatch.chdir(tmp_path)
+    queue.invalidate(*tasks)
+    run(queue)
+    second = {task.result() for task in tasks}
+
+    assert len(first) == len(second) == 1  # one worker served the whole run
+    ((pid, number, _),) = first
+    ((other_pid, other_number, folder),) = second
+    assert (number, other_number, folder) == (1, 22, str(tmp_path))
+    assert pid != other_pid
+    assert os.getpid() not in (pid, other_pid)
+
+
+def test_worker_is_started_only_for_a_task() -> None:
+    """A small queue starts few processes, a long one no more than asked."""
+    few = TaskQueue(*(Task(f"t{i}", os.getpid) for i in range(2)), executor="processes:16")
+    many = TaskQueue(*(Task(f"t{i}", os.getpid) for i in range(40)), executor="processes:3")
+
+    run(few)
+    run(many)
+
+    assert len({task.result() for task in few}) <= 2
+    assert len({task.result() for task in many}) <= 3
+
+
+def test_task_may_use_processes_itself() -> None:
+    """A worker may have children, and they end with it."""
+
+    def nested() -> bool:
+        from concurrent.futures import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(os.getpid).result(LIMIT) != os.getpid()
+
+    task = Task("nested", nested)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert task.result() is True
+
+
+def test_queue_inside_a_task(telephone: Telephone) -> None:
+    """A task may run a queue in processes of its own; when it is ended, those end with it."""
+
+    def inner(path: str) -> list[int]:
+        from taskqueue_nb import Task, TaskQueue
+
+        tasks = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(3)]
+        list(TaskQueue(*tasks).run(executor="processes:2"))
+        stuck = Task("stuck", hang, func_args=(path,))
+        list(TaskQueue(stuck).run(executor="processes:1"))
+        return [task.result() for task in tasks]
+
+    outer = Task("outer", inner, func_args=(telephone.path,))
+    queue = TaskQueue(outer).start(executor="processes:1")
+    pids = telephone.hear()
+
+    outer.cancel()
+
+    assert queue.wait(LIMIT)
+    for pid in pids:
+        await_end(pid, 5)
+
+
+# ----------------------------------------------------------------------------------- stop is stop
+@pytest.mark.parametrize(
+    ("verb", "how"),
+    [
+        ("task.cancel", ""),
+        ("task.cancel", "deaf"),
+        ("task.cancel", "in C"),
+        ("queue.cancel", ""),
+        ("queue.stop", ""),
+        ("timeout", ""),
+        ("timeout", "in C"),
+    ],
+)
+def test_stop_ends_the_process(telephone: Telephone, verb: str, how: str) -> None:
+    """Cancel, stop and timeout end the process and what it has started; the others go on."""
+    limit = 0.5 if verb == "timeout" else None
+    stuck = Task("stuck", hang, func_args=(telephone.path, how), timeout=limit)
+    others = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(10)]
+    queue = TaskQueue(stuck, *others).start(executor="processes:2")
+    pids = telephone.hear()
+
+    begin = time.monotonic()
+    if verb == "task.cancel":
+        stuck.cancel()
+    elif verb == "queue.cancel":
+        queue.cancel(stuck)
+    elif verb == "queue.stop":
+        queue.stop(cancel=True)
+    await_state(stuck, "CANCELLED", "FAILED", limit=(limit or 0) + STOP)
+    taken = time.monotonic() - begin
+    for pid in pids:
+        await_end(pid, STOP)
+
+    assert queue.wait(LIMIT)
+    assert taken < (limit or 0) + STOP
+    assert stuck.fsm_state == ("FAILED" if limit else "CANCELLED")
+    if limit:
+        assert isinstance(stuck.exception, TimeoutError)
+        assert "0.5 s; the process was ended" in str(stuck.exception)
+    if verb != "queue.stop":
+        assert all(other.is_done for other in others)
+    check_settled(queue)
+    queue.repair(stuck, func=value_of, args=(5,))
+    run(queue, executor="processes:2")
+    assert stuck.result() == 5
+
+
+def test_stop_finishes_what_runs(telephone: Telephone, tmp_path: Path) -> None:
+    """Without `cancel=True` a process may finish its call."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def work(path: str, gate: str) -> str:
+        tell(path, os.getpid())
+        return Path(gate).read_text(encoding="utf-8")
+
+    working = Task("working", work, func_args=(telephone.path, str(gate)))
+    queue = TaskQueue(working, working.then("after", value_of)).start(executor="processes:1")
+    telephone.hear()
+
+    queue.stop()
+    assert not queue.wait(0.05)
+    gate.write_text("finished")
+
+    assert queue.wait(LIMIT)
+    assert working.result() == "finished"
+    assert states(queue) == {"working": "DONE", "after": "PENDING"}
+
+
+def test_run_state_ends_a_run_of_processes(telephone: Telephone) -> None:
+    """`runstate.cancel()` starts nothing more; what runs is ended by a cancel."""
+    state = RunState()
+    stuck = Task("stuck", hang, func_args=(telephone.path,))
+    queue = TaskQueue(stuck, stuck.then("after", value_of))
+    queue.start(runstate=state, executor="processes:1")
+    telephone.hear()
+
+    state.cancel()
+    stuck.cancel()
+
+    assert queue.wait(LIMIT)
+    assert states(queue) == {"stuck": "CANCELLED", "after": "PENDING"}
+
+
+def test_cancel_while_the_process_is_starting() -> None:
+    """A task that is cancelled before its process is up never runs, or is ended."""
+    for _ in range(5):
+        tasks = [Task(f"t{i}", time.sleep, func_args=(1000,)) for i in range(2)]
+        queue = TaskQueue(*tasks).start(executor="processes:2")
+        await_state(tasks[0], "RUNNING")
+
+        queue.stop(cancel=True)
+
+        assert queue.wait(LIMIT)
+        assert {task.fsm_state for task in tasks} <= {"CANCELLED", "PENDING"}
+        check_settled(queue)
+
+
+def test_interrupt_of_the_caller_ends_the_processes(telephone: Telephone) -> None:
+    """Ctrl-C comes out of `run`, the task is CANCELLED, its process gone, a retry completes."""
+    stuck = Task("stuck", hang, func_args=(telephone.path,))
+    queue = TaskQueue(stuck, Task("other", value_of))
+    pids: list[int] = []
+
+    def press() -> None:
+        pids.extend(telephone.hear())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = Background(press)
+    with pytest.raises(KeyboardInterrupt):
+        run(queue, executor="processes:2")
+    pressing.join()
+
+    for pid in pids:
+        await_end(pid, STOP)
+    assert stuck.is_cancelled
+    check_settled(queue)
+    queue.repair(stuck, func=value_of, args=())
+    queue.retry()
+    run(queue, executor="processes:2")
+    assert queue.counts() == {"DONE": 2}
+
+
+def test_generator_that_is_left_finishes_what_runs() -> None:
+    """Who leaves the loop early leaves no process."""
+    queue = TaskQueue(*(Task(f"t{i}", value_of) for i in range(20)))
+
+    for _ in queue.run(executor="processes:2"):
+        break
+
+    check_settled(queue)
+    assert queue.counts()["DONE"] >= 1
+    run(queue, executor="processes:2")
+    assert queue.counts() == {"DONE": 20}
+
+
+# ---------------------------------------------------------------------------------------- deaths
+def kill_itself() -> None:
+    """Die as if the system killed it."""
+    print("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash() -> None:
+    """Read where nothing is."""
+    print("last words")
+    ctypes.string_at(0)
+
+
+def leave(code: int) -> None:
+    """End without a word to Python."""
+    print("last words")
+    os._exit(code)
+
+
+def abort() -> None:
+    """End as a C library does that has lost its head."""
+    print("last words")
+    os.abort()
+
+
+def close_everything() -> None:
+    """Cut every connection."""
+    print("last words")
+    os.closerange(3, 1000)
+    time.sleep(1000)
+
+
+DEATHS: Final[dict[str, tuple[Callable[..., None], tuple[Any, ...], str]]] = {
+    "SIGKILL": (kill_itself, (), "was killed by SIGKILL (signal 9)"),
+    "segfault": (crash, (), "was killed by SIGSEGV (signal 11)"),
+    "abort": (abort, (), "was killed by SIGABRT (signal 6)"),
+    "exit 3": (leave, (3,), "ended with exit code 3"),
+    "exit 0": (leave, (0,), "ended with exit code 0"),
+    "cut off": (close_everything, (), "was killed by SIGKILL"),  # by its own watch
+}
+
+
+@pytest.mark.parametrize(("func", "args", "words"), DEATHS.values(), ids=DEATHS)
+def test_death_costs_one_task(
+    telephone: Telephone, func: Callable[..., None], args: tuple[Any, ...], words: str
+) -> None:
+    """The task whose process dies is FAILED soon and says how; its neighbours are not touched."""
+
+    def neighbour(path: str) -> int:
+        tell(path, os.getpid())
+        time.sleep(0.5)
+        return os.getpid()
+
+    innocent = Task("innocent", neighbour, func_args=(telephone.path,))
+    bad = Task("bad", func, func_args=args)
+    bad.require(starter := Task("starter", telephone.hear, executor=1))
+    after = [Task(f"after{i}", value_of, func_args=(i,)) for i in range(3)]
+    for each in after:
+        bad.block(each)
+    more = [Task(f"more{i}", value_of, func_args=(i,)) for i in range(3)]
+    queue = TaskQueue(innocent, starter, bad, *after, *more)
+
+    run(queue, executor="processes:2")
+
+    assert bad.is_failed
+    assert isinstance(bad.exception, WorkerError)
+    assert str(bad.exception).startswith(f"the process of task 'bad' {words}")
+    (attempt,) = bad.attempts
+    assert attempt.started is not None
+    assert attempt.ended is not None
+    assert attempt.ended - attempt.started < PROMPT
+    assert bad.output == "last words\n"
+    assert innocent.is_done
+    assert all(each.is_done for each in more)
+    assert all(each.is_pending for each in after)
+    check_settled(queue)
+    queue.repair(bad, func=value_of, args=())
+    run(queue, executor="processes:2")
+    assert queue.counts() == {"DONE": len(queue)}
+
+
+def test_crash_shows_the_line() -> None:
+    """A crash of the interpreter names the user's line, as far as Python could say it."""
+    bad = Task("bad", crash)
+
+    run(TaskQueue(bad), executor="processes:1")
+
+    text = bad.attempts[-1].error_text or ""
+    assert "Segmentation fault" in text
+    assert "in crash" in text
+    assert "taskqueue_nb/_worker.py" not in text
+
+
+def test_exit_code_is_a_field() -> None:
+    """The code is there for programs, and survives pickling in words."""
+    bad = Task("bad", leave, func_args=(7,))
+
+    run(TaskQueue(bad), executor="processes:1")
+
+    assert isinstance(bad.exception, WorkerError)
+    assert bad.exception.exitcode == 7
+    again = pickle.loads(pickle.dumps(bad.exception))  # noqa: S301 - our own bytes
+    assert str(again) == str(bad.exception)
+
+
+def test_memory_that_is_not_there_fails_its_task() -> None:
+    """A function that asks for more memory than it may have fails alone."""
+
+    def greedy() -> int:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+        return len(bytearray(2**33))
+
+    bad, good = Task("bad", greedy), Task("good", value_of)
+
+    run(TaskQueue(bad, good), executor="processes:1")
+
+    assert isinstance(bad.exception, MemoryError)
+    assert good.is_done
+
+
+def test_idle_worker_that_dies_costs_nothing() -> None:
+    """A worker that is killed between two tasks is replaced, and no task fails."""
+    tasks = [Task("t0", os.getpid)]
+    for i in range(1, 8):
+        tasks.append(tasks[-1].then(f"t{i}", os.getpid))
+    queue = TaskQueue(*tasks)
+
+    for task in queue.run(executor="processes:1"):
+        if task.result() in children():
+            os.kill(task.result(), signal.SIGKILL)
+
+    assert queue.counts() == {"DONE": 8}
+    assert all(len(task.attempts) == 1 for task in tasks)
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/nonexistent"])
+def test_processes_that_do_not_start_fail_their_tasks(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """Where no process can be had, the tasks say so instead of waiting for ever."""
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: os.fsencode(program))
+    queue = TaskQueue(*(Task(f"t{i}", value_of) for i in range(3)))
+
+    run(queue, executor="processes:2")
+
+    assert queue.counts() == {"FAILED": 3}
+    for task in queue:
+        assert "ended with exit code" in str(task.exception)
+    check_settled(queue)
+    queue.retry()
+    run(queue)
+    assert queue.counts() == {"DONE": 3}
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_exits_stay_in_their_process(kind: type[BaseException]) -> None:
+    """What would end or interrupt the notebook fails its task, and is not raised here."""
+
+    def leave_by_raising() -> None:
+        raise kind("over")
+
+    bad, good = Task("bad", leave_by_raising), Task("good", value_of)
+
+    run(TaskQueue(bad, good), executor="processes:1")
+
+    assert states([bad, good]) == {"bad": "FAILED", "good": "DONE"}
+    with pytest.raises(WorkerError, match=f"'bad' raised {kind.__name__}: over in its process"):
+        bad.result()
+    assert "leave_by_raising" in (bad.attempts[-1].error_text or "")
+
+
+def test_function_that_forks_gives_one_result(telephone: Telephone) -> None:
+    """The process that a function forks ends where the function does."""
+
+    def fork(path: str) -> str:
+        pid = os.fork()
+        if pid == 0:
+            return "the child's"
+        tell(path, pid)
+        return "the parent's"
+
+    forking = Task("forking", fork, func_args=(telephone.path,))
+    after = forking.then("after", value_of)
+
+    run(TaskQueue(forking, after), executor="processes:1")
+
+    await_end(*telephone.hear())
+    assert forking.result() == "the parent's"
+    assert after.is_done
+
+
+# ------------------------------------------------------------------------------ what cannot travel
+class TwoArgumentsError(Exception):
+    """An exception that Python cannot unpickle."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+        self.first = first
+
+
+class RudeError(Exception):
+    """An exception that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+class HomelessError(Exception):
+    """An exception that cannot be built in the notebook."""
+
+    def __new__(cls, *args: object) -> Self:
+        """Make it anywhere else."""
+        if os.environ.get("PYTEST_CURRENT_TEST_HOME") == str(os.getpid()):
+            raise RuntimeError("not here")
+        return super().__new__(cls, *args)
+
+
+def fail_at_home(home: int) -> str:
+    """Fail in one process alone."""
+    if os.getpid() == home:
+        raise ValueError("not at home")
+    return "elsewhere"
+
+
+class Homeless:
+    """A value that can be unpickled anywhere but in the notebook."""
+
+    def __init__(self, home: int) -> None:
+        self.home = home
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fail_at_home, (self.home,)
+
+
+class Leaving:
+    """A value whose unpickling wants to end the interpreter."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (5,)
+
+
+def test_exception_with_two_arguments_arrives_as_itself() -> None:
+    """Its class, words and fields are there, though `__init__` cannot be called again."""
+
+    def bad() -> None:
+        raise TwoArgumentsError(1, 2)
+
+    task = Task("bad", bad)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert isinstance(task.exception, TwoArgumentsError)
+    assert (str(task.exception), task.exception.first) == ("1 and 2", 1)
+
+
+def test_exception_with_a_field_that_cannot_travel_arrives_without_it() -> None:
+    """The class and the words are worth more than a lock."""
+
+    def bad() -> None:
+        error = KeyError("locked")
+        error.add_note("look here")
+        error.lock = threading.Lock()  # type: ignore[attr-defined]  # as users do
+        raise error
+
+    task = Task("bad", bad)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert isinstance(task.exception, KeyError)
+    assert task.exception.args == ("locked",)
+    assert task.exception.__notes__ == ["look here"]
+    assert not hasattr(task.exception, "lock")
+
+
+def test_exception_that_cannot_be_shown_arrives() -> None:
+    """A broken `__str__` harms neither the task nor the run."""
+
+    def bad() -> None:
+        raise RudeError
+
+    task = Task("bad", bad)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert isinstance(task.exception, RudeError)
+    assert "RudeError" in (task.attempts[-1].error_text or "")
+
+
+def test_chain_of_exceptions_is_kept_as_text() -> None:
+    """`raise … from …` is shown in full, and above what `result()` raises here."""
+
+    def bad() -> None:
+        try:
+            os.environ["MISSING"]
+        except KeyError as error:
+            raise ValueError("wrong") from error
+
+    task = Task("bad", bad)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    text = task.attempts[-1].error_text or ""
+    assert text.index("KeyError: 'MISSING'") < text.index("ValueError: wrong")
+    assert str(task.exception.__cause__).strip() == text.strip()  # type: ignore[union-attr]
+    task.retry()
+    run(TaskQueue(task), executor="processes:1")
+    assert task.attempts[0].error_text == text
+
+
+def test_exception_that_cannot_travel_says_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class is named, its words are kept, and its traceback."""
+    monkeypatch.setenv("PYTEST_CURRENT_TEST_HOME", str(os.getpid()))
+
+    def bad() -> None:
+        raise HomelessError("far away")
+
+    def wrapped() -> None:
+        error = ValueError(threading.Lock())
+        raise error
+
+    tasks = [Task("bad", bad), Task("wrapped", wrapped)]
+
+    run(TaskQueue(*tasks), executor="processes:1")
+
+    assert isinstance(tasks[0].exception, TravelError)
+    assert str(tasks[0].exception) == (
+        "the exception of task 'bad', a HomelessError, cannot be sent back from its process "
+        "(RuntimeError: not here); it said: far away"
+    )
+    assert str(tasks[1].exception).startswith("the exception of task 'wrapped', a ValueError, ")
+    assert "it said: <unlocked _thread.lock" in str(tasks[1].exception)
+    assert "raise HomelessError" in (tasks[0].attempts[-1].error_text or "")
+
+
+SENT: Final = "cannot be sent back from its process"
+RESULTS: Final[dict[str, tuple[Callable[[], Any], str]]] = {
+    "generator": (
+        lambda: (i for i in "ab"),
+        f"a generator, {SENT}: TypeError: cannot pickle 'generator' object",
+    ),
+    "lock": (threading.Lock, f"a lock, {SENT}: TypeError"),
+    "inside": (lambda: {"deep": [1, threading.Lock()]}, f"a dict, {SENT}: TypeError"),
+    "exit": (Leaving, "a Leaving, cannot be read back from its process: SystemExit: 5"),
+}
+
+
+@pytest.mark.parametrize(("func", "words"), RESULTS.values(), ids=RESULTS)
+def test_result_that_cannot_travel_is_named(func: Callable[[], Any], words: str) -> None:
+    """The task is FAILED with a sentence, and the worker takes the next one."""
+    bad, good = Task("bad", func), Task("good", value_of, func_args=("fine",))
+
+    run(TaskQueue(bad, good), executor="processes:1")
+
+    assert isinstance(bad.exception, TravelError)
+    assert str(bad.exception).startswith(f"the result of task 'bad', {words}")
+    assert good.result() == "fine"
+    check_settled([bad, good])
+
+
+def test_result_that_cannot_be_read_here_is_named() -> None:
+    """What fails to unpickle fails its task only."""
+    home = os.getpid()
+    bad, good = Task("bad", lambda: Homeless(home)), Task("good", value_of)
+
+    run(TaskQueue(bad, good), executor="processes:1")
+
+    assert str(bad.exception) == (
+        "the result of task 'bad', a Homeless, cannot be read back from its process: "
+        "ValueError: not at home"
+    )
+    assert good.is_done
+
+
+def test_lambda_as_a_result_is_fine() -> None:
+    """Functions travel both ways."""
+    task = Task("make", lambda: lambda x: x + 1)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert task.result()(1) == 2
+
+
+def test_argument_that_cannot_travel_is_named() -> None:
+    """By its parameter, its keyword or its number; and nothing was sent."""
+    lock = threading.Lock()
+
+    def three(first: Any, lock_of_mine: Any = None, *rest: Any, **more: Any) -> None:
+        pass
+
+    def closure() -> object:
+        return lock
+
+    cases = {
+        "argument 'first'": Task("t", three, func_args=(lock,)),
+        "argument 'lock_of_mine'": Task("t", three, func_args=(1, [lock])),
+        "argument 'number 4'": Task("t", three, func_args=(1, 2, 3, lock)),
+        "argument 'other'": Task("t", three, func_kwargs={"other": lock}),
+        "the function": Task("t", closure),
+    }
+    good = Task("good", value_of)
+
+    run(TaskQueue(*cases.values(), good), executor="processes:1")
+
+    for what, task in cases.items():
+        assert isinstance(task.exception, TravelError)
+        assert str(task.exception) == (
+            f"{what} of task 't' cannot be sent to another process: "
+            "TypeError: cannot pickle '_thread.lock' object"
+        )
+    assert good.is_done
+
+
+def test_argument_that_cannot_be_read_there_is_named() -> None:
+    """Unpickling is foreign code too: it fails its task, and the worker goes on."""
+    good = Task("good", os.getpid)
+    tasks = [
+        Task("bad", value_of, func_args=(Leaving(),)),
+        Task("worse", dict, func_kwargs={"fine": 1, "box": Leaving()}),
+    ]
+
+    run(TaskQueue(*tasks, good), executor="processes:1")
+
+    assert str(tasks[0].exception) == (
+        "argument 'value' of task 'bad' cannot be read in its process: SystemExit: 5"
+    )
+    assert str(tasks[1].exception).startswith("argument 'box' of task 'worse' cannot be read")
+    assert good.is_done
+
+
+def test_hostile_names_forge_no_line() -> None:
+    """Names of tasks and arguments are cleaned in every sentence."""
+    name = "x\n\x1b[31mforged" + "y" * 100_000
+    tasks = [
+        Task(name, threading.Lock),
+        Task(name, os._exit, func_args=(1,)),
+        Task(name, dict, func_kwargs={"a\nb": threading.Lock()}),
+        Task(name, sys.exit),
+    ]
+
+    run(TaskQueue(*tasks), executor="processes:1")
+
+    for task in tasks:
+        assert task.is_failed
+        assert "\n" not in str(task.exception)
+        assert "\x1b" not in str(task.exception)
+        assert len(str(task.exception)) < 500
+
+
+# ----------------------------------------------------------------------------------- large things
+class Counted:
+    """Counts how often it is pickled."""
+
+    count = itertools.count()
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.times += 1
+        return int, ("7",)
+
+
+def test_arguments_are_pickled_once() -> None:
+    """Whatever is sent is pickled a single time."""
+    counted = Counted()
+    task = Task("task", value_of, func_args=(counted,))
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert task.result() == 7
+    assert counted.times == 1
+
+
+@pytest.mark.parametrize("size", [10, 20_000, 3_000_000])
+def test_arrays_of_any_size_travel_both_ways(size: int) -> None:
+    """An array arrives equal and writable on either side; what was sent is unchanged."""
+    array = np.arange(float(size))
+
+    def change(values: Any, again: Any) -> Any:
+        assert values is again  # one object stays one
+        assert values.flags.writeable
+        values[0] = -1.0
+        return values
+
+    first = Task("first", change, func_args=(array, array))
+    second = Task("second", np.sum, func_args=(first,))
+
+    run(TaskQueue(first, second), executor="processes:2")
+
+    assert array[0] == 0.0
+    result = first.result()
+    assert result.flags.writeable
+    assert result[0] == -1.0
+    assert np.array_equal(result[1:], array[1:])
+    assert second.result() == array.sum() - 1
+
+
+def test_results_hold_no_files_open() -> None:
+    """Many large results do not use up the file descriptors."""
+    tasks = [Task(f"t{i}", np.zeros, func_args=(10_000,)) for i in range(50)]
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+
+    run(TaskQueue(*tasks), executor="processes:2")
+
+    assert all(task.result().nbytes == 80_000 for task in tasks)
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - as above
+
+
+def test_large_things_go_by_a_temporary_file_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without anonymous files a named one does it, and is removed."""
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    task = Task("task", np.sum, func_args=(np.ones(100_000),))
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert task.result() == 100_000
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------ what is said
+def test_long_output_keeps_its_head_and_tail() -> None:
+    """Millions of characters arrive as a beginning and an end; the cut is said once, exactly."""
+    lines = 200_000
+
+    def talk(lines: int) -> None:
+        for i in range(lines):
+            print(f"line {i:6}")
+
+    task = Task("talk", talk, func_args=(lines,))
+
+    queue = TaskQueue(task).start(executor="processes:1")
+
+    assert queue.wait(LIMIT)
+    dropped = lines * 12 - HEAD - TAIL
+    assert task.output.startswith("line      0\n")
+    assert task.output.endswith(f"line {lines - 1:6}\n")
+    assert f"\n… {dropped:,} characters dropped …\n" in task.output
+    assert task.output.count("dropped") == 1
+    assert len(task.output) < HEAD + TAIL + 100
+
+
+def test_output_and_progress_are_seen_meanwhile(telephone: Telephone) -> None:
+    """What a task says is there while it runs, also what it says last before it is silent."""
+
+    def work(path: str) -> None:
+        current = Task.current()
+        assert current is not None
+        for i in range(50):
+            print(f"step {i}")
+            current.progress(i + 1, 50)
+        tell(path, os.getpid())
+        time.sleep(1000)
+
+    task = Task("task", work, func_args=(telephone.path,))
+    queue = TaskQueue(task)
+    complete = threading.Event()
+    queue.on_change(lambda: complete.set() if task.progressed == (50, 50) else None)
+    queue.start(executor="processes:1")
+    telephone.hear()
+
+    wait_for(complete, "the last report")
+
+    assert task.is_running
+    assert task.output == "".join(f"step {i}\n" for i in range(50))
+    task.cancel()
+    assert queue.wait(LIMIT)
+    assert task.output.endswith("step 49\n")
+
+
+def test_warnings_and_logs_of_a_task_are_kept() -> None:
+    """What goes to standard error is part of the output: warnings, and logs from WARNING on."""
+
+    def work() -> None:
+        import logging
+        import warnings
+
+        warnings.warn("take care", stacklevel=1)
+        logging.getLogger("mine").warning("logged")
+        thread = threading.Thread(target=print, args=("from a thread",))
+        thread.start()
+        thread.join()
+
+    task = Task("task", work)
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert "UserWarning: take care" in task.output
+    assert "logged\n" in task.output
+    assert "from a thread\n" in task.output
+
+
+# ------------------------------------------------------------------------- the end of the notebook
+ENDS: Final[dict[str, str]] = {
+    "normal exit": "",
+    "exception": "raise RuntimeError('over')",
+    "sys.exit": "sys.exit(3)",
+    "os._exit": "os._exit(0)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
+    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
+    "segfault": "import ctypes; ctypes.string_at(0)",
+}
+
+
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        *((end, "") for end in ENDS),
+        ("normal exit", "deaf"),
+        ("normal exit", "in C"),
+        ("SIGKILL", "deaf"),
+        ("SIGKILL", "in C"),
+    ],
+)
+def test_workers_end_with_the_notebook(telephone: Telephone, end: str, how: str) -> None:
+    """However the interpreter ends, its workers and what they have started are gone."""
+    code = f"""
+import os, signal, subprocess, sys, ctypes, time
+from taskqueue_nb import Task, TaskQueue
+
+def tell(path, *numbers):
+    with open(path, "w") as pipe:
+        pipe.write(" ".join(map(str, numbers)) + "\\n")
+
+def hang(path, how):
+    child = subprocess.Popen(["sleep", "1000"])
+    if how == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell(path, os.getpid(), child.pid)
+    if how == "in C":
+        ctypes.PyDLL(None).sleep(1000)
+    time.sleep(1000)
+
+tasks = [Task(f"t{{i}}", hang, func_args=({telephone.path!r}, {how!r})) for i in range(2)]
+queue = TaskQueue(*tasks).start(executor="processes:2")
+sys.stdin.readline()
+{ENDS[end]}
+"""
+    notebook = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        pids = telephone.hear() + telephone.hear()
+        assert len(set(pids)) == 4
+        notebook.communicate("go\n", timeout=LIMIT)
+    finally:
+        notebook.kill()
+        notebook.wait(LIMIT)
+
+    for pid in pids:
+        await_end(pid, 5)
+
+
+def test_two_queues_side_by_side_do_not_share_their_fate(telephone: Telephone) -> None:
+    """Stopping one run leaves the workers of another alone."""
+    stuck = TaskQueue(Task("stuck", hang, func_args=(telephone.path,)))
+    stuck.start(executor="processes:1")
+    telephone.hear()
+    other = TaskQueue(*(Task(f"t{i}", value_of) for i in range(5)))
+
+    run(other, executor="processes:2")
+    assert stuck.tasks[0].is_running
+    stuck.stop(cancel=True)
+
+    assert stuck.wait(LIMIT)
+    assert other.counts() == {"DONE": 5}
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))]
+)
+def test_any_mixture_ends_soundly(seed: int) -> None:
+    """Deaths, timeouts and cancels at drawn moments: each task has its own fate, nothing hangs."""
+    draw = random.Random(seed)
+    tasks = []
+    for i in range(30):
+        kind = draw.choice(["fine", "fine", "fine", "dies", "slow", "edge"])
+        if kind == "dies":
+            tasks.append(Task(kind, kill_itself))
+        elif kind == "slow":
+            tasks.append(Task(kind, time.sleep, func_args=(1000,), timeout=0.05))
+        elif kind == "edge":  # ends about when its time is up
+            tasks.append(Task(kind, time.sleep, func_args=(0.05,), timeout=0.05))
+        else:
+            tasks.append(Task(kind, value_of, func_args=(i,)))
+    queue = TaskQueue(*tasks).start(executor="processes:3")
+
+    threading.Event().wait(draw.random() * 0.4)
+    cancelled = [task for task in draw.sample(tasks, 5) if not task.iscompleted()]
+    for task in cancelled:
+        with suppress(FSMError):  # it has completed just now
+            task.cancel()
+
+    assert queue.wait(LIMIT)
+    check_settled(queue)
+    expected = {"fine": "DONE", "dies": "FAILED", "slow": "FAILED"}
+    for task in tasks:
+        if task not in cancelled and task.name in expected:
+            assert task.fsm_state == expected[task.name], task.exception
+        if task.is_failed and task.name != "dies":
+            assert isinstance(task.exception, TimeoutError)
+        if task.is_failed and task.name == "dies":
+            assert "SIGKILL" in str(task.exception)
