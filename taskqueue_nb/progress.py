@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from taskqueue_nb.widget import TaskGraph
 
 _GAP: Final = 0.1  # seconds between two looks at the queue, at least
-_SHARE: Final = 20  # looking ahead may take a twentieth of the time
+_LOOK_AHEAD: Final = 1.0  # seconds between two estimates of the time left, at least
+_SHARE: Final = 20  # and they and drawing may each take a twentieth of the time
 _FALLEN: Final = ("FAILED", "CANCELLED", "ABORT")
 HINT: Final = "pip install 'taskqueue-nb[terminal]' brings a bar"
 
@@ -60,15 +61,16 @@ class Bar:
         stream = sys.stderr if file is None else file
         self._queue = queue
         self._file = stream._real if isinstance(stream, Tee) else stream
-        self._due = threading.Event()
+        self._seen = [True]  # emptied by the next transition, at the cost of one call
+        self._over = threading.Event()
         self._closed = False
         self._drawing = threading.Lock()
         self._left: float | None = None
-        self._left_at, self._left_cost = 0.0, 0.0
+        self._left_at, self._left_cost = monotonic(), 0.0
         self._seen_running = queue.running
         self._bar = self._made()
         self.line = ""
-        self._stop = queue.on_change(self._due.set)
+        self._stop = queue.on_change(self._seen.clear)
         self._draw()
         self._thread = threading.Thread(target=self._watch, name="taskqueue_nb bar", daemon=True)
         with suppress(RuntimeError):  # no threads here: it is drawn at the beginning and the end
@@ -94,16 +96,18 @@ class Bar:
         )
 
     def _watch(self) -> None:
-        while not self._closed:
-            self._due.wait()
-            self._due.clear()
+        cost = 0.0
+        while not self._over.wait(max(_GAP, _SHARE * cost)):
+            began = monotonic()
             is_running = self._queue.running
             if self._seen_running and not is_running:
                 self.close()
                 return
             self._seen_running = is_running
-            self._draw()
-            threading.Event().wait(_GAP)
+            if not self._seen:
+                self._seen.append(True)
+                self._draw()
+                cost = monotonic() - began
 
     def _draw(self) -> None:
         """Show how far the queue is now."""
@@ -133,7 +137,7 @@ class Bar:
     def _time_left(self) -> float | None:
         """Look ahead, unless that was done a moment ago or costs too much for now."""
         now = monotonic()
-        if now - self._left_at >= max(_GAP, _SHARE * self._left_cost):
+        if now - self._left_at >= max(_LOOK_AHEAD, _SHARE * self._left_cost):
             self._left = seconds_left(self._queue)
             self._left_at = monotonic()
             self._left_cost = self._left_at - now
@@ -150,7 +154,7 @@ class Bar:
         self._draw()
         with self._drawing:
             first, self._closed = not self._closed, True
-        self._due.set()
+        self._over.set()
         if not first:
             return
         if self._bar is not None:
