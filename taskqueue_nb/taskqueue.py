@@ -27,6 +27,7 @@ from taskqueue_nb.loops import (
     is_coroutine_function,
     running_loop,
 )
+from taskqueue_nb.order import Heights, check_order, line_maker
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
@@ -158,6 +159,10 @@ class TaskQueue:
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
         not overtaken by younger ones that want the same.
+    order : str
+        In what order ready tasks are started: "ready", as they became so, or "longest": first those
+        with the most tasks behind them on a path, which is sooner done where workers are few and
+        paths of different length. Both give the same order each time, as far as answers come so.
     store : str or path-like, optional
         A file into which results and every step go as they happen. The same tasks built again in a
         new kernel take back what is there; see `store`.
@@ -209,6 +214,7 @@ class TaskQueue:
         name: str | None = None,
         executor: Any = None,
         limits: Mapping[str, float] | None = None,
+        order: str = "ready",
         store: Any = None,
         store_limit: int | None = None,
     ) -> None:
@@ -221,7 +227,10 @@ class TaskQueue:
         self.executor = executor
         self._tasks: dict[Task, None] = {}
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
-        self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
+        check_order(order)
+        self._heights = Heights(self) if order == "longest" else None
+        self._line = line_maker(self._heights)  # makes what `_ready` is
+        self._ready: Any = self._line()  # may hold tasks that are ready no longer
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
         self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
@@ -306,6 +315,8 @@ class TaskQueue:
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
         self._structure += 1
+        if self._heights is not None:
+            self._heights.note(task)
         if task._options is not PLAIN and task._options.uses:
             self._uses.update(task._options.uses)
         if task in self._outside:
@@ -444,6 +455,8 @@ class TaskQueue:
     def _is_linked(self, task: Task, prerequisite: Task | None) -> None:
         if task in self._tasks:
             self._structure += 1
+            if self._heights is not None:
+                self._heights.forget()
             if prerequisite is not None and not (
                 prerequisite in self._tasks or prerequisite in self._outside
             ):
@@ -1081,7 +1094,7 @@ class TaskQueue:
         if (limits := run.limits) is not None and self._room:
             self._admit(limits)
         while ready or run.places.unpark(ready):
-            task = ready.popleft()
+            task: Task = ready.popleft()
             if (
                 task.fsm_state != "PENDING"
                 or task._missing
@@ -1295,7 +1308,7 @@ class TaskQueue:
         for task in self._tasks:
             task._recount()
         self._active = sum(task.fsm_state in ACTIVE for task in (*self._tasks, *self._outside))
-        self._ready = deque(
+        self._ready = self._line(
             task for task in self._tasks if task.fsm_state == "PENDING" and not task._missing
         )
         self._room.clear()

@@ -371,11 +371,11 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
         Whose run; without one, what the change sets in motion, whatever queue it is in.
     """
     ahead = _Ahead(change)
-    due = deque(_ready_now(queue)) if queue is not None else deque()
-    due += ahead.freed
-    due += (task for task in change.targets if not ahead.missing(task))
+    due: Any = deque() if queue is None else queue._line(_ready_now(queue))
+    due.extend(ahead.freed)
+    due.extend(task for task in change.targets if not ahead.missing(task))
     if queue is not None and queue._active:
-        due += ahead.let_finish(t for t in (*queue._tasks, *queue._outside))
+        due.extend(ahead.let_finish(t for t in (*queue._tasks, *queue._outside)))
     runs: dict[Task, None] = {}
     while due:
         task = due.popleft()
@@ -383,7 +383,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
             continue
         if queue is None or task in queue._tasks or queue.run_dependent_tasks:
             runs[task] = None
-            due += ahead.done(task)
+            due.extend(ahead.done(task))
     return list(runs)
 
 
