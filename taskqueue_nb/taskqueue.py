@@ -27,6 +27,7 @@ from taskqueue_nb.loops import (
     is_coroutine_function,
     running_loop,
 )
+from taskqueue_nb.order import Heights, check_order, line_maker
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
     ACTIVE,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
     from taskqueue_nb.executors.trip import Place
     from taskqueue_nb.limits import Hold
+    from taskqueue_nb.progress import Bar
     from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
 
 
@@ -156,6 +159,10 @@ class TaskQueue:
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
         not overtaken by younger ones that want the same.
+    order : str
+        In what order ready tasks are started: "ready", as they became so, or "longest": first those
+        with the most tasks behind them on a path, which is sooner done where workers are few and
+        paths of different length. Both give the same order each time, as far as answers come so.
     store : str or path-like, optional
         A file into which results and every step go as they happen. The same tasks built again in a
         new kernel take back what is there; see `store`.
@@ -207,6 +214,7 @@ class TaskQueue:
         name: str | None = None,
         executor: Any = None,
         limits: Mapping[str, float] | None = None,
+        order: str = "ready",
         store: Any = None,
         store_limit: int | None = None,
     ) -> None:
@@ -219,7 +227,10 @@ class TaskQueue:
         self.executor = executor
         self._tasks: dict[Task, None] = {}
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
-        self._ready: deque[Task] = deque()  # may hold tasks that are ready no longer
+        check_order(order)
+        self._heights = Heights(self) if order == "longest" else None
+        self._line = line_maker(self._heights)  # makes what `_ready` is
+        self._ready: Any = self._line()  # may hold tasks that are ready no longer
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
         self._made = time()
         self._deeds: list[Deed] = []  # the verbs that were carried out
@@ -305,6 +316,8 @@ class TaskQueue:
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
         self._structure += 1
+        if self._heights is not None:
+            self._heights.note(task)
         if task._options is not PLAIN and task._options.uses:
             self._uses.update(task._options.uses)
         if task in self._outside:
@@ -444,6 +457,8 @@ class TaskQueue:
     def _is_linked(self, task: Task, prerequisite: Task | None) -> None:
         if task in self._tasks:
             self._structure += 1
+            if self._heights is not None:
+                self._heights.forget()
             if prerequisite is not None and not (
                 prerequisite in self._tasks or prerequisite in self._outside
             ):
@@ -483,13 +498,15 @@ class TaskQueue:
 
     # -- running -----------------------------------------------------------------------------
 
-    def run(
+    def run(  # noqa: PLR0913 - what the family has, and what is by keyword
         self,
         runstate: RunState | None = None,
         once: bool = False,  # noqa: FBT001, FBT002 - the parameters of `run`
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as above
         limits: Mapping[str, float] | None = None,
+        *,
+        progress: bool = False,
     ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
@@ -505,6 +522,8 @@ class TaskQueue:
             Whether to start nothing more once a task ends in a state that is not DONE.
         limits : mapping, optional
             Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+        progress : bool
+            Whether to show how far it is: the live view in a notebook, a bar in a terminal.
 
         Raises
         ------
@@ -523,7 +542,15 @@ class TaskQueue:
         finished, nothing more is started. A keyboard interrupt cancels what runs.
         """
         run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast)
+        if progress:
+            return self._showing_progress(run)
         return self._foreground(run)
+
+    def _showing_progress(self, run: _Run) -> Generator[Task, None, None]:
+        from taskqueue_nb.progress import showing  # noqa: PLC0415 - progress is a layer above
+
+        with showing(self):
+            yield from self._foreground(run)
 
     def _new_run(
         self,
@@ -694,7 +721,7 @@ class TaskQueue:
         how = {"fail_fast": fail_fast, "limit": limit}
         return self._on_loop(self._new_run(executor, runstate, limits, on_loop=True, **how))
 
-    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:
+    async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:  # noqa: C901 - read in one piece
         """Run on the running event loop: the same loop as everywhere, asleep instead of waiting."""
         import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
 
@@ -719,12 +746,15 @@ class TaskQueue:
                 if self._store is not None:
                     await asyncio.to_thread(self._store.flush)  # it would hold the loop up
             except GeneratorExit:
-                await self._finish(run, run.bell)
+                if run.loop.is_here:  # else the loop is gone, and nothing can be waited for
+                    await self._finish(run, run.bell)
                 raise
             except BaseException:
                 await self._cut_off(run)
                 raise
             finally:
+                if run.in_flight:
+                    self._interrupt(run)
                 self._leave(run)
 
     def _raise_failure(self, run: _Run) -> None:
@@ -770,7 +800,7 @@ class TaskQueue:
                 cut.append(attempt.awaiting.task)
         try:
             if cut:
-                await asyncio.wait(cut)
+                await asyncio.wait(cut, timeout=_CLEANING)
         finally:
             self._interrupt(run)
 
@@ -1066,7 +1096,7 @@ class TaskQueue:
         if (limits := run.limits) is not None and self._room:
             self._admit(limits)
         while ready or run.places.unpark(ready):
-            task = ready.popleft()
+            task: Task = ready.popleft()
             if (
                 task.fsm_state != "PENDING"
                 or task._missing
@@ -1280,7 +1310,7 @@ class TaskQueue:
         for task in self._tasks:
             task._recount()
         self._active = sum(task.fsm_state in ACTIVE for task in (*self._tasks, *self._outside))
-        self._ready = deque(
+        self._ready = self._line(
             task for task in self._tasks if task.fsm_state == "PENDING" and not task._missing
         )
         self._room.clear()
@@ -1657,6 +1687,19 @@ class TaskQueue:
         from taskqueue_nb.widget import widget_of  # noqa: PLC0415 - the widget is a layer above
 
         return widget_of(self)
+
+    def progress(self) -> TaskGraph | Bar:
+        """Show how far the queue is, until its run has ended.
+
+        Returns
+        -------
+        TaskGraph or Bar
+            In a notebook the live view, which is shown where it ends a cell; elsewhere a bar, which
+            is there already: `queue.start().progress()`, or `with queue.progress(): ...`.
+        """
+        from taskqueue_nb.progress import progress_of  # noqa: PLC0415 - progress is a layer above
+
+        return progress_of(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         from taskqueue_nb.reprs import mimebundle  # noqa: PLC0415 - reprs is a layer above

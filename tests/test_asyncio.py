@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import functools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
@@ -722,6 +724,114 @@ def test_a_coroutine_that_gives_itself_up_is_cancelled() -> None:
 
     assert task.fsm_state == "CANCELLED"
     assert task.fsm_history[-1].extra["because"] != "interrupted"
+
+
+INTERRUPTS: Final = """
+import asyncio, random, signal
+from collections import Counter
+from taskqueue_nb import Task, TaskQueue
+
+draw = random.Random(3)
+hits = 0
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+for round in range(100):
+    done = Counter()
+    tasks = []
+    for i in range(60):
+        async def work(i=i):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            done.update([i])
+        task = Task(f"t{i}", work if i % 3 else lambda i=i: done.update([i]))
+        if i:
+            task.require(tasks[draw.randrange(i)])
+        tasks.append(task)
+    queue = TaskQueue(*tasks)
+
+    async def main():
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.00002, 0.006))
+        try:
+            await queue.arun()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        hits += 1
+    assert not queue.running
+    assert set(queue.counts()) <= {"DONE", "PENDING", "CANCELLED"}, queue.counts()
+    given_up = [task for task in tasks if task.is_cancelled]
+    for task in given_up:
+        assert task.fsm_history[-1].extra["because"] == "interrupted", task.fsm_history
+    if given_up:
+        queue.retry()
+    asyncio.run(queue.arun())
+    assert queue.counts() == {"DONE": 60}, queue.counts()
+    for i, task in enumerate(tasks):
+        assert done[i] <= len(task.attempts), (i, done[i], task.attempts)
+        assert done[i] == 1 or task in given_up, (i, done[i], task.fsm_history)
+assert hits > 10, hits
+print("sound")
+"""
+TWICE: Final = """
+import asyncio, signal
+from taskqueue_nb import Task, TaskQueue
+
+deaf_to = []
+
+async def deaf():
+    if deaf_to:
+        return
+    signal.raise_signal(signal.SIGINT)
+    for _ in range(3):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            deaf_to.append(1)
+            if len(deaf_to) == 1:
+                signal.raise_signal(signal.SIGINT)
+
+def good():
+    return 1
+
+tasks = [Task(good), Task(deaf)]
+behind = tasks[1].then("behind", good)
+queue = TaskQueue(*tasks, behind)
+try:
+    asyncio.run(queue.arun(limit=1))
+except KeyboardInterrupt:
+    print("interrupted")
+print([task.fsm_state for task in queue], queue.running)
+queue.retry()
+asyncio.run(queue.arun())
+print(queue.counts())
+"""
+
+
+def in_a_process(code: str) -> str:
+    """Run a program and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_ctrl_c_at_any_moment_of_arun_leaves_every_task_sound() -> None:
+    """A hundred interrupts: what ran is CANCELLED, nothing else has changed, a rerun completes."""
+    assert in_a_process(INTERRUPTS) == "sound\n"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_who_is_deaf_to_the_first() -> None:
+    """What is RUNNING becomes CANCELLED, and nothing else changes."""
+    lines = in_a_process(TWICE).splitlines()
+
+    assert lines == [
+        "interrupted",
+        "['DONE', 'CANCELLED', 'PENDING'] False",
+        "{'DONE': 3}",
+    ]
 
 
 # -------------------------------------------------------------------------------- stop, hold, leave

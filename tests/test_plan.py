@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from checks import Calls, build, run, states
 from graphs import GRAPHS, PENGUINS, Graph, chain, fan_out, layered
 from taskqueue_nb import FSMError, Plan, PlanError, Task, TaskQueue, make_now, task
+from taskqueue_nb.order import ORDERS
 from taskqueue_nb.task import TaskError
 
 if TYPE_CHECKING:
@@ -69,16 +70,17 @@ def test_a_plan_tells_the_order_of_what_is_not_ready_yet() -> None:
     broken(),
     st.integers(0, 9),
     st.sampled_from(["retry", "invalidate", "supply", "run"]),
+    st.sampled_from(ORDERS),
     st.data(),
 )
 def test_plan_is_what_happens(
-    drawn: tuple[Graph, set[str]], steps: int, verb: str, data: st.DataObject
+    drawn: tuple[Graph, set[str]], steps: int, verb: str, order: str, data: st.DataObject
 ) -> None:
     """Whatever stands where, the next run calls what the plan says, in that order, and no more."""
     graph, failing = drawn
     calls = Calls(failing)
     tasks = build(graph, calls)
-    queue = TaskQueue(*tasks.values())
+    queue = TaskQueue(*tasks.values(), order=order)
     for _ in itertools.islice(queue.run(), steps):
         pass
     calls.failing.clear()

@@ -19,6 +19,7 @@ from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.loops import awaited
 from taskqueue_nb.task import (
     GRAPH_LOCK,
+    INTERRUPTED,
     Attempt,
     LostValueError,
     Task,
@@ -68,8 +69,9 @@ def anywhere(
     home: int, key: int, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Outcome | None:
     """Make the call: as the task itself at home, else plainly, with its outcome as data."""
-    if os.getpid() == home and (call := _HERE.pop(key, None)) is not None:
-        call()
+    if os.getpid() == home:
+        if (call := _HERE.pop(key, None)) is not None:  # else nobody wants it any more
+            call()
         return None
     try:
         return Outcome(awaited(func(*args, **kwargs)), None)
@@ -220,6 +222,8 @@ class Trip:
                 self.task._settle(self.attempt, value, error)
             elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
                 self.task._send_back()
+            elif self.task.fsm_state == "QUEUED" and isinstance(error, KeyboardInterrupt):
+                self.task._fsm_move("cancel", {"because": INTERRUPTED})  # on its way there
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})

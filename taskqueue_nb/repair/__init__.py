@@ -18,6 +18,7 @@ from taskqueue_nb.repair.changes import (
     fell_with,
     has_failed,
 )
+from taskqueue_nb.repair.durations import seconds_left
 from taskqueue_nb.repair.journal import Entry, journal_of, undo
 from taskqueue_nb.repair.plans import Plan, PlanError, state_at
 from taskqueue_nb.repair.stale import is_unknown, stale_among
@@ -40,6 +41,7 @@ __all__ = [
     "has_failed",
     "is_unknown",
     "journal_of",
+    "seconds_left",
     "stale_among",
     "state_at",
     "undo",

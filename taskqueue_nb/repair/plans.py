@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb.fsm import FSMError, shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make
+from taskqueue_nb.repair.durations import elapsed, expected
 from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
@@ -259,30 +260,12 @@ class Plan:
     @cached_property
     def _durations(self) -> dict[Task, float]:
         """Return how long each task of the plan is expected to take, where that is known."""
-        own: dict[Task, float] = {}
-        by_function: dict[Any, list[float]] = {}
-        for task in self._scope():
-            seconds = _last_duration(task)
-            if seconds is not None:
-                own[task] = seconds
-                by_function.setdefault(id(task.func), []).append(seconds)
-        found = {}
-        for task in self.will_run:
-            alike = by_function.get(id(task.func))
-            if task in own:
-                found[task] = own[task]
-            elif alike:
-                found[task] = sum(alike) / len(alike)
-        return found
+        return expected(self.will_run, self._scope())
 
     def _elapsed(self, known: Mapping[Task, float]) -> float:
         executor = getattr(self._queue, "executor", None)
         workers = executor if isinstance(executor, int) else 1
-        longest: dict[Task, float] = {}
-        for task in self.will_run:
-            before = max((longest.get(other, 0.0) for other in task._required), default=0.0)
-            longest[task] = before + known.get(task, 0.0)
-        return max(sum(known.values()) / workers, max(longest.values(), default=0.0))
+        return elapsed(self.will_run, known, workers)
 
     def _reason(self, task: Task) -> str:
         """Return why a task has its place in the plan."""
@@ -388,11 +371,11 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
         Whose run; without one, what the change sets in motion, whatever queue it is in.
     """
     ahead = _Ahead(change)
-    due = deque(_ready_now(queue)) if queue is not None else deque()
-    due += ahead.freed
-    due += (task for task in change.targets if not ahead.missing(task))
+    due: Any = deque() if queue is None else queue._line(_ready_now(queue))
+    due.extend(ahead.freed)
+    due.extend(task for task in change.targets if not ahead.missing(task))
     if queue is not None and queue._active:
-        due += ahead.let_finish(t for t in (*queue._tasks, *queue._outside))
+        due.extend(ahead.let_finish(t for t in (*queue._tasks, *queue._outside)))
     runs: dict[Task, None] = {}
     while due:
         task = due.popleft()
@@ -400,7 +383,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
             continue
         if queue is None or task in queue._tasks or queue.run_dependent_tasks:
             runs[task] = None
-            due += ahead.done(task)
+            due.extend(ahead.done(task))
     return list(runs)
 
 
@@ -487,20 +470,6 @@ def state_at(task: Task, when: float) -> State:
     while at >= 0 and log[at + 2] > when:
         at -= 4
     return str(log[at + 1]) if at >= 0 else task._first_state
-
-
-def _last_duration(task: Task) -> float | None:
-    """Return how long the last attempt took that came to an end, if possible to a good one."""
-    found = None
-    attempt = task._attempt
-    while attempt is not None:
-        started, ended, outcome = attempt.started, attempt.ended, attempt.outcome
-        if started is not None and ended is not None and outcome != "CANCELLED":
-            if outcome == "DONE":
-                return ended - started
-            found = found or ended - started
-        attempt = attempt._previous
-    return found
 
 
 def _edited(edit: Edit) -> str:
