@@ -299,12 +299,11 @@ export function clicks(model, { changed, answered }) {
       if (busy(key)) return;
       const id = `${token}-${number++}`;
       /** @type {Click} */
-      const click = { key, place, late: false, timer: setTimeout(() => {}, 0) };
-      clearTimeout(click.timer);
-      click.timer = setTimeout(() => {
+      const click = { key, place, late: false, timer: setTimeout(waits, WAITING_AFTER) };
+      function waits() {
         click.late = true;
         changed();
-      }, WAITING_AFTER);
+      }
       pending.set(id, click);
       model.send({ id, ...message });
       changed();
@@ -395,6 +394,13 @@ function button(text, act, className = "") {
   };
 }
 
+/** Say what an element is, and what it is called. @template {Element} E @param {E} element @param {string} role @param {string} [name] @returns {E} */
+function roled(element, role, name) {
+  element.setAttribute("role", role);
+  if (name) element.setAttribute("aria-label", name);
+  return element;
+}
+
 /** Name an element that shows but a sign. @param {HTMLElement} element @param {string} name @param {string} [title] */
 function named(element, name, title = name) {
   element.setAttribute("aria-label", name);
@@ -430,10 +436,8 @@ function dress(element, look) {
 
 /** A place for one message: good news politely, refusals at once. @param {string} className */
 function messages(className) {
-  const status = make("div", "tq-status");
-  const alert = make("div", "tq-alert");
-  status.setAttribute("role", "status");
-  alert.setAttribute("role", "alert");
+  const status = roled(make("div", "tq-status"), "status");
+  const alert = roled(make("div", "tq-alert"), "alert");
   const close = button("×", () => say("status", ""), "tq-close");
   const element = make("div", `tq-message ${className}`, status, alert, named(close.element, "Dismiss the message"));
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -477,9 +481,7 @@ function messages(className) {
  * }} does
  */
 function toolbar({ act, busy, cause }) {
-  const bar = make("div", "tq-bar");
-  bar.setAttribute("role", "toolbar");
-  bar.setAttribute("aria-label", "Run the queue");
+  const bar = roled(make("div", "tq-bar"), "toolbar", "Run the queue");
   let resume = false;
   /** @param {string} text @param {string} shape @param {string} title @param {() => void} does */
   const add = (text, shape, title, does) => {
@@ -523,9 +525,7 @@ function toolbar({ act, busy, cause }) {
   const undo = add("Undo", ICONS.undo, "", () => act("undo"));
   const refresh = planned("Refresh stale", "refresh", "Run again what is out of date, and what was made from it");
 
-  const gauge = make("div", "tq-gauge");
-  gauge.setAttribute("role", "progressbar");
-  gauge.setAttribute("aria-label", "Tasks done");
+  const gauge = roled(make("div", "tq-gauge"), "progressbar", "Tasks done");
   gauge.setAttribute("aria-valuemin", "0");
 
   return {
@@ -575,9 +575,7 @@ function toolbar({ act, busy, cause }) {
  * @param {(letters: Set<string>) => void} filter
  */
 function chips(filter) {
-  const element = make("div", "tq-chips");
-  element.setAttribute("role", "group");
-  element.setAttribute("aria-label", "Counts by state; press one to look at it alone");
+  const element = roled(make("div", "tq-chips"), "group", "Counts by state; press one to look at it alone");
   /** @type {Set<string>} */
   const on = new Set();
   /** @type {Map<string, {chip: HTMLElement, count: HTMLElement}>} */
@@ -627,7 +625,7 @@ function chips(filter) {
 function drawing(root, { select, leave, cause }) {
   const tools = make("div", "tq-tools");
   const note = make("div", "tq-note");
-  
+
   /** @type {SVGSVGElement | null} */
   let svg = null;
   /** @type {SVGGElement | null} */
@@ -751,8 +749,7 @@ function drawing(root, { select, leave, cause }) {
   function wired(node, i) {
     nodes[i] = typed(node);
     node.dataset.at = boxes[i].at;
-    node.setAttribute("role", "button");
-    node.setAttribute("tabindex", "-1");
+    roled(node, "button").setAttribute("tabindex", "-1");
     node.addEventListener("click", () => {
       stop(boxes[i].at, true);
       select(boxes[i].at);
@@ -895,8 +892,7 @@ function drawing(root, { select, leave, cause }) {
       sheet = document.createElementNS(SVG, "g");
       sheet.append(...svg.childNodes);
       svg.append(sheet);
-      svg.setAttribute("role", "group");
-      svg.setAttribute("aria-label", `${title}: arrow keys move, Enter selects, n and p go to causes of failures, + and - zoom`);
+      roled(svg, "group", `${title}: arrow keys move, Enter selects, n and p go to causes of failures, + and - zoom`);
       for (const g of /** @type {NodeListOf<SVGGElement>} */ (sheet.querySelectorAll("g.node"))) {
         const i = Number(/^t(\d+)$/.exec(g.id)?.[1] ?? NaN);
         if (!boxes[i]) continue;
@@ -1445,10 +1441,8 @@ export function render({ model, el }) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let looking;
 
-  const root = make("div", "tq");
-  root.setAttribute("role", "region");
-  const live = make("div", "tq-live");
-  live.setAttribute("role", "status");
+  const root = roled(make("div", "tq"), "region");
+  const live = roled(make("div", "tq-live"), "status");
   const top = messages("tq-top-message");
 
   const sent = clicks(model, {

@@ -144,13 +144,15 @@ def test_a_button_says_what_it_will_do_and_does_that(notebook: MakeNotebook) -> 
         re.compile("^Retry all failed: next run: 2 will run, 2 are reused")
     )
     # news that are late: the click brings back the plan of before
-    view.notebook.evaluate("mark = queue.widget()._mark; mark.due = True")
+    view.notebook.evaluate(
+        "from taskqueue_nb.widget import PUMP; view = queue.widget(); PUMP.remove(view._mark)"
+    )
     view.notebook.evaluate("queue.add(final.then('more', str))")
     view.button("Retry and continue").click()
     view.notebook.evaluate(
         "import time\nend = time.monotonic() + 20\n"
-        "while not queue.widget()._given and time.monotonic() < end: time.sleep(0.01)\n"
-        "mark.due = False; mark()"
+        "while not view._given and time.monotonic() < end: time.sleep(0.01)\n"
+        "PUMP.add(view, view._mark); view._mark()"
     )
 
     expect(view.side.get_by_role("alert")).to_contain_text("the graph has moved since this plan")
