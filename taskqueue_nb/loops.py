@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import threading
 from contextlib import suppress
 from contextvars import copy_context
@@ -127,12 +128,15 @@ class Awaiting:
         self._end(None, error)
 
     async def _awaited(self) -> None:
+        home = os.getpid()
+        value = raised = None
         try:
             value = self._attempt.task._judged(await self._coroutine)
         except BaseException as error:  # noqa: BLE001 - any failure is the task's, not the loop's
-            self._end(None, error)
-        else:
-            self._end(value, None)
+            raised = error
+        if os.getpid() != home:
+            self._attempt.end_child(raised)
+        self._end(value, raised)
 
     def _over(self, _: object) -> None:
         """Take note of a loop's task that was cancelled before its first turn."""
