@@ -10,7 +10,7 @@ from collections import Counter, deque
 from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb import repair
@@ -232,6 +232,7 @@ class TaskQueue:
         self._line = line_maker(self._heights)  # makes what `_ready` is
         self._ready: Any = self._line()  # may hold tasks that are ready no longer
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
+        self._made = time()
         self._deeds: list[Deed] = []  # the verbs that were carried out
         self._delays: dict[Task, float] = {}  # not before this moment of the monotonic clock
         self._delayed: list[tuple[float, int, Task]] = []  # the same as a heap
@@ -444,7 +445,8 @@ class TaskQueue:
         """Hear of a verb that was carried out on tasks of ours."""
         self._deeds.append(deed)
         if self._store is not None:
-            self._store.note({"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved})
+            words = {"verb": deed.verb, "tasks": deed.targets, "moved": deed.moved}
+            self._store.note(words, deed.when)
         self._is_changed()
         self._wake()
 
@@ -1626,8 +1628,13 @@ class TaskQueue:
         return tuple(self._deeds)
 
     def journal(self) -> list[Entry]:
-        """Return every transition of the tasks and every verb, oldest first."""
-        return repair.journal_of(self.tasks, self._deeds)
+        """Return every transition of the tasks and every verb, oldest first.
+
+        Those of earlier kernels are in it if the queue has a store.
+        """
+        verbs = [] if self._store is None else self._store.verbs()
+        earlier = [verb for verb in verbs if verb[0] < self._made]
+        return repair.journal_of(self.tasks, self._deeds, earlier)
 
     def history(self, when: float | None = None) -> dict[Task, str]:
         """Return the states of the tasks at a moment.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -104,7 +105,7 @@ def test_undo_goes_back_verb_by_verb() -> None:
     with pytest.raises(TaskError, match="there is nothing to undo"):
         queue.undo()
     assert [str(deed) for deed in queue.deeds] == [
-        "invalidate 'd', undone", "invalidate 'b', undone",
+        "invalidate 'd', undone", "invalidate 'b', undone", "undo 'b'", "undo 'd'",
     ]  # fmt: skip
 
 
@@ -270,6 +271,32 @@ def test_history_at_any_moment_gives_the_states_of_then() -> None:
 
     assert queue.history(0.0) == dict.fromkeys(queue, "PENDING")
     assert queue.history() == dict.fromkeys(queue, "DONE")
+
+
+def test_journal_of_a_store_goes_back_to_earlier_kernels(tmp_path: Path) -> None:
+    """Transitions and verbs of the kernel before stand first, an undo among them."""
+
+    def queue_of() -> TaskQueue:
+        return TaskQueue(Task("one", fails), store=tmp_path / "run.tq")
+
+    first = queue_of()
+    run(first)
+    first.retry()
+    first.undo()
+    said = [entry.says for entry in first.journal()]
+    assert first.store is not None
+    first.store.close()
+
+    second = queue_of()
+    second.retry()
+
+    assert [entry.says for entry in second.journal()][: len(said)] == [
+        says.replace(", undone", "") for says in said
+    ]
+    assert "undo 'one'" in said
+    assert second.journal()[-2].says == "retry 'one'"
+    assert second.store is not None
+    second.store.close()
 
 
 def test_names_cannot_forge_a_line_of_the_journal() -> None:

@@ -910,6 +910,21 @@ def test_what_is_out_of_date_is_said_and_refreshed(page: Page) -> None:
     assert page.click("refresh") == [False, "Nothing is out of date."]
 
 
+def test_a_failed_task_with_new_code_is_refreshed_as_from_python(page: Page) -> None:
+    """Its box says that it failed; the plan is that of `queue.refresh()`."""
+    page.queue.tasks[1].func = lambda rows, degree: degree
+    _CELLS._ran()
+
+    until(lambda: page.widget.mending["refresh"]["says"], "the plan")
+
+    shown = page.widget.mending["refresh"]
+    assert shown["says"] == page.queue.refresh().sentence
+    assert page.widget.says == {"1": "failed: ValueError"}
+    assert page.click("refresh", plan=shown["plan"]) == [True, ""]
+    assert page.queue.wait(LIMIT)
+    assert page.queue.counts() == {"DONE": 3}
+
+
 def test_nothing_is_looked_for_while_nothing_may_have_changed(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,7 @@ class Deed:
     def __str__(self) -> str:
         names = ", ".join(shorten(task.name) for task in self.targets[:3])
         more = f" and {len(self.targets) - 3} more" if len(self.targets) > 3 else ""  # noqa: PLR2004 - as above
-        undone = ", undone" if self.undone else ""
+        undone = ", undone" if self.undone and self.verb != "undo" else ""
         return f"{self.verb} {names or 'nothing'}{more}{undone}"
 
     def forget(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import CycleError
-from taskqueue_nb.repair.changes import Before, Deed, Edit, check_circle
+from taskqueue_nb.repair.changes import Before, Change, Deed, Edit, check_circle
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, Task, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from taskqueue_nb.fsm import Event, State
 
@@ -40,9 +41,25 @@ class Entry(NamedTuple):
     says: str
 
 
-def journal_of(tasks: Iterable[Task], deeds: Iterable[Deed]) -> list[Entry]:
-    """Return every transition of some tasks and every verb, oldest first."""
+def journal_of(
+    tasks: Iterable[Task],
+    deeds: Iterable[Deed],
+    earlier: Iterable[tuple[float, Mapping[str, Any]]] = (),
+) -> list[Entry]:
+    """Return every transition of some tasks and every verb, oldest first.
+
+    Parameters
+    ----------
+    tasks, deeds
+        Whose transitions, and the verbs of this kernel.
+    earlier : iterable of (float, mapping)
+        The verbs of kernels before: when, and its "verb" and "tasks".
+    """
     entries = [Entry(deed.when, None, deed.verb, None, None, str(deed)) for deed in deeds]
+    for when, words in earlier:
+        verb, targets = str(words.get("verb")), tuple(words.get("tasks") or ())
+        says = str(Deed(Change(verb, targets), when, ()))
+        entries.append(Entry(when, None, verb, None, None, says))
     for task in tasks:
         for step in task.fsm_history:
             because = step.extra.get("because")
@@ -90,12 +107,13 @@ def undo(deeds: Iterable[Deed], members: Iterable[Task]) -> tuple[Task, ...]:
             message = f"{deed} cannot be undone: {obstacle}"
             raise TaskError(message)
         tasks = tuple(each.task for each in deed.before)
+        note = Deed(Change("undo", deed.targets), time(), ())
+        note.undone = True  # there is nothing in it to take back
         _give_back(deed)
         deed.undone = True
         deed.forget()
         for queue in {id(q): q for task in tasks for q in task._told_queues()}.values():
-            queue._is_changed()
-            queue._wake()
+            queue._has_done(note)
     for task in tasks:
         task._fsm_after()
     return tasks

@@ -496,7 +496,8 @@ function toolbar({ act, busy, cause }) {
   const text = make("span", "tq-standing");
   const blocks = make("span");
   const causes = make("span", "tq-causes", blocks);
-  const line = make("div", "tq-line", text, causes);
+  const plans = make("span", "tq-plans");
+  const line = make("div", "tq-line", text, causes, plans);
   for (const [sign, label, way] of /** @type {[string, string, number][]} */ ([
     ["‹", "Previous cause", -1],
     ["›", "Next cause", 1],
@@ -509,7 +510,7 @@ function toolbar({ act, busy, cause }) {
     let plan = "";
     const made = add(label, ICONS.retry, title, () => act(verb, plan ? { plan } : {}));
     const says = telling(made.element);
-    line.append(says);
+    plans.append(says);
     /** @param {Foreseen} foreseen @param {boolean} on */
     return (foreseen, on) => {
       plan = foreseen.plan;
@@ -1049,14 +1050,18 @@ function panel({ select, leave, act, busy }) {
     (again ?? title).focus({ preventScroll: true });
   }
 
-  /** A section that folds. @param {string} name @param {boolean} open */
-  function section(name, open) {
-    const summary = typed(make("summary", "", name));
+  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
+  /** @type {Section[]} */
+  const sections = [];
+
+  /** A section that folds. @param {string} name @returns {Section} */
+  function section(name) {
     const content = make("div", "tq-content");
-    const folds = make("details", "tq-section", summary, content);
-    folds.open = open;
+    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
+    folds.open = true;
     body.append(folds);
-    return { folds, content, summary };
+    sections.push({ name, folds, content });
+    return sections[sections.length - 1];
   }
 
   const why = make("div", "tq-why");
@@ -1065,13 +1070,13 @@ function panel({ select, leave, act, busy }) {
   const form = make("form", "tq-form");
   const members = make("div", "tq-members");
   body.append(why, error, progress, members, form);
-  const supply = section("Use a value instead", false);
-  const result = section("Result", true);
-  const trace = section("Traceback", true);
-  const source = section("Source", true);
-  const output = section("Output", true);
-  const attempts = section("Attempts", true);
-  const around = section("Around it", true);
+  const supply = section("Use a value instead");
+  const result = section("Result");
+  const trace = section("Traceback");
+  const source = section("Source");
+  const output = section("Output");
+  const attempts = section("Attempts");
+  const around = section("Around it");
 
   /** @param {string} text */
   const code = (text) => {
@@ -1135,7 +1140,7 @@ function panel({ select, leave, act, busy }) {
   function reset() {
     texts.clear();
     shown.delete("form");
-    shown.delete("source");
+    shown.delete(source.name);
     update(now, looks, letter, lost);
   }
 
@@ -1178,15 +1183,16 @@ function panel({ select, leave, act, busy }) {
     field.rows = Math.min(16, field.value.split("\n").length + 1);
     field.wrap = "off";
     field.setAttribute("aria-label", "Source of the function");
-    field.setAttribute("aria-description", "Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
-    let leaving = false;
-    field.addEventListener("blur", () => (leaving = false));
+    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
+    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
+    field.addEventListener("blur", () => (leaving = true));
+    field.addEventListener("pointerdown", () => (leaving = false));
     field.addEventListener("keydown", (event) => {
       const { key, shiftKey, ctrlKey, metaKey } = event;
       if (key === "Escape" && leaving) return; // the second one closes the details
       event.stopPropagation();
-      if (key === "Escape") leaving = true;
-      else if (key === "Enter" && (ctrlKey || metaKey)) submit();
+      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
+      if (key === "Enter" && (ctrlKey || metaKey)) submit();
       else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
         const text = indent(field.value, field.selectionStart, key);
         // the deprecated way is the only one that the browser can undo
@@ -1194,7 +1200,7 @@ function panel({ select, leave, act, busy }) {
           field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
           typedIn();
         }
-      } else return;
+      } else if (key !== "Escape") return;
       event.preventDefault();
     });
     return [field];
@@ -1264,10 +1270,7 @@ function panel({ select, leave, act, busy }) {
     for (const row of form.querySelectorAll(".tq-field")) {
       row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
     }
-    const what = [
-      ...(changes.length ? [`${changes.length} argument${changes.length > 1 ? "s" : ""}`] : []),
-      ...(editedSource() === undefined ? [] : ["the source"]),
-    ].join(" and ");
+    const what = changes.length > 0 || editedSource() !== undefined;
     source.content.classList.toggle("tq-edited", editedSource() !== undefined);
     [...actions.children].forEach((row, i) => {
       const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
@@ -1279,8 +1282,7 @@ function panel({ select, leave, act, busy }) {
       back?.setAttribute("aria-disabled", String(!what));
       const note = row.querySelector("small");
       if (!note) return;
-      if (!wrong) note.textContent = repairs && what ? `${what} changed: ${says}` : says;
-      else note.textContent = repairs ? "once you have edited something" : "without your edits: Reset them first";
+      note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
     });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
     const note = supply.content.querySelector("small");
@@ -1319,22 +1321,21 @@ function panel({ select, leave, act, busy }) {
       return [linked(details.members), ...more];
     });
     part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
-    /** @type {[ReturnType<typeof section>, string, unknown, () => (Node | string)[]][]} */
+    /** @type {[Section, unknown, () => (Node | string)[]][]} */
     const folded = [
-      [supply, "supply", [details.at, details.suppliable], () => supplied(details)],
+      [supply, [details.at, details.suppliable], () => supplied(details)],
       [
         result,
-        "result",
         details.result,
         () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
       ],
-      [source, "source", [details.at, details.source, details.editable], () => sourced(details)],
-      [trace, "trace", details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
-      [output, "output", details.output, () => (details.output ? [code(details.output)] : [])],
-      [attempts, "attempts", details.attempts, () => table(details)],
-      [around, "around", [details.required, details.blocking], () => neighbours(details)],
+      [source, [details.at, details.source, details.editable], () => sourced(details)],
+      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
+      [output, details.output, () => (details.output ? [code(details.output)] : [])],
+      [attempts, details.attempts, () => table(details)],
+      [around, [details.required, details.blocking], () => neighbours(details)],
     ];
-    for (const [{ folds, content }, name, value, draw] of folded) {
+    for (const [{ name, folds, content }, value, draw] of folded) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
@@ -1374,7 +1375,7 @@ function panel({ select, leave, act, busy }) {
       element.hidden = !to;
       title.textContent = label;
       for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
-      for (const { folds, content } of [supply, result, trace, source, output, attempts, around]) {
+      for (const { folds, content } of sections) {
         content.replaceChildren();
         folds.hidden = true;
       }

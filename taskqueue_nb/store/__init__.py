@@ -219,10 +219,10 @@ class Store:
         if self.changed and state in ("RUNNING", "DONE"):
             self.changed.pop(task, None)
 
-    def note(self, words: Mapping[str, Any]) -> None:
-        """Keep what somebody asked for, such as `{"verb": "retry", "tasks": [task]}`."""
+    def note(self, words: Mapping[str, Any], when: float | None = None) -> None:
+        """Keep what somebody asked for, such as `{"verb": "retry", "tasks": [task]}`, and when."""
         if self._writer is not None:
-            self._writer.note(time(), dict(words))
+            self._writer.note(time() if when is None else when, dict(words))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what has happened so far is in the file.

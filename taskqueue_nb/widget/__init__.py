@@ -725,7 +725,7 @@ def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
         if box.key is not None:
             counts = Counter(task.fsm_state for task in box.tasks)
             parts = [f"{counts[state]:,} {look(state).word}" for state in URGENCY if counts[state]]
-            stale = sum(map(is_stale, box.tasks))
+            stale = sum(task.fsm_state == "DONE" and is_stale(task) for task in box.tasks)
             parts += [f"{stale:,} stale"] if stale else []
             says[str(i)] = " · ".join(parts)
             continue
@@ -733,7 +733,7 @@ def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
         state = task.fsm_state
         if state == "FAILED" and (error := task.exception) is not None:
             says[str(i)] = f"{look(state).word}: {error_name(error)}"
-        elif is_stale(task):
+        elif state == "DONE" and is_stale(task):
             says[str(i)] = f"{look(state).word}, stale"
         elif state == "RUNNING" and (progressed := progress_of(task)) is not None:
             done, total = progressed

@@ -24,6 +24,7 @@ _KEPT: Final = 4  # plans of a button that a click may bring back; those of a hu
 _TIMED: Final = 1_000_000  # tasks that will run, times tasks: beyond it no time is worked out
 _GROUPED: Final = 200_000  # causes, times tasks: beyond it what they block is counted together
 _CAUSES: Final = 200  # places that "next cause" goes through
+_REFRESHED: Final = frozenset({"DONE", "FAILED", "CANCELLED"})  # what a refresh runs again
 _RUNNING: Final = "not foreseen while the queue runs"
 
 #: What each button of a task asks to be planned.
@@ -106,8 +107,8 @@ class Mending:
         return why if why and len(task.attempts) == attempts else ""
 
     def is_stale(self, task: Task) -> bool:
-        """Say whether a DONE task is known to be out of date."""
-        why = self.why_stale(task) if task.fsm_state == "DONE" else ""
+        """Say whether a task is known to be out of date, and not about to run anyway."""
+        why = self.why_stale(task) if task.fsm_state in _REFRESHED else ""
         return bool(why) and not is_unknown(why)
 
     # -- what is shown -----------------------------------------------------------------------

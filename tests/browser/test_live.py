@@ -143,12 +143,15 @@ def test_a_button_says_what_it_will_do_and_does_that(notebook: MakeNotebook) -> 
     expect(view.button("Retry all failed")).to_have_accessible_description(
         re.compile("^Retry all failed: next run: 2 will run, 2 are reused")
     )
-    # a page whose news are late: the click brings back the plan of before
-    view.notebook.evaluate("queue.widget()._look = queue.widget()._news = lambda *_: {}")
-    view.notebook.evaluate("from taskqueue_nb import Task; queue.add(final.then('more', str))")
+    # news that are late: the click brings back the plan of before
+    view.notebook.evaluate("mark = queue.widget()._mark; mark.due = True")
+    view.notebook.evaluate("queue.add(final.then('more', str))")
     view.button("Retry and continue").click()
-    view.notebook.evaluate("del queue.widget()._look, queue.widget()._news")
-    view.notebook.evaluate("queue.widget()._mark()")
+    view.notebook.evaluate(
+        "import time\nend = time.monotonic() + 20\n"
+        "while not queue.widget()._given and time.monotonic() < end: time.sleep(0.01)\n"
+        "mark.due = False; mark()"
+    )
 
     expect(view.side.get_by_role("alert")).to_contain_text("the graph has moved since this plan")
     expect(view.button("Retry and continue")).to_have_accessible_description(
@@ -196,7 +199,11 @@ def test_the_source_is_edited_by_keyboard(notebook: MakeNotebook, page: Page) ->
     press("Escape")
     press("Tab")
     expect(source).not_to_be_focused()
-    source.focus()
+    press("Shift+Tab")
+    expect(source).to_be_focused()
+    press("Tab")
+    expect(source).not_to_be_focused()
+    press("Shift+Tab")
     press("Control+Enter")
 
     view.expect_states(fit="done", report="done")

@@ -5,6 +5,7 @@ They are files to be looked at; what a machine can tell is checked here: nothing
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -49,15 +50,17 @@ QUEUES: Final = {
 FAULTS: Final = """(root) => {
   const faults = [];
   const seen = (e) => e.getClientRects().length > 0;
-  const parts = ".tq-button, .tq-chip, .tq-standing, .tq-title, .tq-input";
+  const parts = ".tq-button, .tq-chip, .tq-standing, .tq-says, .tq-title, .tq-input";
   for (const e of root.querySelectorAll(parts)) {
-    if (seen(e) && e.scrollWidth > e.clientWidth + 1 && !e.matches("input, textarea"))
+    const cut = e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 4;
+    if (seen(e) && cut && !e.matches("input, textarea"))
       faults.push(`cut: ${e.textContent}`);
     const inner = e.getBoundingClientRect(), outer = root.getBoundingClientRect();
     if (seen(e) && (inner.left < outer.left - 1 || inner.right > outer.right + 1))
       faults.push(`outside: ${e.textContent}`);
   }
-  for (const row of root.querySelectorAll(".tq-bar, .tq-chips, .tq-actions, .tq-tools")) {
+  const rows = ".tq-bar, .tq-line, .tq-chips, .tq-does, .tq-actions, .tq-tools";
+  for (const row of root.querySelectorAll(rows)) {
     const boxes = [...row.children].filter(seen).map((e) => [e, e.getBoundingClientRect()]);
     for (const [a, p] of boxes) for (const [b, q] of boxes)
       if (a !== b && p.left < q.right - 1 && q.left < p.right - 1
@@ -75,6 +78,17 @@ FAULTS: Final = """(root) => {
   return faults;
 }"""
 
+
+# Where the graph begins, and where the buttons of the details stand: texts must not move them.
+PLACE: Final = """(root) => {
+  const top = (e) => e.getBoundingClientRect().top;
+  return Math.round(top(root.querySelector(".tq-main")) - top(root));
+}"""
+BUTTONS: Final = """(root) =>
+  [...root.querySelectorAll(".tq-actions button")].map((e) => {
+    const inner = e.getBoundingClientRect(), outer = root.getBoundingClientRect();
+    return [e.textContent, Math.round(inner.left - outer.left), Math.round(inner.top - outer.top)];
+  })"""
 
 LOOKS: Final = [
     (count, theme, width)
@@ -95,9 +109,12 @@ def test_nothing_is_cut_or_overlaps(
     opened = notebook([QUEUES[count], "queue", "queue.start().wait()"])
     opened.js("app.shell.collapseLeft();")
     opened.theme(f"JupyterLab {theme.title()}")
-    for number in range(3):
+    for number in range(2):
         opened.run_cell(number)
     view = View(opened, 1)
+    expect(view.root.locator(".node").first).to_be_visible()
+    place = view.root.evaluate(PLACE)
+    opened.run_cell(2)
     opened.js("await panel.content.scrollToItem(1, 'start')")
     failed = view.root.locator('.node[aria-label*="failed: "]').first  # unfolded, if it was not
     expect(failed).to_be_visible()
@@ -105,8 +122,21 @@ def test_nothing_is_cut_or_overlaps(
 
     view.root.screenshot(path=shots / f"{name}.png")
     assert view.root.evaluate(FAULTS) == []
+    expect(view.root.locator(".tq-line")).to_contain_text("Retry all failed: next run: ")
+    assert view.root.evaluate(PLACE) == place
 
     failed.click()
-    expect(view.button("Retry and continue")).to_be_visible()
+    expect(view.button("Retry and continue")).to_have_accessible_description(re.compile("will run"))
     view.root.screenshot(path=shots / f"{name}-details.png")
     assert view.root.evaluate(FAULTS) == []
+    buttons = view.root.evaluate(BUTTONS)
+
+    source = view.side.get_by_label("Source of the function")
+    source.fill("def fit(*parts):\n    retrun len(parts)")
+    view.button("Repair and rerun").click()
+    expect(view.side.get_by_role("alert")).to_contain_text("Line 2: invalid syntax")
+    source.scroll_into_view_if_needed()
+    view.root.screenshot(path=shots / f"{name}-edited.png")
+    assert view.root.evaluate(FAULTS) == []
+    assert view.root.evaluate(PLACE) == place
+    assert view.root.evaluate(BUTTONS) == buttons
