@@ -155,6 +155,11 @@ class TaskQueue:
           the notes.
         - Else a `concurrent.futures.Executor`, an object with `defer`, or a callable that takes a
           function.
+
+        Coroutine functions are awaited on an event loop wherever the others run, many at a time: in
+        `arun` on the running one, else on one in a thread of its own, which lives as long as the
+        run. So is any coroutine that a plain function returns. Only a task's own executor takes a
+        coroutine function elsewhere.
     limits : mapping, optional
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
@@ -179,7 +184,8 @@ class TaskQueue:
     StoreError
         If the store is damaged, not yours alone, or cannot be made.
     ValueError
-        If the executor is a text that asks for no processes, or a number below one.
+        If the executor is a text that asks for no processes, or a number below one, or there is no
+        such order.
     ImportError
         If it asks for processes, and their extra is not installed.
 
@@ -583,7 +589,8 @@ class TaskQueue:
         """Run what is ready in the background, and return at once.
 
         The parameters are those of `run`. What tasks print is kept with them and shown nowhere
-        else.
+        else. Where there are no threads, as in a web page, the run goes on in the turns of this
+        thread's event loop, one task in each, so that the page stays alive between tasks.
 
         Returns
         -------
@@ -593,7 +600,8 @@ class TaskQueue:
         Raises
         ------
         TaskError
-            If it is running in the background already.
+            If it is running in the background already, or there is neither a thread nor an event
+            loop to run it.
         """
         options = {"executor": executor, "fail_fast": fail_fast, "limits": limits}
         run = self._new_run(
