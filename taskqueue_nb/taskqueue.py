@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
 _CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
 
@@ -125,13 +126,13 @@ class _Changed(threading.Condition):
 
     def __init__(self, lock: Any) -> None:
         super().__init__(lock)
-        self.bells: list[Bell] = []
+        self.bells: dict[Bell, None] = {}
 
     def notify(self, n: int = 1) -> None:
         """Wake `n` of the workers, and every event loop."""
         super().notify(n)
         if self.bells:
-            bells, self.bells = self.bells, []
+            bells, self.bells = self.bells, {}
             for bell in bells:
                 bell.ring()
 
@@ -773,7 +774,8 @@ class TaskQueue:
     async def _sleep(self, run: _Run, bell: Bell) -> None:
         """Wait until a bell rings for which the run has lain down."""
         try:
-            await bell.wait(self._patience(run))
+            patience = self._patience(run)
+            await bell.wait(_HEARTBEAT if patience is None else min(patience, _HEARTBEAT))
         finally:
             with GRAPH_LOCK:
                 self._idle -= 1
@@ -782,7 +784,7 @@ class TaskQueue:
         """Have a bell rung when something changes; the lock is held."""
         bell.arm()
         self._idle += 1
-        self._changed.bells.append(bell)
+        self._changed.bells[bell] = None
 
     async def _finish(self, run: _Run, bell: Bell) -> None:
         """Start nothing more, and wait for what is away."""

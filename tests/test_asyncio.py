@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from checks import LIMIT, Background, at_once, await_state, check_settled, states, wait_for
 from graphs import GRAPHS, Graph
@@ -953,6 +954,40 @@ def test_a_second_ctrl_c_does_not_wait_for_who_is_deaf_to_the_first() -> None:
         "['DONE', 'CANCELLED', 'PENDING'] False",
         "{'DONE': 3}",
     ]
+
+
+def test_the_stop_button_of_a_kernel_is_heard_at_once() -> None:
+    """Ipykernel only cancels the cell's future; a loop that sleeps on would hear it too late."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    cells = [
+        (
+            "import asyncio; from taskqueue_nb import Task, TaskQueue\n"
+            "queue = TaskQueue(Task('long', asyncio.sleep, func_args=(50,)))\n"
+            "queue.tasks[0].fsm_callback('RUNNING', lambda *_: print('started', flush=True))\n"
+            "await queue.arun()"
+        ),
+        "print(queue.tasks[0].fsm_history[-1].extra, queue.running)",
+    ]
+    try:
+        printed = ""
+        for cell in cells:
+            asked = client.execute(cell)
+            while True:
+                message = client.get_iopub_msg(timeout=LIMIT)
+                if message["parent_header"].get("msg_id") != asked:
+                    continue
+                content = message["content"]
+                if message["msg_type"] == "stream":
+                    printed += content["text"]
+                    if "started" in content["text"]:
+                        manager.interrupt_kernel()
+                if message["msg_type"] == "status" and content["execution_state"] == "idle":
+                    break
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+    assert printed == "started\n{'because': 'interrupted'} False\n"
 
 
 # -------------------------------------------------------------------------------- stop, hold, leave
