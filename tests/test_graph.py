@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import graphlib
 import itertools
 import random
@@ -432,11 +433,14 @@ def test_work_of_a_run_is_linear(shape: Any) -> None:
             called += event in {"call", "c_call"}
 
         before = sys.getprofile()
+        gc.collect()
+        gc.disable()  # what other tests left behind would be counted with it
         sys.setprofile(count)
         try:
             run(queue)
         finally:
             sys.setprofile(before)
+            gc.enable()
         counts.append(called)
 
     assert counts[0] > 500
