@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import threading
 from contextlib import suppress
 from contextvars import copy_context
@@ -105,17 +106,17 @@ class Awaiting:
         self._seconds = seconds
         self._tell = ended
         self._loop: Any = None
+        self._among: set[Any] = set()
         self.task: Any = None
         self._clock: Any = None
         self._ended = self._asked = False
 
     def begin(self, loop: asyncio.AbstractEventLoop, among: set[Any]) -> None:
         """Begin, in the thread of the loop; `among` holds the loop's task as long as it lives."""
-        self._loop = loop
+        self._loop, self._among = loop, among
         name = f"task {self._attempt.task.name}"
         self.task = loop.create_task(self._awaited(), name=name, context=self._context)
         among.add(self.task)
-        self.task.add_done_callback(among.discard)
         self.task.add_done_callback(self._over)
         if self._seconds is not None:
             self._clock = loop.call_later(self._seconds, self._give_up)
@@ -127,15 +128,19 @@ class Awaiting:
         self._end(None, error)
 
     async def _awaited(self) -> None:
+        home = os.getpid()
+        value = raised = None
         try:
             value = self._attempt.task._judged(await self._coroutine)
         except BaseException as error:  # noqa: BLE001 - any failure is the task's, not the loop's
-            self._end(None, error)
-        else:
-            self._end(value, None)
+            raised = error
+        if os.getpid() != home:
+            self._attempt.end_child(raised)
+        self._end(value, raised)
 
-    def _over(self, _: object) -> None:
-        """Take note of a loop's task that was cancelled before its first turn."""
+    def _over(self, task: object) -> None:
+        """Let go of the loop's task; take note of one that was cancelled before its first turn."""
+        self._among.discard(task)
         if not self._ended:
             import asyncio  # noqa: PLC0415 - heavy, and only coroutines need it
 

@@ -397,6 +397,11 @@ class Attempt:
         """Note that it answered after it had been given up."""
         self.late = "it returned" if error is None else f"it raised {words_of(error)}"
 
+    @staticmethod
+    def end_child(error: BaseException | None) -> NoReturn:
+        """End a process that a coroutine forked."""
+        _end_child(error)
+
     @property
     def asked_to_stop(self) -> bool:
         """Whether somebody cancelled it while it ran."""

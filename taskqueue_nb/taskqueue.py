@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
+_HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
 _CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
 
@@ -125,13 +126,13 @@ class _Changed(threading.Condition):
 
     def __init__(self, lock: Any) -> None:
         super().__init__(lock)
-        self.bells: list[Bell] = []
+        self.bells: dict[Bell, None] = {}
 
     def notify(self, n: int = 1) -> None:
         """Wake `n` of the workers, and every event loop."""
         super().notify(n)
         if self.bells:
-            bells, self.bells = self.bells, []
+            bells, self.bells = self.bells, {}
             for bell in bells:
                 bell.ring()
 
@@ -155,6 +156,11 @@ class TaskQueue:
           the notes.
         - Else a `concurrent.futures.Executor`, an object with `defer`, or a callable that takes a
           function.
+
+        Coroutine functions are awaited on an event loop wherever the others run, many at a time: in
+        `arun` on the running one, else on one in a thread of its own, which lives as long as the
+        run. So is any coroutine that a plain function returns. Only a task's own executor takes a
+        coroutine function elsewhere.
     limits : mapping, optional
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
@@ -179,7 +185,8 @@ class TaskQueue:
     StoreError
         If the store is damaged, not yours alone, or cannot be made.
     ValueError
-        If the executor is a text that asks for no processes, or a number below one.
+        If the executor is a text that asks for no processes, or a number below one, or there is no
+        such order.
     ImportError
         If it asks for processes, and their extra is not installed.
 
@@ -583,7 +590,8 @@ class TaskQueue:
         """Run what is ready in the background, and return at once.
 
         The parameters are those of `run`. What tasks print is kept with them and shown nowhere
-        else.
+        else. Where there are no threads, as in a web page, the run goes on in the turns of this
+        thread's event loop, one task in each, so that the page stays alive between tasks.
 
         Returns
         -------
@@ -593,7 +601,8 @@ class TaskQueue:
         Raises
         ------
         TaskError
-            If it is running in the background already.
+            If it is running in the background already, or there is neither a thread nor an event
+            loop to run it.
         """
         options = {"executor": executor, "fail_fast": fail_fast, "limits": limits}
         run = self._new_run(
@@ -765,7 +774,8 @@ class TaskQueue:
     async def _sleep(self, run: _Run, bell: Bell) -> None:
         """Wait until a bell rings for which the run has lain down."""
         try:
-            await bell.wait(self._patience(run))
+            patience = self._patience(run)
+            await bell.wait(_HEARTBEAT if patience is None else min(patience, _HEARTBEAT))
         finally:
             with GRAPH_LOCK:
                 self._idle -= 1
@@ -774,7 +784,7 @@ class TaskQueue:
         """Have a bell rung when something changes; the lock is held."""
         bell.arm()
         self._idle += 1
-        self._changed.bells.append(bell)
+        self._changed.bells[bell] = None
 
     async def _finish(self, run: _Run, bell: Bell) -> None:
         """Start nothing more, and wait for what is away."""

@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
-from checks import LIMIT, Background, await_state, check_settled, states, wait_for
+from checks import LIMIT, Background, at_once, await_state, check_settled, states, wait_for
 from graphs import GRAPHS, Graph
-from taskqueue_nb import CancellationError, RunState, Task, TaskError, TaskQueue, make_now
+from taskqueue_nb import (
+    CancellationError,
+    FSMError,
+    FSMTransitionEvent,
+    RunState,
+    Task,
+    TaskError,
+    TaskQueue,
+    make_now,
+)
 
 if TYPE_CHECKING:
     from conftest import MakeQueue
@@ -35,6 +45,15 @@ def on_loop(work: Coroutine[Any, Any, Any]) -> Any:
             return await work
 
     return asyncio.run(bounded())
+
+
+def in_a_process(code: str) -> str:
+    """Run a program and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 async def turns_until(is_so: Callable[[], object]) -> None:
@@ -493,6 +512,118 @@ def test_retries_and_their_delay_do_not_hold_others_up(way: str) -> None:
     assert [attempt.outcome for attempt in task.attempts] == ["FAILED", "FAILED", "DONE"]
 
 
+FORKS: Final = """
+import asyncio, os, sys
+from taskqueue_nb import Task, TaskQueue
+
+async def forks(code):
+    await asyncio.sleep(0)
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        sys.exit(code)
+    return "unwanted"
+
+tasks = [Task(f"{code}", forks, func_args=(code,)) for code in (0, 7)]
+WAY
+print([task.value for task in tasks])
+"""
+
+
+@pytest.mark.parametrize(
+    "way", ["list(TaskQueue(*tasks).run())", "asyncio.run(TaskQueue(*tasks).arun())"]
+)
+def test_a_child_that_a_coroutine_forks_ends_by_itself(way: str) -> None:
+    """One result, printed once; the child's exit is its own."""
+    assert in_a_process(FORKS.replace("WAY", way)) == "[0, 7]\n"
+
+
+def test_a_coroutine_is_dispatched_once_by_sixteen_threads() -> None:
+    """One run, fifteen refusals."""
+    calls: list[int] = []
+
+    async def work() -> None:
+        calls.append(1)
+
+    task = Task(work)
+
+    outcomes = at_once(16, lambda _: task.dispatch())
+
+    assert calls == [1]
+    assert sum(isinstance(outcome, FSMError) for outcome in outcomes) == 15
+
+
+OUTCOMES: Final[dict[str, tuple[Callable[[], object], type[BaseException] | None]]] = {
+    "done": (lambda: None, None),
+    "failed": (lambda: 1 / 0, ZeroDivisionError),
+    "cancelled": (lambda: Task.current().cancel(), CancellationError),  # type: ignore[union-attr]  # it runs as a task
+}
+
+
+@pytest.mark.parametrize(("act", "error"), OUTCOMES.values(), ids=OUTCOMES)
+def test_all_who_wait_for_a_coroutine_are_woken(
+    act: Callable[[], object], error: type[BaseException] | None
+) -> None:
+    """Five threads in `result()`, and one coroutine in `await`."""
+    gate = threading.Event()
+
+    async def work() -> None:
+        await asyncio.to_thread(gate.wait, LIMIT)
+        act()
+
+    async def waits() -> None:
+        await task
+
+    task = Task(work)
+    queue = TaskQueue(task).start()
+    waiting = [Background(task.result) for _ in range(5)]
+    waiting.append(Background(lambda: on_loop(waits())))
+    gate.set()
+
+    for one in waiting:
+        if error is None:
+            one.join()
+        else:
+            with pytest.raises(error):
+                one.join()
+    assert queue.wait(LIMIT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_async", [False, True], ids=["16 threads", "a loop"])
+def test_a_hundred_thousand_transitions_are_all_heard_in_order(is_async: bool) -> None:
+    """Every callback in the order of its task's steps, every function called once."""
+    count = 50_000
+    calls = [0] * count
+    heard: list[list[str]] = [[] for _ in range(count)]
+
+    def plain(number: int) -> None:
+        calls[number] += 1
+
+    async def later(number: int) -> None:
+        calls[number] += 1
+
+    def listener(number: int) -> Callable[[Task, FSMTransitionEvent], None]:
+        return lambda _task, step: heard[number].append(f"{step.old_state}>{step.new_state}")
+
+    tasks = [
+        Task(f"{i}", later if is_async else plain, func_args=(i,), track=listener(i))
+        for i in range(count)
+    ]
+    for i, task in enumerate(tasks[1:], start=1):
+        task.require(tasks[(i * 7_919) % i])
+    queue = TaskQueue(*tasks)
+
+    if is_async:
+        asyncio.run(queue.arun())
+    else:
+        list(queue.run(executor=16))
+
+    assert calls == [1] * count
+    assert heard == [["PENDING>RUNNING", "RUNNING>DONE"]] * count
+
+
 # ---------------------------------------------------------------------------------- cancel, timeout
 class Patient:
     """A coroutine function that waits until it is cancelled, and notes that it was."""
@@ -809,15 +940,6 @@ print(queue.counts())
 """
 
 
-def in_a_process(code: str) -> str:
-    """Run a program and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_ctrl_c_at_any_moment_of_arun_leaves_every_task_sound() -> None:
     """A hundred interrupts: what ran is CANCELLED, nothing else has changed, a rerun completes."""
     assert in_a_process(INTERRUPTS) == "sound\n"
@@ -832,6 +954,40 @@ def test_a_second_ctrl_c_does_not_wait_for_who_is_deaf_to_the_first() -> None:
         "['DONE', 'CANCELLED', 'PENDING'] False",
         "{'DONE': 3}",
     ]
+
+
+def test_the_stop_button_of_a_kernel_is_heard_at_once() -> None:
+    """Ipykernel only cancels the cell's future; a loop that sleeps on would hear it too late."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    cells = [
+        (
+            "import asyncio; from taskqueue_nb import Task, TaskQueue\n"
+            "queue = TaskQueue(Task('long', asyncio.sleep, func_args=(50,)))\n"
+            "queue.tasks[0].fsm_callback('RUNNING', lambda *_: print('started', flush=True))\n"
+            "await queue.arun()"
+        ),
+        "print(queue.tasks[0].fsm_history[-1].extra, queue.running)",
+    ]
+    try:
+        printed = ""
+        for cell in cells:
+            asked = client.execute(cell)
+            while True:
+                message = client.get_iopub_msg(timeout=LIMIT)
+                if message["parent_header"].get("msg_id") != asked:
+                    continue
+                content = message["content"]
+                if message["msg_type"] == "stream":
+                    printed += content["text"]
+                    if "started" in content["text"]:
+                        manager.interrupt_kernel()
+                if message["msg_type"] == "status" and content["execution_state"] == "idle":
+                    break
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+    assert printed == "started\n{'because': 'interrupted'} False\n"
 
 
 # -------------------------------------------------------------------------------- stop, hold, leave
