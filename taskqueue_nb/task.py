@@ -275,7 +275,7 @@ class Attempt:
     awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
     version: Version | None = None  # what the function referred to, if that can change
     _call: Fingerprint | None = None
-    because: str | None = None  # why it was asked to stop, if not for its own sake
+    asked_because: str | None = None  # why it was asked to stop, if not for its own sake
     lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
@@ -285,8 +285,6 @@ class Attempt:
 
     def __init__(self, task: Task, previous: Attempt | None) -> None:
         self.task = task
-        if _LATER:
-            task.func = defined_now(task.func)
         self.func = task.func
         self.args = task._args
         self.kwargs = task._kwargs
@@ -332,6 +330,14 @@ class Attempt:
         """The state in which it ended; None while it runs."""
         log = self.task._log
         return log[self._at + 5] if len(log) > self._at + 4 else None
+
+    @property
+    def because(self) -> str | None:
+        """Why it ended so, such as "interrupted" or "asked to stop"; None if nothing was said."""
+        log = self.task._log
+        extra = log[self._at + 7] if len(log) > self._at + 4 else None
+        because = (extra or {}).get("because")
+        return because if isinstance(because, str) else None
 
     # -- what came of it ---------------------------------------------------------------------
 
@@ -390,7 +396,7 @@ class Attempt:
 
     def interrupt(self) -> None:
         """Ask it to stop because its run is cut off, not for its own sake."""
-        self.because = INTERRUPTED
+        self.asked_because = INTERRUPTED
         self.runstate.cancel()
 
     def come_too_late(self, error: BaseException | None) -> None:
@@ -410,6 +416,9 @@ class Attempt:
 
 #: The id of a function that `@task` was on → the one that took its name since, in a cell run again.
 _LATER: Final[dict[int, Callable[..., Any]]] = {}
+#: Namespace (its id) and name → the last function with `@task` there, and whether there are more
+#: with the same code, as a loop makes them: of those none can be told to be the newer one.
+_DEFINED: Final[dict[tuple[int, str], tuple[Callable[[], Any], bool]]] = {}
 
 
 def defined_now(func: Any) -> Any:
@@ -419,18 +428,44 @@ def defined_now(func: Any) -> Any:
     return func
 
 
-def _note_definition(func: Callable[..., Any]) -> None:
+def _note_definition(func: Any) -> None:
     """Have a function replace the one that `@task` was put on under the same name before."""
-    name, space = getattr(func, "__name__", None), getattr(func, "__globals__", None)
-    if space is None or name != getattr(func, "__qualname__", None):
-        return
-    known = space.get(name)
-    if isinstance(known, TaskFunction) and known.func is not func:
-        from weakref import finalize  # noqa: PLC0415 - needed once a cell is run again
+    from weakref import finalize, ref  # noqa: PLC0415 - kept beside its one use
 
-        old = known.func
+    name, space = getattr(func, "__name__", None), getattr(func, "__globals__", None)
+    if space is None or not isinstance(name, str) or name != getattr(func, "__qualname__", None):
+        return
+    key = (id(space), name)
+
+    def forget(gone: Any) -> None:
+        if key in _DEFINED and _DEFINED[key][0] is gone:
+            del _DEFINED[key]
+
+    known, are_many = _DEFINED.get(key, (lambda: None, False))
+    old: Any = known()
+    is_alike = old is not None and old.__code__ is func.__code__
+    _DEFINED[key] = (ref(func, forget), is_alike)
+    if old is not None and not is_alike and not are_many and not _stand_together(old, func):
         finalize(old, _LATER.pop, id(old), None).atexit = False
         _LATER[id(old)] = func
+
+
+def _stand_together(old: Any, new: Any) -> bool:
+    """Say whether two functions of one name stand in one text, so that none replaces the other."""
+    old_code, new_code = old.__code__, new.__code__
+    file, line = old_code.co_filename, old_code.co_firstlineno
+    if file != new_code.co_filename or line == new_code.co_firstlineno:
+        return False
+    import linecache  # noqa: PLC0415 - hardly ever needed
+    import re  # noqa: PLC0415 - as above
+
+    linecache.checkcache(file)
+    lines = linecache.getlines(file, new.__globals__)
+    head = "".join(lines[line - 1 : line + _DECORATORS])
+    return not lines or bool(re.search(rf"(?m)^\s*(async\s+)?def\s+{old.__name__}\b", head))
+
+
+_DECORATORS: Final = 10  # lines of decorators above a function that are looked through
 
 
 def _traceback_text(error: BaseException) -> str:
@@ -1081,7 +1116,7 @@ class Task(BaseTask):
             return False
         here = attempt.here
         if attempt._runstate is not None and attempt._runstate.cancelled:
-            self._fsm_move("cancel", {"because": attempt.because or "asked to stop"}, here)
+            self._fsm_move("cancel", {"because": attempt.asked_because or "asked to stop"}, here)
         elif error is None:
             self._value = value
             self._fsm_move("done", None, here)
@@ -1497,8 +1532,13 @@ class Task(BaseTask):
         """
         self._mend("cancel")
 
-    def retry(self) -> tuple[Task, ...]:
+    def retry(self, *, then_run: bool = False) -> tuple[Task, ...]:
         """Make a failed or cancelled task pending again, with the dependents that fell with it.
+
+        Parameters
+        ----------
+        then_run : bool
+            Whether the queues that hold the task go on in the background.
 
         Returns
         -------
@@ -1510,38 +1550,48 @@ class Task(BaseTask):
         FSMError
             If it is neither failed nor cancelled; then nothing has changed.
         """
-        return self._mend("retry")
+        return self._mend("retry", then_run=then_run)
 
     def repair(
         self,
         func: Callable[..., Any] | None = None,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
     ) -> tuple[Task, ...]:
         """Give the task new code or arguments, then retry it; see `TaskQueue.repair`."""
-        return self._mend("repair", func=func, args=args, kwargs=kwargs)
+        return self._mend("repair", then_run=then_run, func=func, args=args, kwargs=kwargs)
 
-    def supply(self, value: Any) -> tuple[Task, ...]:
+    def supply(self, value: Any, *, then_run: bool = False) -> tuple[Task, ...]:
         """Use a value as the result: the task is DONE with it; see `TaskQueue.supply`."""
-        return self._mend("supply", value)
+        return self._mend("supply", value, then_run=then_run)
 
-    def invalidate(self) -> tuple[Task, ...]:
+    def invalidate(self, *, then_run: bool = False) -> tuple[Task, ...]:
         """Have a DONE task, and all DONE tasks behind it, run again; see `TaskQueue.invalidate`."""
-        return self._mend("invalidate")
+        return self._mend("invalidate", then_run=then_run)
 
-    def _mend(self, verb: str, *args: Any, **how: Any) -> tuple[Task, ...]:
+    def _mend(self, verb: str, *args: Any, then_run: bool = False, **how: Any) -> tuple[Task, ...]:
         from taskqueue_nb.repair import carry_out, change_of  # noqa: PLC0415 - a layer above
 
-        return carry_out(lambda: change_of(verb, self, *args, **how))
+        moved = carry_out(lambda: change_of(verb, self, *args, **how))
+        if then_run:
+            for queue in self._told_queues():
+                if self in queue:
+                    queue._then(moved, then_run=True)
+        return moved
 
     def edit(
         self,
         source: str,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        then_run: bool = False,
     ) -> tuple[Task, ...]:
         """Give the task the function of an edited text, then retry it; see `TaskQueue.edit`."""
-        return self._mend("repair", func=self._edited(source), args=args, kwargs=kwargs)
+        func = self._edited(source)
+        return self._mend("repair", then_run=then_run, func=func, args=args, kwargs=kwargs)
 
     def _edited(self, source: str) -> Callable[..., Any]:
         from taskqueue_nb.source import compiled  # noqa: PLC0415 - brings ast and inspect along
@@ -2103,8 +2153,10 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     Notes
     -----
-    A cell that is run again defines its function anew. From then on the tasks that it made before
-    call the new one, whenever they run; what is done already stays so, see `TaskQueue.stale`.
+    A cell that is run again defines its function anew. The tasks that were made of the old one are
+    out of date then, see `TaskQueue.stale`, and nothing runs by itself; `retry`, `invalidate` and
+    `refresh` give what they make pending the function of now. A function that an edit or a
+    `repair` gave to a task stays until then.
 
     Examples
     --------

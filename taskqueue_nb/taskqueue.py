@@ -41,7 +41,6 @@ from taskqueue_nb.task import (
     Task,
     TaskError,
     attempt_here,
-    defined_now,
     let_holder_finish,
     uninterrupted,
     without_our_frames,
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     from taskqueue_nb.executors.trip import Place
     from taskqueue_nb.limits import Hold
     from taskqueue_nb.progress import Bar
-    from taskqueue_nb.repair import Causes, Change, Deed, Entry, Plan
+    from taskqueue_nb.repair import Cause, Causes, Change, Deed, Entry, Plan
     from taskqueue_nb.store import Store
     from taskqueue_nb.widget import TaskGraph
 
@@ -408,7 +407,7 @@ class TaskQueue:
         Causes
             A dict: each task that failed, was cancelled or aborted by itself, with the tasks of
             this queue that wait for it, directly or through others. Its `groups` puts those
-            together that fell in the same way at the same place: `queue.retry(*group.tasks)`.
+            together that fell in the same way at the same place: `queue.retry(group)`.
         """
         with GRAPH_LOCK:
             return repair.causes_among(self._down(), self._tasks)
@@ -1139,7 +1138,7 @@ class TaskQueue:
         """Return where a task is to be sent; None for here, and the loop for a coroutine."""
         if own is not None:
             return run.places.of(own)
-        if is_coroutine_function(defined_now(task.func)):
+        if is_coroutine_function(task.func):
             return None  # awaited on the loop of the run, wherever plain ones go
         return run.places.of(run.executor)
 
@@ -1329,13 +1328,14 @@ class TaskQueue:
 
     # -- mending -----------------------------------------------------------------------------
 
-    def retry(self, *tasks: Task, then_run: bool = False) -> tuple[Task, ...]:
+    def retry(self, *tasks: Task | Cause, then_run: bool = False) -> tuple[Task, ...]:
         """Make failed or cancelled tasks pending again, with the dependents that fell with them.
 
         Parameters
         ----------
-        *tasks : Task
-            By default all that failed, or were cut off by an interrupt or a stop of the run.
+        *tasks : Task or Cause
+            By default all that failed, or were cut off by an interrupt or a stop of the run. A
+            cause, of `causes().groups`, stands for its tasks.
         then_run : bool
             Whether to go on in the background.
 
@@ -1560,7 +1560,7 @@ class TaskQueue:
             return self.refresh(**how)
         if verb == "edit":
             return self._plan_of_edit(*args, **how)
-        return repair.Plan(lambda: self._change(verb, *args, **how), self)
+        return repair.Plan(lambda: self._change(verb, *args, **how), self, self._not_taken_back())
 
     def _plan_of_edit(self, task: Task, source: str, *args: Any, **how: Any) -> Plan:
         repair.check_member([task], self._tasks)
@@ -1594,9 +1594,12 @@ class TaskQueue:
         >>> list(queue.stale().values())
         ["arguments changed: argument 'rows' changed", "upstream changed: 'load'"]
         """
+        return repair.stale_among(self.tasks, self._not_taken_back())
+
+    def _not_taken_back(self) -> dict[Task, str]:
+        """Return the pending tasks whose stored results do not count any more, and why."""
         changed = {} if self._store is None else self._store.changed
-        pending = {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
-        return repair.stale_among(self.tasks, pending)
+        return {task: why for task, why in changed.items() if task.fsm_state == "PENDING"}
 
     def refresh(self, *, unknown: bool = False) -> Plan:
         """Plan to run again what is out of date.
@@ -1617,8 +1620,11 @@ class TaskQueue:
 
     def _change(self, verb: str, *args: Any, **how: Any) -> Change:
         """Work out what a verb would do here: to members only, and to all that fell if to none."""
-        named = args[:1] if verb in ("repair", "supply") else args
-        repair.check_member(named, self._tasks)
+        if verb in ("repair", "supply"):
+            repair.check_member(args[:1], self._tasks)
+            return repair.change_of(verb, *args, **how)
+        args = repair.tasks_named(args)
+        repair.check_member(args, self._tasks)
         if verb == "retry" and not args:
             args = tuple(task for task in self._down() if repair.has_failed(task))
         return repair.change_of(verb, *args, **how)
@@ -1669,6 +1675,9 @@ class TaskQueue:
         """
         if when is None:
             return {task: task.fsm_state for task in self.tasks}
+        if not isinstance(when, (int, float)):
+            message = f"a moment is a number of seconds since the epoch, not {shorten(when)}"
+            raise TypeError(message)
         return {task: repair.state_at(task, when) for task in self.tasks}
 
     def _then(self, moved: tuple[Task, ...], *, then_run: bool) -> tuple[Task, ...]:

@@ -109,6 +109,37 @@ def test_undo_goes_back_verb_by_verb() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("first", ["invalidate", "supply", "repair", "cancel", "retry"])
+@pytest.mark.parametrize("second", ["supply", "repair", "cancel"])
+def test_undo_goes_back_through_verbs_on_one_task(first: str, second: str) -> None:
+    """What an undo did is no reason against the next one."""
+    verbs: dict[str, Callable[[], object]] = {
+        "invalidate": lambda: queue.invalidate(one),
+        "retry": lambda: queue.retry(one),
+        "supply": lambda: queue.supply(one, 5),
+        "repair": lambda: queue.repair(one, args=([7],)),
+        "cancel": lambda: queue.cancel(one),
+    }
+    one = Task("one", fails if first == "retry" else list, func_args=([1],))
+    queue = TaskQueue(one, one.then("two", list))
+    if first not in {"cancel", "repair"}:
+        run(queue)
+    if first == "supply":
+        one.invalidate()
+    before = everything(queue)
+    verbs[first]()
+    between = everything(queue)
+    try:
+        verbs[second]()
+    except FSMError:
+        return  # not both are possible in a row
+
+    queue.undo()
+    assert everything(queue) == between
+    queue.undo()
+    assert everything(queue) == before
+
+
 def test_undone_result_is_the_old_object() -> None:
     """Results are not made again; whoever waited meanwhile gets the old one."""
     value = object()
@@ -307,6 +338,37 @@ def test_names_cannot_forge_a_line_of_the_journal() -> None:
     queue.retry()
 
     assert all("\n" not in e.says and "\x1b" not in e.says for e in queue.journal())
+
+
+def test_attempt_says_why_it_ended() -> None:
+    """Interrupted, asked to stop, or for no reason that anybody gave."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    good, bad = Task("good", list), Task("bad", interrupted)
+    good.dispatch()
+    with pytest.raises(KeyboardInterrupt):
+        bad.dispatch()
+
+    assert good.attempts[-1].because is None
+    assert bad.attempts[-1].because == "interrupted"
+
+
+def test_verbs_of_tasks_can_go_on_in_their_queues(no_threads_left: None) -> None:
+    """As those of the queue can."""
+    one = Task("one", fails)
+    two = one.then("two", lambda: 2)
+    queue = TaskQueue(one, two)
+    run(queue)
+
+    one.repair(func=lambda: 1, then_run=True)
+
+    assert queue.wait(10)
+    assert (one.result(0), two.result(0)) == (1, 2)
+    two.invalidate(then_run=True)
+    assert queue.wait(10)
+    assert two.is_done
 
 
 # ------------------------------------------------------------------------ a run that was stopped

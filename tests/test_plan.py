@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -426,6 +427,35 @@ def test_plan_without_earlier_attempts_names_no_time(clock: Clock) -> None:
 
 
 # ------------------------------------------------------------------------------------------- causes
+def test_cause_can_be_retried_and_planned_as_it_is() -> None:
+    """It stands for its tasks."""
+    tasks = [Task(name, fails) for name in "ab"]
+    queue = TaskQueue(*tasks)
+    run(queue)
+    (cause,) = queue.causes().groups
+
+    assert queue.plan("retry", cause).will_run == tuple(tasks)
+    assert queue.retry(cause) == tuple(tasks)
+
+
+def test_plan_has_a_reason_for_every_member() -> None:
+    """What stays failed or aborted is said too, and a missing argument by the verb's own name."""
+    calls = Calls(failing={"x", "y"})
+    queue = TaskQueue(*build(GRAPHS["join"], calls).values())
+    run(queue)
+    x, y, z, report = queue
+    z.func = fails
+
+    plan = queue.plan("retry", x)
+
+    assert [*plan.reasons] == [x, y, z, report]
+    assert plan.reasons[y] == "it stays failed"
+    y.abort()
+    assert queue.plan("retry", x).reasons[report] == "blocked by 'y', which is aborted"
+    with pytest.raises(TypeError, match=r"^supply\(\) missing"):
+        queue.plan("supply", y)
+
+
 def test_causes_are_grouped_by_exception_and_place() -> None:
     """Six tasks that fell at one line are one cause; another line is another one."""
 
@@ -477,21 +507,151 @@ def define(source: str, space: dict[str, Any]) -> None:
     exec(source, space)  # noqa: S102 - this is what a notebook does
 
 
-def test_task_function_defined_anew_is_called_from_then_on() -> None:
-    """A cell run again mends what it defines: tasks made before call the new function."""
+LOAD = "@task\ndef load(x):\n    return {}\n"
+
+
+def test_retry_takes_the_function_as_it_is_defined_now() -> None:
+    """A cell run again mends what it defines: the button after the fix runs the fix."""
     space: dict[str, Any] = {"task": task}
-    define("@task\ndef load(x):\n    return 1 / 0\n", space)
+    define(LOAD.format("1 / 0"), space)
     loaded = space["load"](1)
     plain = Task("plain", loaded.func, func_args=(2,))
     queue = TaskQueue(loaded, plain)
     run(queue)
-    define("@task\ndef load(x):\n    return x + 40\n", space)
+    old = loaded.func
+    define(LOAD.format("x + 40"), space)
 
-    queue.retry()
+    plan = queue.plan("retry")
+    assert plan.reasons[loaded].endswith("division by zero; its function was defined anew")
+    plan.apply()
     run(queue)
 
     assert [loaded.result(), plain.result()] == [41, 42]
     assert loaded.func is space["load"].func
+    queue.invalidate(loaded)
+    queue.undo()
+    assert loaded.result() == 41
+    assert old is not loaded.func
+
+
+def test_pending_task_keeps_its_function_until_it_is_refreshed() -> None:
+    """A task is a call of what it was built with: a later function of the name changes nothing."""
+    space: dict[str, Any] = {"task": task}
+    define(LOAD.format("'old'"), space)
+    first = space["load"](1)
+    define(LOAD.format("'new'"), space)
+    second = space["load"](1)
+    queue = TaskQueue(first, second)
+
+    assert [*queue.stale().values()] == ["code changed: its code changed"]
+    run(queue)
+
+    assert [first.result(), second.result()] == ["old", "new"]
+    queue.refresh().apply()
+    run(queue)
+    assert first.result() == "new"
+
+
+def test_refresh_gives_pending_tasks_the_function_of_now() -> None:
+    """And takes it back when it is undone."""
+    space: dict[str, Any] = {"task": task}
+    define(LOAD.format("'old'"), space)
+    first = space["load"](1)
+    queue = TaskQueue(first)
+    old = first.func
+    define(LOAD.format("'new'"), space)
+
+    queue.refresh().apply()
+    assert first.func is space["load"].func
+    queue.undo()
+    assert first.func is old
+    queue.refresh().apply()
+    run(queue)
+
+    assert first.result() == "new"
+
+
+ANEW: Final[dict[str, tuple[str, str]]] = {
+    "built under its own name": (LOAD.format("1") + "load = load(3)\n", LOAD.format("2")),
+    "the name meant something else for a while": (
+        LOAD.format("1") + "made = load(3)\nload = None\n", LOAD.format("2"),
+    ),
+    "made by a call of task": (
+        "def load(x):\n    return 1\nload = task(load)\n",
+        "def load(x):\n    return 2\nload = task(load)\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ANEW)
+def test_definition_is_replaced_however_it_is_written(how: str) -> None:
+    """What counts is that `@task` meets the name again in the same namespace."""
+    space: dict[str, Any] = {"task": task}
+    before, after = ANEW[how]
+    define(before, space)
+    made = next((one for one in space.values() if isinstance(one, Task)), None)
+    made = made or space["load"](3)
+    queue = TaskQueue(made)
+    run(queue)
+
+    define(after, space)
+
+    assert [*queue.stale().values()] == ["code changed: its code changed"]
+    queue.refresh().apply()
+    run(queue)
+    assert made.result() == 2
+
+
+def test_functions_of_a_loop_or_of_one_text_replace_none(tmp_path: Path) -> None:
+    """Three of one name stay three; and so they do when the file is run again."""
+    file = tmp_path / "notebook.py"
+    file.write_text(
+        "made = []\nfor i in range(3):\n    @task\n    def f(i=i):\n        return i\n"
+        "    made.append(f())\n@task\ndef g():\n    return 'a'\nmade.append(g())\n"
+        "@task\ndef g():\n    return 'b'\nmade.append(g())\n"
+    )
+    space: dict[str, Any] = {"task": task}
+    for _ in range(2):
+        exec(compile(file.read_text(), str(file), "exec"), space)  # noqa: S102 - a script
+        queue = TaskQueue(*space["made"])
+        run(queue)
+
+        assert [one.result() for one in queue] == [0, 1, 2, "a", "b"]
+        assert queue.stale() == {}
+
+
+def test_function_that_no_longer_fits_is_refused_before_anything_changes() -> None:
+    """By retry and by refresh alike: the good value stays."""
+    space: dict[str, Any] = {"task": task}
+    define(LOAD.format("x"), space)
+    good, bad = space["load"](1), space["load"](2)
+    queue = TaskQueue(good, bad)
+    run(queue)
+    bad.invalidate()
+    bad.fsm_event("error")
+    define("@task\ndef load():\n    return 0\n", space)
+
+    with pytest.raises(TypeError, match="cannot be called so"):
+        queue.refresh()
+    with pytest.raises(TypeError, match="cannot be called so"):
+        queue.retry(bad)
+
+    assert good.value == 1
+    assert bad.is_failed
+
+
+def test_plan_made_before_a_new_definition_is_refused() -> None:
+    """It would run other code than it said."""
+    space: dict[str, Any] = {"task": task}
+    define(LOAD.format("1 / 0"), space)
+    one = space["load"](1)
+    queue = TaskQueue(one)
+    run(queue)
+    plan = queue.plan("retry")
+    define(LOAD.format("1"), space)
+
+    with pytest.raises(PlanError, match="'load' was defined anew"):
+        plan.apply()
 
 
 def test_done_tasks_stay_done_when_their_function_is_defined_anew() -> None:

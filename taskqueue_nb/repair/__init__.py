@@ -6,7 +6,7 @@ they look at the whole first and refuse before anything has changed.
 
 from __future__ import annotations
 
-from taskqueue_nb.repair.causes import Cause, Causes, causes_among
+from taskqueue_nb.repair.causes import Cause, Causes, causes_among, tasks_named
 from taskqueue_nb.repair.changes import (
     VERBS,
     Change,
@@ -44,5 +44,6 @@ __all__ = [
     "seconds_left",
     "stale_among",
     "state_at",
+    "tasks_named",
     "undo",
 ]

@@ -22,7 +22,7 @@ class Cause(NamedTuple):
     Attributes
     ----------
     tasks : tuple of Task
-        Those that fell: `queue.retry(*cause.tasks)`.
+        Those that fell: `queue.retry(cause)`.
     error : str
         The class of what they raised; "cancelled" or "aborted" if they raised nothing.
     place : str
@@ -86,6 +86,11 @@ class Causes(dict[Task, tuple[Task, ...]]):
 
     def __repr__(self) -> str:
         return "\n  ".join([str(self), *map(str, self.groups)])
+
+
+def tasks_named(named: Iterable[Any]) -> tuple[Any, ...]:
+    """Return what was named, with the tasks of a cause in its place."""
+    return tuple(t for each in named for t in (each.tasks if isinstance(each, Cause) else (each,)))
 
 
 def causes_among(fallen: Iterable[Task], members: Mapping[Task, Any]) -> Causes:

@@ -20,6 +20,7 @@ from taskqueue_nb.task import (
     Task,
     TaskError,
     check_call,
+    defined_now,
     tasks_among,
 )
 
@@ -95,7 +96,7 @@ class Change(NamedTuple):
 
 
 class Before(NamedTuple):
-    """How a task was before a verb, and how long its log is since."""
+    """How a task was before a verb, and how long its log was before and is since."""
 
     task: Task
     state: State
@@ -105,6 +106,7 @@ class Before(NamedTuple):
     func: Callable[..., Any] | None
     args: tuple[Any, ...]
     kwargs: dict[str, Any] | None
+    start: int
     mark: int
 
 
@@ -186,8 +188,20 @@ def _retry(*tasks: Task) -> Change:
     check_tasks(tasks)
     for task in tasks:
         task._fsm_target("retry")
-    steps = [Step(task, "retry") for task in victims(tasks)]
-    return Change("retry", tuple(dict.fromkeys(tasks)), tuple(steps))
+    fallen = victims(tasks)
+    steps = tuple(Step(task, "retry") for task in fallen)
+    return Change("retry", tuple(dict.fromkeys(tasks)), steps, _defined_anew(fallen))
+
+
+def _defined_anew(tasks: Iterable[Task]) -> tuple[Edit, ...]:
+    """Give tasks the functions that took the names of theirs since, if those can be called so."""
+    edits = []
+    for task in tasks:
+        func = defined_now(task.func)
+        if func is not task.func:
+            edits.append(Edit(task, func))
+            _check_edit(edits[-1])
+    return tuple(edits)
 
 
 def _repair(
@@ -210,12 +224,15 @@ def _repair(
         raise TypeError(message)
     if task.fsm_state in ("DONE", "ABORT"):
         task._fsm_target("retry")
+    if func is None and defined_now(task.func) is not task.func:
+        func = defined_now(task.func)
     edit = Edit(
         task, func, None if args is None else tuple(args), None if kwargs is None else dict(kwargs)
     )
     _check_edit(edit)
     fallen = victims([task]) if task.fsm_state in FELL else []
-    return Change("repair", (task,), tuple(Step(t, "retry") for t in fallen), (edit,))
+    edits = (edit, *_defined_anew(fallen[1:]))
+    return Change("repair", (task,), tuple(Step(t, "retry") for t in fallen), edits)
 
 
 def _check_edit(edit: Edit) -> None:
@@ -273,13 +290,17 @@ def _gone(verb: str, done: Sequence[Task], fallen: Sequence[Task]) -> Change:
         if dependent.fsm_state == "RUNNING" and dependent._attempt is not None
     )
     targets = tuple(dict.fromkeys((*done, *fallen)))
-    return Change(verb, targets, tuple(steps), outdated=tuple(outdated))
+    edits = _defined_anew(step.task for step in steps)
+    return Change(verb, targets, tuple(steps), edits, outdated=tuple(outdated))
 
 
 def _refresh(*tasks: Task) -> Change:
     check_tasks(tasks)
     done = [task for task in tasks if task.fsm_state == "DONE"]
-    return _gone("refresh", done, [task for task in tasks if task.fsm_state in FELL])
+    change = _gone("refresh", done, [task for task in tasks if task.fsm_state in FELL])
+    pending = [task for task in tasks if task.fsm_state == "PENDING"]
+    targets = (*change.targets, *pending)
+    return change._replace(targets=targets, edits=(*change.edits, *_defined_anew(pending)))
 
 
 def _cancel(*tasks: Task, because: str | None = None) -> Change:
@@ -305,6 +326,10 @@ VERBS: Final[dict[str, Callable[..., Change]]] = {
 }
 
 
+for _verb, _rule in VERBS.items():
+    _rule.__qualname__ = _verb  # so that a missing argument is said of the verb
+
+
 # -- doing it -----------------------------------------------------------------------------------
 
 
@@ -324,7 +349,7 @@ def make(change: Change) -> Deed:
             task._attempt.outdated = True
     for task in change.asked:
         if task._attempt is not None:
-            task._attempt.because = change.because
+            task._attempt.asked_because = change.because
             task._attempt.runstate.cancel()
     marked = tuple(each._replace(mark=len(task._log)) for task, each in before.items())
     deed = Deed(change, when, marked)
@@ -351,7 +376,7 @@ def _before(task: Task) -> Before:
     extra = (task._log[-1] if task._log else None) or {}
     return Before(
         task, task.fsm_state, task._value, task._error, extra,
-        task.func, task._args, task._kwargs, 0,
+        task.func, task._args, task._kwargs, len(task._log), 0,
     )  # fmt: skip
 
 

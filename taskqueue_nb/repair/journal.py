@@ -99,7 +99,8 @@ def undo(deeds: Iterable[Deed], members: Iterable[Task]) -> tuple[Task, ...]:
         changed.
     """
     with GRAPH_LOCK:
-        deed = next((deed for deed in reversed(tuple(deeds)) if not deed.undone), None)
+        deeds = tuple(deeds)
+        deed = next((deed for deed in reversed(deeds) if not deed.undone), None)
         if deed is None:
             raise TaskError("there is nothing to undo")
         obstacle = _obstacle(deed, members)
@@ -110,6 +111,7 @@ def undo(deeds: Iterable[Deed], members: Iterable[Task]) -> tuple[Task, ...]:
         note = Deed(Change("undo", deed.targets), time(), ())
         note.undone = True  # there is nothing in it to take back
         _give_back(deed)
+        _catch_up(deed, (each for each in deeds if each is not deed))
         deed.undone = True
         deed.forget()
         for queue in {id(q): q for task in tasks for q in task._told_queues()}.values():
@@ -131,7 +133,7 @@ def _obstacle(deed: Deed, members: Iterable[Task]) -> str:
 def _has_moved(deed: Deed) -> str:
     for each in deed.before:
         if len(each.task._log) != each.mark:
-            return f"{shorten(each.task.name)} is {each.task.fsm_state} since"
+            return f"{shorten(each.task.name)} has moved since, and is {each.task.fsm_state}"
     return ""
 
 
@@ -173,6 +175,16 @@ def _give_back(deed: Deed) -> None:
             task.func = each.func
     for each in deed.before:  # causes first: what is DONE rests on what is DONE
         _to_state(each)
+
+
+def _catch_up(deed: Deed, others: Iterable[Deed]) -> None:
+    """Let earlier verbs on the same tasks see the steps of an undo as their own last ones."""
+    starts = {each.task: each.start for each in deed.before}
+    for other in others:
+        other.before = tuple(
+            each._replace(mark=len(each.task._log)) if starts.get(each.task) == each.mark else each
+            for each in other.before
+        )
 
 
 def _to_pending(task: Task) -> None:

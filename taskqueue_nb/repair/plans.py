@@ -31,6 +31,7 @@ _SAYS: Final = {
     "cancel": "it is given up",
     "invalidate": "it is to run again",
 }
+_WORD: Final = {"ABORT": "aborted"}  # the others are their state's name
 _WORDS: Final = 120  # characters of an exception's words in a reason
 
 
@@ -93,7 +94,8 @@ class Plan:
             }
         steps = change.steps
         self.stale = tuple(step.task for step in steps if step.event == "invalidate")
-        self._because = {edit.task: _edited(edit) for edit in change.edits} | dict(because or {})
+        self._because = dict(because or {})
+        self._edits = {edit.task: edit for edit in change.edits}
         self._events = {step.task: step.event for step in steps}
         self._after = {step.task: _AFTER[step.event] for step in steps}
 
@@ -219,11 +221,9 @@ class Plan:
             except (FSMError, TypeError, ValueError) as refusal:
                 moved = [f"it would be refused now: {refusal}"]
             else:
-                if [s.task for s in now.steps] == [s.task for s in self._change.steps] and (
-                    runs == self.will_run
-                ):
+                if runs == self.will_run and _same(now, self._change):
                     return
-                moved = self._differences(runs, now.moved)
+                moved = self._differences(runs, now)
         more = len(moved) - _NAMED
         listed = "; ".join(moved[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
         message = f"the graph has moved since this plan was made: {listed}. Make a new plan"
@@ -235,12 +235,19 @@ class Plan:
             return f"went from {self._was(task)} to {task.fsm_state}"
         return "has other code or arguments"
 
-    def _differences(self, runs: tuple[Task, ...], moved: tuple[Task, ...]) -> list[str]:
+    def _differences(self, runs: tuple[Task, ...], change: Change) -> list[str]:
+        moved = change.moved
         before, now = {*self.will_run, *self._change.moved}, {*runs, *moved}
         said = [
             f"{shorten(task.name)} would {'now' if task in now else 'no longer'} run or change"
             for task in dict.fromkeys((*runs, *moved, *self.will_run, *self._change.moved))
             if (task in before) != (task in now)
+        ]
+        edits = {edit.task: edit.func for edit in self._change.edits}
+        said += [
+            f"{shorten(edit.task.name)} was defined anew"
+            for edit in change.edits
+            if edit.task not in edits or edits[edit.task] is not edit.func
         ]
         return said or ["the order of what runs is another one"]
 
@@ -271,15 +278,28 @@ class Plan:
         """Return why a task has its place in the plan."""
         if task in self._because:
             return self._because[task]
+        edit = self._edits.get(task)
+        if edit is not None and self.verb == "repair" and task in self.targets:
+            return _edited(edit)
+        reason = self._reason_of_place(task)
+        return reason if edit is None else f"{reason}; its function was defined anew"
+
+    def _reason_of_place(self, task: Task) -> str:
         if task in self._events:
             return self._reason_to_move(task, self._events[task])
         if task in self._runs:
             return self._reason_to_run(task)
-        if self._after.get(task, self._was(task)) == "PENDING":
-            return self._reason_to_wait(task)
         if task in self._change.asked:
             return "it is asked to stop"
-        return "it is done, and nothing that it was made from changes"
+        return self._reason_to_stay(task)
+
+    def _reason_to_stay(self, task: Task) -> str:
+        state = self._after.get(task, self._was(task))
+        if state == "PENDING":
+            return self._reason_to_wait(task)
+        if state == "DONE":
+            return "it is done, and nothing that it was made from changes"
+        return f"it stays {_WORD.get(state, state.lower())}"
 
     def _reason_to_run(self, task: Task) -> str:
         """Return why a task runs that was pending before."""
@@ -313,7 +333,8 @@ class Plan:
         for other in task._required:
             state = self._after.get(other, self._was(other))
             if state in FELL or state == "ABORT":
-                return f"blocked by {shorten(other.name)}, which is {state.lower()}"
+                word = _WORD.get(state, state.lower())
+                return f"blocked by {shorten(other.name)}, which is {word}"
         for other in task._required:
             if self._after.get(other, self._was(other)) != "DONE" and other not in self._runs:
                 inside = self._queue is None or other in self._queue._tasks
@@ -327,9 +348,8 @@ class _Reasons(Mapping[Task, str]):
 
     def __init__(self, plan: Plan) -> None:
         self._reason = plan._reason
-        self._tasks = dict.fromkeys(
-            (*plan.will_run, *plan._change.moved, *plan._because, *plan.blocked, *plan.reused)
-        )
+        known = (*plan.will_run, *plan._change.moved, *plan._because, *plan._edits)
+        self._tasks = dict.fromkeys((*known, *plan._scope()))
 
     def __getitem__(self, task: Task) -> str:
         if task not in self._tasks:
@@ -470,6 +490,14 @@ def state_at(task: Task, when: float) -> State:
     while at >= 0 and log[at + 2] > when:
         at -= 4
     return str(log[at + 1]) if at >= 0 else task._first_state
+
+
+def _same(one: Change, other: Change) -> bool:
+    """Say whether two changes take the same steps, with the same functions."""
+    steps = [step.task for step in one.steps] == [step.task for step in other.steps]
+    funcs = {edit.task: edit.func for edit in other.edits}
+    same = {edit.task for edit in one.edits} == funcs.keys()
+    return steps and same and all(funcs[edit.task] is edit.func for edit in one.edits)
 
 
 def _edited(edit: Edit) -> str:

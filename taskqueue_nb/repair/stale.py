@@ -29,8 +29,9 @@ def stale_among(tasks: Iterable[Task], known: Mapping[Task, str] | None = None) 
     -------
     dict
         Each task that is DONE or FAILED with other code, arguments or prerequisites than there
-        are now, in the order of requirement, with the reason: "code changed: …", "arguments
-        changed: …", "upstream changed: …", or "unknown: …" where nobody can say.
+        are now, or is to run with a function that was replaced, in the order of requirement. The
+        reason is "code changed: …", "arguments changed: …", "upstream changed: …", or "unknown: …"
+        where nobody can say.
     """
     found: dict[Task, str] = {}
     for task in sorted(tasks, key=lambda task: (task._level, task._rank)):
@@ -47,6 +48,8 @@ def is_unknown(reason: str) -> bool:
 
 def _reason(task: Task, found: Mapping[Task, str]) -> str:
     """Return why a task is out of date; "" if it is not."""
+    if task.fsm_state == "PENDING":
+        return _pending_reason(task)
     if task.fsm_state not in ("DONE", *FELL) or not task._log:
         return ""
     attempt = task._attempt
@@ -59,6 +62,16 @@ def _reason(task: Task, found: Mapping[Task, str]) -> str:
             if other in found and not is_unknown(found[other]) and other.fsm_state == "DONE":
                 return f"upstream changed: {shorten(other.name)}"
     return own
+
+
+def _pending_reason(task: Task) -> str:
+    """Return how a task that has yet to run would run with a function that was replaced."""
+    func = defined_now(task.func)
+    if func is task.func or task.func is None:
+        return ""
+    was, now = call_now(task, task.func), call_now(task, func)
+    code = was._replace(arguments={}).differences(now._replace(arguments={}))
+    return f"code changed: {_listed(code)}" if code else ""
 
 
 def _own_reason(task: Task, attempt: Attempt) -> str:

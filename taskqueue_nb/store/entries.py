@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, version_of
 from taskqueue_nb.fsm import shorten
-from taskqueue_nb.task import Task, defined_now
+from taskqueue_nb.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,7 @@ class Entry:
     def look_at(self, call: Any, task: Task, known: Mapping[Task, Entry]) -> None:
         """Take the digests of a call: an attempt's, or the task's own to come."""
         if call is task:
-            func, args, kwargs = defined_now(task.func), task._args, task._kwargs
+            func, args, kwargs = task.func, task._args, task._kwargs
             version = None if func is None else version_of(func)
         else:
             func, args, kwargs, version = call.func, call.args, call.kwargs, call.version
