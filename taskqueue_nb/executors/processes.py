@@ -38,7 +38,7 @@ from taskqueue_nb._worker import (
     start,
     unpacked,
 )
-from taskqueue_nb.executors.trip import Place, Trip
+from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.task import (
@@ -59,28 +59,6 @@ _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
 _SOON: Final = 0.005  # the same for what must come at any moment
 _PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
 _LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
-
-
-class WorkerError(TaskError):
-    """A task's process died, or raised what must not end the notebook.
-
-    Parameters
-    ----------
-    message : str
-        The sentence for the user.
-    task : Task, optional
-        The task; it does not travel with a pickled error.
-    exitcode : int, optional
-        How the process ended, as in `multiprocessing`: negative is the number of a signal.
-    """
-
-    def __init__(self, message: str = "", task: object = None, exitcode: int | None = None) -> None:
-        super().__init__(message, task)
-        self.exitcode = exitcode
-
-
-class TravelError(TaskError):
-    """Something cannot be sent to another process, or back from it; the message names it."""
 
 
 class WorkerTraceback(Exception):  # noqa: N818 - a text that stands above an error, none of its own

@@ -35,6 +35,28 @@ _KEYS: Final = itertools.count()
 _HERE: Final[dict[int, Callable[[], None]]] = {}  # what awaits its call in this very process
 
 
+class WorkerError(TaskError):
+    """A task's process died, or raised what must not end the notebook.
+
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    task : Task, optional
+        The task; it does not travel with a pickled error.
+    exitcode : int, optional
+        How the process ended, as in `multiprocessing`: negative is the number of a signal.
+    """
+
+    def __init__(self, message: str = "", task: object = None, exitcode: int | None = None) -> None:
+        super().__init__(message, task)
+        self.exitcode = exitcode
+
+
+class TravelError(TaskError):
+    """Something cannot be sent to another process, or back from it; the message names it."""
+
+
 class Outcome(NamedTuple):
     """What a call in another process came to."""
 

@@ -304,6 +304,12 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - unpickling runs foreign code
                 entry.lost = f"it cannot be read ({words_of(error)[:300]})"
                 return
+        elif isinstance(value, LazyValue):
+            try:
+                value = value.bring()  # and let it go: it is kept where it is
+            except Exception as error:  # noqa: BLE001 - it may be gone, or unable to travel
+                entry.result, entry.lost = None, f"it cannot be had ({words_of(error)[:300]})"
+                return
         self._results += 1
         number = self._results
         checksum: bytes | None = None
