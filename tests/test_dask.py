@@ -142,8 +142,7 @@ def test_result_can_be_awaited(client: Any) -> None:
 
     async def main() -> Any:
         queue = TaskQueue(load)
-        async for _ in queue.arun(executor=client):
-            pass
+        await queue.arun(executor=client)
         return await load
 
     assert asyncio.run(main()) == {"a": 1}
@@ -499,12 +498,12 @@ def test_interrupted_run_leaves_nothing_behind(client: Any, tmp_path: Path) -> N
 
     def interrupt() -> None:
         await_state(slow, "RUNNING")
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
+    interrupting = Background(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        for _ in queue.run(executor=client):
-            if threading.current_thread() is threading.main_thread():
-                interrupt()
+        run(queue, executor=client)
+    interrupting.join()
 
     assert slow.is_cancelled
     check_settled(queue)
@@ -686,7 +685,7 @@ import json, os, sys
 from distributed import LocalCluster
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1",
-                      dashboard_address=None, memory_limit=0) as cluster:
+                      dashboard_address=":0", memory_limit=0) as cluster:
         print(json.dumps(cluster.scheduler_address), flush=True)
         sys.stdin.read()
 """
