@@ -123,18 +123,20 @@ class RemoteValue(LazyValue):
 
 def _what_happened(client: Any, future: Any) -> str:
     """Say why Dask has dropped a future."""
-    if client.status != "running":
-        return f"the scheduler of the Dask cluster, {_address(client)}, is gone"
     error = getattr(getattr(future, "_state", None), "exception", None)  # `exception()` would wait
-    reason = str(getattr(error, "msg", None) or getattr(error, "reason", None) or "no reason given")
-    if getattr(error, "reason", None) == "scheduler-connection-lost":
-        return f"the scheduler of the Dask cluster, {_address(client)}, is gone"
-    return f"the Dask cluster dropped it: {reason[:300]}"
+    reason = getattr(error, "reason", None)
+    if client.status != "running" or reason == "scheduler-connection-lost":
+        return _gone(client)
+    said = str(getattr(error, "msg", None) or reason or "no reason given")
+    return f"the Dask cluster dropped it: {said[:300]}"
 
 
-def _address(client: Any) -> str:
-    scheduler = getattr(client, "scheduler", None)
-    return str(getattr(scheduler, "address", None) or "whose address is not known")
+def _gone(client: Any) -> str:
+    """Say that a cluster cannot be reached any more."""
+    address = _Hub.of(client).address
+    if client.status in ("closing", "closed"):
+        return f"the connection to the Dask cluster at {address} is closed"
+    return f"the scheduler of the Dask cluster at {address} is gone"
 
 
 # -- one task ----------------------------------------------------------------------------------
@@ -425,6 +427,7 @@ class _Hub:
 
     def __init__(self, client: Any) -> None:
         self.topic = f"taskqueue_nb-{client.id}"
+        self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
         self.given_up: dict[str, str] = {}  # calls that may still hold up a worker: key, worker
 
@@ -434,9 +437,9 @@ class _Hub:
         with cls._lock:
             hub = cls._known.get(client)
             if hub is None:
-                hub = cls(client)
-                client.subscribe_topic(hub.topic, hub.hear)
-                cls._known[client] = hub
+                hub = cls._known[client] = cls(client)
+                if client.status == "running":
+                    client.subscribe_topic(hub.topic, hub.hear)
         return hub
 
     def hear(self, event: tuple[float, Any]) -> None:
@@ -664,10 +667,7 @@ class Dask(Place):
         """Return an error that says so when the client or its scheduler is gone."""
         if isinstance(error, TaskError) or self.client.status == "running":
             return error
-        return WorkerError(f"{self._gone()} ({words_of(error)})")
-
-    def _gone(self) -> str:
-        return f"the scheduler of the Dask cluster, {_address(self.client)}, is gone"
+        return WorkerError(f"{_gone(self.client)} ({words_of(error)})")
 
     def shared(self, task: Task, value: Any) -> Any:
         """Return the future of a large result that was made elsewhere; it is sent once."""
@@ -731,7 +731,7 @@ class Dask(Place):
             trips = list(self._trips.values())
         if self._is_gone():
             for trip in trips:
-                error = WorkerError(f"{trip.task._fsm_called()} has no answer: {self._gone()}")
+                error = WorkerError(f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}")
                 error.task = trip.task
                 if trip.attempt is not None or trip.begin():
                     trip.end(None, error)

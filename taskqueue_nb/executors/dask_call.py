@@ -88,10 +88,11 @@ class Failed(Exception):  # noqa: N818 - data on its way, raised by nobody else
     """
 
     def __str__(self) -> str:
-        return str(self.args[1]) if len(self.args) > 1 else ""
+        words = str(self.args[1]) if len(self.args) > 1 else ""
+        return words.encode("ascii", "backslashreplace").decode("ascii")  # Dask's messages hold it
 
     def __repr__(self) -> str:
-        return f"<{self}>"  # Dask's logs show it
+        return f"<{self}>"  # and its logs show it
 
 
 _INPUTS: Final[ContextVar[list[Any]]] = ContextVar("taskqueue_nb_inputs")
