@@ -1,4 +1,4 @@
-"""What sending tasks to worker processes costs, beside a bare pebble pool, in one go.
+"""What sending tasks to worker processes or a Dask cluster costs, beside those alone, in one go.
 
     python benchmarks/executors.py            # some two minutes
     python benchmarks/executors.py --quick    # half a minute
@@ -7,6 +7,9 @@ The bare pool gets the same payload: each call is pickled by cloudpickle, made b
 importable module, and its outcome comes back as bytes that are unpickled here. Sides take turns,
 each figure is the minimum of several rounds, and a task's cost is the slope between two sizes, so
 that starting the workers does not count. Read the ratios.
+
+On a Dask cluster the same layered graph goes through `dask.delayed`, which hands over all of it at
+once; ours hands over each task when it is ready, and is told when each begins and ends.
 """
 
 from __future__ import annotations
@@ -158,7 +161,8 @@ def pause(seconds: float, *_: Any) -> int:
 def layers(wide: int, deep: int) -> list[list[tuple[int, ...]]]:
     """Return a graph: for each task of each layer the places of two tasks of the layer before."""
     first: list[tuple[int, ...]] = [()] * wide
-    return [first, *([(i, (i + 1) % wide) for i in range(wide)] for _ in range(deep - 1))]
+    further: list[tuple[int, ...]] = [(i, (i + 1) % wide) for i in range(wide)]
+    return [first, *[further] * (deep - 1)]
 
 
 def on_dask(client: Any, seconds: float, wide: int, deep: int) -> float:
@@ -183,7 +187,7 @@ def on_dask(client: Any, seconds: float, wide: int, deep: int) -> float:
 
 def delayed(client: Any, seconds: float, wide: int, deep: int) -> float:
     """Run the same graph through `dask.delayed`, also to where the results stay."""
-    from dask import delayed as later
+    from dask.delayed import delayed as later
     from distributed import wait as until_done
 
     function = later(pause, pure=False)
@@ -212,8 +216,8 @@ def compare_dask(*, quick: bool) -> float:
         for seconds, wide, deep in cases:
             best = {on_dask: math.inf, delayed: math.inf}
             for _ in range(3 if quick else 7):
-                for side in best:
-                    best[side] = min(best[side], side(client, seconds, wide, deep))
+                for side, least in list(best.items()):
+                    best[side] = min(least, side(client, seconds, wide, deep))
             ratios.append(best[on_dask] / best[delayed])
             print(
                 f"Dask, {deep} layers of {wide} tasks of {seconds * 1e3:g} ms: "

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -552,7 +553,8 @@ def raise_two_words() -> None:
          "argument 'value' of task 't' cannot be read on its worker: ValueError"),
         (lambda: Task("t", threading.Lock),
          "the result of task 't', a lock, cannot be sent from its worker"),
-        (lambda: Task("t", sys.exit, func_args=(3,)), "task 't' raised SystemExit: 3 on its worker"),
+        (lambda: Task("t", sys.exit, func_args=(3,)),
+         "task 't' raised SystemExit: 3 on its worker"),
     ],
     ids=["argument", "function", "unreadable", "result", "exit"],
 )  # fmt: skip
@@ -574,6 +576,7 @@ def test_exception_of_any_class_arrives(client: Any) -> None:
 
     run(TaskQueue(task), executor=client)
 
+    assert task.exception is not None
     assert type(task.exception).__name__ == "TwoWordsError"
     assert task.exception.args == ("one",)
     assert "raise_two_words" in (task.attempts[0].error_text or "")
@@ -673,7 +676,7 @@ def test_local_result_that_is_lost_is_sent_again(client: Any) -> None:
     """What was sent lives on one worker alone; should that die, it goes once more."""
     here = Task("here", zeros, func_args=(300_000,))
     sizes = [Task(f"size{i}", len, func_args=(here,), executor=client) for i in range(3)]
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         after.require(before)
     queue = TaskQueue(here, *sizes)
 
@@ -694,8 +697,8 @@ CLUSTER = """
 import json, os, sys
 from distributed import LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
-                      dashboard_address=":0", memory_limit=0) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp",
+                      host="127.0.0.1", dashboard_address=":0", memory_limit=0) as cluster:
         print(json.dumps(cluster.scheduler_address), flush=True)
         sys.stdin.read()
 """
@@ -746,7 +749,9 @@ def test_cluster_that_is_gone_is_said(
     assert queue.wait(30)
     assert slow.is_failed
     assert isinstance(slow.exception, WorkerError)
-    said = r"(scheduler of|connection to) the Dask cluster at tcp://127\.0\.0\.1:\d+ is (gone|closed)"
+    said = (
+        r"(scheduler of|connection to) the Dask cluster at tcp://127\.0\.0\.1:\d+ is (gone|closed)"
+    )
     assert re.search(said, str(slow.exception))
     assert after.is_pending
     check_settled(queue)
@@ -868,8 +873,15 @@ def test_other_executors_run_graphs(kind: str, client: Any) -> None:
 def test_queue_shaped_callable_makes_tasks() -> None:
     """A callable that takes a function, as a Celery task's `delay` behind a line of one's own."""
     sent: list[Callable[[], Any]] = []
+
+    def delay(function: Callable[[], Any]) -> None:
+        sent.append(function)
+        threading.Thread(target=function).start()
+
     task = Task("task", make_value, func_args=(3,))
+    after = Task("after", make_value, func_args=(task,))
 
-    list(make_now(task, queue=lambda function: (sent.append(function), function())))
+    make_now(after, queue=delay)
 
-    assert task.result() == 3
+    assert after.result() == 3
+    assert len(sent) == 2

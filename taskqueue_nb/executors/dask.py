@@ -731,7 +731,9 @@ class Dask(Place):
             trips = list(self._trips.values())
         if self._is_gone():
             for trip in trips:
-                error = WorkerError(f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}")
+                error = WorkerError(
+                    f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}"
+                )
                 error.task = trip.task
                 if trip.attempt is not None or trip.begin():
                     trip.end(None, error)
