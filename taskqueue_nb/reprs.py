@@ -614,6 +614,11 @@ def preview(value: object, limit: int = _WORDS) -> str:
     return cut(text, limit)
 
 
+def described(value: object, limit: int = _WORDS) -> tuple[str, str]:
+    """Return the name of a value's type and its preview: all that is shown of a result."""
+    return type(value).__name__, preview(value, limit)
+
+
 def _guarded(render: Any, value: object) -> str | None:
     try:
         text = render(value)

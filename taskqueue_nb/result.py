@@ -41,6 +41,7 @@ class Result(Future[Any]):
         self.name = name
         self.claimed = False
         self._on_cancel: Callable[[], object] | None = None
+        self._load: Callable[[], Any] | None = None
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
@@ -49,6 +50,17 @@ class Result(Future[Any]):
     def __call__(self, timeout: float | None = None) -> Any:
         """Wait for the value, or raise what the work raised; the same as `result`."""
         return self.result(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the value, or raise what the work raised.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            How long to wait at most, in seconds; bringing a value from elsewhere is not counted.
+        """
+        value = super().result(timeout)
+        return value if self._load is None else self._load()
 
     def cancel(self) -> bool:
         """Give the work up; say whether the result is cancelled now."""
@@ -112,6 +124,11 @@ class Result(Future[Any]):
         else:
             self.set_exception(error)
 
+    def deliver_later(self, load: Callable[[], Any]) -> None:
+        """Say that the value is there, and how to bring it once somebody wants it."""
+        self._load = load
+        self.set_result(None)
+
     def settle(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Give the outcome; say whether this was the first one. Later ones change nothing."""
         if first := self.claim():
@@ -135,4 +152,6 @@ class Result(Future[Any]):
 
         self.add_done_callback(call)
         yield from arrived
+        if self._load is not None:
+            return (yield from loop.run_in_executor(None, self.result).__await__())
         return self.result()

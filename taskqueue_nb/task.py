@@ -162,9 +162,19 @@ class LazyValue:
         Brings it, or raises if it cannot be had.
     key : object, optional
         What it is known by there.
+
+    Attributes
+    ----------
+    stays : bool
+        Whether it goes on being there once it was brought, for those who want it there.
+    loss : str
+        What is said when it cannot be had.
     """
 
     __slots__ = ("_load", "_lock", "_value", "key")
+
+    stays: ClassVar[bool] = False
+    loss: ClassVar[str] = "its stored result cannot be read"
 
     def __init__(self, load: Callable[[], Any], key: object = None) -> None:
         self.key = key
@@ -179,6 +189,15 @@ class LazyValue:
                 self._value = self._load()
                 self._load = None
             return self._value
+
+    def bring(self) -> Any:
+        """Return the value without keeping it."""
+        load = self._load
+        return self._value if load is None else load()
+
+    def show(self, render: Callable[[Any], R]) -> R:
+        """Return what a function makes of the value, called where that is cheapest."""
+        return render(self.get())
 
 
 class _Options(NamedTuple):
@@ -1395,6 +1414,9 @@ class Task(BaseTask):
                 return
             value, error = self._value, self._error
         if state == "DONE":
+            if isinstance(value, LazyValue) and value.stays:
+                result.deliver_later(lambda: self._brought(value))
+                return
             try:
                 value = self._brought(value)
             except LostValueError as lost:
@@ -1444,33 +1466,72 @@ class Task(BaseTask):
         TaskError
             If the task is not DONE, or its stored result cannot be read: then it is pending again.
         """
+        return self._brought(self._done_value())
+
+    def look(self, render: Callable[[Any], R]) -> R:
+        """Return what a function makes of the result, called where the result is.
+
+        Parameters
+        ----------
+        render : callable
+            Takes the value. For a result that stays on a cluster it is called there, and only what
+            it returns comes here.
+
+        Raises
+        ------
+        TaskError
+            If the task is not DONE, or its result is lost: then it is pending again.
+
+        Examples
+        --------
+        >>> load = Task("load", range, func_args=(10**9,))
+        >>> load.dispatch()
+        >>> load.look(len)
+        1000000000
+        """
+        value = self._done_value()
+        if not isinstance(value, LazyValue):
+            return render(value)
+        return self._unless_lost(value, lambda: value.show(render))
+
+    def _done_value(self) -> Any:
         value = self._value
         if self.fsm_state != "DONE":
             message = f"{self._fsm_called()} is {self.fsm_state}: it has no value"
             raise TaskError(message, self)
-        return self._brought(value)
+        return value
 
     def _brought(self, value: Any) -> Any:
         """Return a value, brought from where it is; one that is lost makes the task pending."""
-        if type(value) is not LazyValue:
+        if not isinstance(value, LazyValue):
             return value
-        try:
-            brought = value.get()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
-            because = f"its stored result cannot be read: {words_of(error)}"
-        else:
+        brought = self._unless_lost(value, value.get)
+        if not value.stays:
             with GRAPH_LOCK:
                 if self._value is value:
                     self._value = brought
-            return brought
+        return brought
+
+    def _unless_lost(self, value: LazyValue, ask: Callable[[], R]) -> R:
+        """Ask something of a value that is elsewhere; one that is lost makes the task pending."""
+        try:
+            return ask()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, TaskError) and not isinstance(error, LostValueError):
+                raise  # it is there, and cannot be had
+            raise self._lose(value, error) from error
+
+    def _lose(self, value: LazyValue, error: BaseException) -> LostValueError:
+        """Have it run again, its value being lost; return what is to be raised."""
+        because = f"{value.loss}: {words_of(error)}"
         with GRAPH_LOCK:
             if self._value is value and self.fsm_state == "DONE":
                 self._fsm_move("invalidate", {"because": because})
         self._fsm_after()
         message = f"{self._fsm_called()}: {because}; it is pending again, so run it once more"
-        raise LostValueError(message, self)
+        return LostValueError(message, self)
 
     @property
     def exception(self) -> BaseException | None:
@@ -1981,8 +2042,23 @@ def tasks_among(arguments: Any) -> dict[Task, None]:
     return found
 
 
-def with_results(arguments: Any) -> Any:
+def _value_of(task: Task) -> Any:
+    return task.value
+
+
+def with_results(
+    arguments: Any, instead: Callable[[Any], Any] = _value_of, kinds: tuple[type, ...] = (Task,)
+) -> Any:
     """Copy nested lists, tuples and dicts with each task replaced by its result.
+
+    Parameters
+    ----------
+    arguments : list, tuple or dict
+        What to copy.
+    instead : callable
+        Gives what stands for a task, or for whatever is of one of the kinds.
+    kinds : tuple of type
+        What is replaced.
 
     Raises
     ------
@@ -2002,15 +2078,17 @@ def with_results(arguments: Any) -> Any:
             open_ones.add(id(container))
             due.extend(inner)
             continue
-        ready[id(container)] = _rebuilt(container, ready)
+        ready[id(container)] = _rebuilt(container, ready, instead, kinds)
         due.pop()
     return ready[id(arguments)]
 
 
-def _rebuilt(container: Any, ready: dict[int, Any]) -> Any:
+def _rebuilt(
+    container: Any, ready: dict[int, Any], instead: Callable[[Any], Any], kinds: tuple[type, ...]
+) -> Any:
     def replaced(value: Any) -> Any:
-        if isinstance(value, Task):
-            return value.value
+        if isinstance(value, kinds):
+            return instead(value)
         return ready.get(id(value), value) if _is_container(value) else value
 
     if isinstance(container, dict):

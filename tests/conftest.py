@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -59,6 +60,26 @@ def queue(calls: Calls) -> Iterator[MakeQueue]:
     for each in made:
         assert each.wait(LIMIT), "a run does not end"
         check_settled(each)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Give the client of a Dask cluster of two worker processes, on this machine alone."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=":0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,  # it logs each failure, and failures are what is tested
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
 
 
 @pytest.fixture

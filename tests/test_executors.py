@@ -50,9 +50,12 @@ EXECUTORS: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(params=[*EXECUTORS, "dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give one executor after the other; end it if it is one of ours to end."""
+    if request.param == "dask":
+        yield request.getfixturevalue("client")
+        return
     made = EXECUTORS[request.param]()
     yield made
     if isinstance(made, ThreadPoolExecutor):

@@ -1235,7 +1235,7 @@ def test_a_repr_that_hangs_holds_nothing_up(page: Page, monkeypatch: pytest.Monk
             wait_for(gate)
         return preview(value, limit)
 
-    monkeypatch.setattr("taskqueue_nb.widget.details.preview", hanging)
+    monkeypatch.setattr("taskqueue_nb.reprs.preview", hanging)
     page.custom({"verb": "look", "at": "0"})
     until(lambda: page.widget._looker.busy_for() > 0.25, "the hanging look")
 

@@ -1,7 +1,7 @@
 """Where tasks run: here, in threads, in worker processes, in any `concurrent.futures.Executor`.
 
 `trip` is the one road of a task that goes elsewhere, `processes` the engine of our own that can end
-what it started.
+what it started, `dask` the one whose results stay where they were made.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import ThreadPoolExecutor
 
+    from taskqueue_nb.executors.dask import Dask
     from taskqueue_nb.executors.processes import Processes
     from taskqueue_nb.task import Task
 
 __all__ = ["Place", "Places", "TravelError", "WorkerError", "check_executor", "process_count"]
 
 PROCESSES: Final = "processes"
-_NEEDED: Final = ("pebble", "cloudpickle")  # by the extra of that name
+_NEEDED: Final = {"processes": ("pebble", "cloudpickle"), "dask": ("distributed",)}  # by extra
 
 
 class Places:
@@ -32,7 +33,7 @@ class Places:
     def __init__(self) -> None:
         self._known: dict[Any, Place] = {}
         self._threads: list[ThreadPoolExecutor] = []
-        self._processes: list[Processes] = []
+        self._engines: list[Processes | Dask] = []
 
     def of(self, executor: Any) -> Place:
         """Return the place for an executor; the same one for the same executor.
@@ -54,8 +55,13 @@ class Places:
         if isinstance(executor, str):
             from taskqueue_nb.executors.processes import Processes  # noqa: PLC0415 - likewise
 
-            self._processes.append(Processes(process_count(executor)))
-            return self._processes[-1]
+            self._engines.append(Processes(process_count(executor)))
+            return self._engines[-1]
+        if is_dask_client(executor):
+            from taskqueue_nb.executors.dask import Dask  # noqa: PLC0415 - likewise
+
+            self._engines.append(Dask(executor))
+            return self._engines[-1]
         if isinstance(executor, int):
             executor = ThreadPoolExecutor(executor, thread_name_prefix="taskqueue_nb")
             self._threads.append(executor)
@@ -80,8 +86,8 @@ class Places:
         """End the pools that the run made itself; what processes still do ends with them."""
         for pool in self._threads:
             pool.shutdown(wait=False)
-        for place in self._processes:
-            place.close()
+        for engine in self._engines:
+            engine.close()
 
     def __iter__(self) -> Iterator[Place]:
         return iter(self._known.values())
@@ -122,7 +128,10 @@ def check_executor(executor: Any) -> None:
     """
     if isinstance(executor, str):
         process_count(executor)
-        _check_installed()
+        _check_installed(f'executor="{PROCESSES}"', "processes")
+        return
+    if is_dask_client(executor):
+        _check_client(executor)
         return
     if isinstance(executor, int) and not isinstance(executor, bool):
         if executor < 1:
@@ -137,20 +146,36 @@ def check_executor(executor: Any) -> None:
         )
     if not runs:
         message = (
-            f'executor is None, a number of threads, "{PROCESSES}", a concurrent.futures.Executor, '
-            "an object with defer(), or a callable that takes a function, not "
+            f'executor is None, a number of threads, "{PROCESSES}", a distributed.Client, a '
+            "concurrent.futures.Executor, an object with defer(), or a callable that takes a "
+            f"function, not "
             f"{shorten(executor)}"
         )
         raise TypeError(message)
 
 
-def _check_installed() -> None:
-    from importlib.util import find_spec  # noqa: PLC0415 - only processes need it
+def is_dask_client(executor: object) -> bool:
+    """Say whether this is a client of a Dask cluster, without importing what it comes from."""
+    return any(
+        kind.__name__ == "Client" and kind.__module__.partition(".")[0] == "distributed"
+        for kind in type(executor).__mro__
+    )
 
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
+
+def _check_client(client: Any) -> None:
+    _check_installed("a Dask client as executor", "dask")
+    if getattr(client, "_asynchronous", False):
         message = (
-            f'executor="{PROCESSES}" needs {" and ".join(missing)}: '
-            f"pip install 'taskqueue-nb[{PROCESSES}]'"
+            "a client made with asynchronous=True cannot be waited for in a thread: "
+            "give distributed.Client(address) without it"
         )
+        raise TypeError(message)
+
+
+def _check_installed(what: str, extra: str) -> None:
+    from importlib.util import find_spec  # noqa: PLC0415 - few executors need it
+
+    missing = [name for name in _NEEDED[extra] if find_spec(name) is None]
+    if missing:
+        message = f"{what} needs {' and '.join(missing)}: pip install 'taskqueue-nb[{extra}]'"
         raise ImportError(message, name=missing[0])

@@ -308,15 +308,13 @@ class Writer:
         entry.written = end
 
     def _write_result(self, rows: _Rows, task: Task, entry: Entry, value: Any) -> None:
-        if type(value) is LazyValue:
+        if isinstance(value, LazyValue):
             if value.key == (self.path, entry.result) and entry.stored is not None:
                 if entry.supplied:
                     entry.use(entry.stored[1])
                 return  # it is there already
-            try:
-                value = value.get()
-            except Exception as error:  # noqa: BLE001 - unpickling runs foreign code
-                entry.lost = f"it cannot be read ({words_of(error)[:300]})"
+            value = _brought(entry, value)
+            if value is _GONE:
                 return
         self._results += 1
         number = self._results
@@ -345,6 +343,21 @@ class Writer:
             rows.results.append((number, entry.row, packed.size, lengths, checksum, packed.data))
         if entry.supplied:
             entry.give(checksum)
+
+
+_GONE: Final = object()
+
+
+def _brought(entry: Entry, value: LazyValue) -> Any:
+    """Bring a value that is elsewhere, to be stored; `_GONE` if it cannot be had."""
+    is_stored = type(value) is LazyValue
+    try:
+        return value.get() if is_stored else value.bring()  # which lets it go: it stays there
+    except Exception as error:  # noqa: BLE001 - it may be gone, and unpickling runs foreign code
+        entry.lost = f"it cannot be had ({words_of(error)[:300]})"
+        if not is_stored:
+            entry.result = None
+        return _GONE
 
 
 def _write_attempt(rows: _Rows, row: int, attempt: Attempt) -> None:

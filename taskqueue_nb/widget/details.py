@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from taskqueue_nb.drawing import clean as clean_line
 from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
-from taskqueue_nb.reprs import preview
+from taskqueue_nb.reprs import described, preview
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
 from taskqueue_nb.widget.literals import literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
@@ -285,13 +286,10 @@ def _result(task: Task) -> dict[str, str] | None:
     if task.fsm_state != "DONE":
         return None
     try:
-        value = task.value
+        kind, text = task.look(partial(described, limit=_PREVIEW))
     except Exception:  # noqa: BLE001 - it was invalidated since we looked, or does not come back
         return None
-    return {
-        "type": one_line(type(value).__name__),
-        "text": clean(preview(value, _PREVIEW), 2 * _PREVIEW),
-    }
+    return {"type": one_line(kind), "text": clean(text, 2 * _PREVIEW)}
 
 
 def _row(attempt: Attempt) -> dict[str, Any]:

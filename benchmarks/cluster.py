@@ -1,0 +1,109 @@
+"""What a graph costs on a Dask cluster, beside the same graph through `dask.delayed`, in one go.
+
+    python benchmarks/cluster.py            # about a minute
+    python benchmarks/cluster.py --quick    # a quarter of it
+
+`dask.delayed` hands over the whole graph at once; ours hands over each task when it is ready, and
+is told when each begins and ends. Sides take turns, each figure is the minimum of several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from typing import Any, Final
+
+from taskqueue_nb import Task, TaskQueue
+
+WORKERS: Final = 2
+PROMISED: Final = 1.1  # of the same graph through `dask.delayed` on the same cluster
+
+
+def pause(seconds: float, *_: Any) -> int:
+    """Be the function of a task that takes its time, and takes results."""
+    time.sleep(seconds)
+    return 1
+
+
+def layers(wide: int, deep: int) -> list[list[tuple[int, ...]]]:
+    """Return a graph: for each task of each layer the places of two tasks of the layer before."""
+    first: list[tuple[int, ...]] = [()] * wide
+    further: list[tuple[int, ...]] = [(i, (i + 1) % wide) for i in range(wide)]
+    return [first, *[further] * (deep - 1)]
+
+
+def on_dask(client: Any, seconds: float, wide: int, deep: int) -> float:
+    """Run a layered graph on a cluster; return the seconds, without bringing anything."""
+    made: list[list[Task]] = []
+    for layer in layers(wide, deep):
+        before = made[-1] if made else []
+        made.append(
+            [
+                Task(f"layer {len(made)}", pause, func_args=(seconds, *(before[i] for i in places)))
+                for places in layer
+            ]
+        )
+    queue = TaskQueue(*(task for layer in made for task in layer))
+    begin = time.perf_counter()
+    for _ in queue.run(executor=client):
+        pass
+    taken = time.perf_counter() - begin
+    assert queue.counts() == {"DONE": wide * deep}
+    return taken
+
+
+def delayed(client: Any, seconds: float, wide: int, deep: int) -> float:
+    """Run the same graph through `dask.delayed`, also to where the results stay."""
+    from dask.delayed import delayed as later
+    from distributed import wait as until_done
+
+    function = later(pause, pure=False)
+    made: list[Any] = []
+    for layer in layers(wide, deep):
+        made = [function(seconds, *(made[i] for i in places)) for places in layer]
+    begin = time.perf_counter()
+    until_done(client.compute(made))
+    return time.perf_counter() - begin
+
+
+def compare_dask(*, quick: bool) -> float:
+    """Measure both ways on one cluster, in turns; print, and return the ratio that is promised."""
+    from distributed import Client, LocalCluster
+
+    cases = [(0.0, 50, 4), (0.02, 20, 5), (0.1, 10, 4)]
+    ratios = []
+    with (
+        LocalCluster(
+            n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for side in (on_dask, delayed):
+            side(client, 0.0, 10, 2)  # imports on the workers
+        for seconds, wide, deep in cases:
+            best = {on_dask: math.inf, delayed: math.inf}
+            for _ in range(3 if quick else 7):
+                for side, least in list(best.items()):
+                    best[side] = min(least, side(client, seconds, wide, deep))
+            ratios.append(best[on_dask] / best[delayed])
+            print(
+                f"Dask, {deep} layers of {wide} tasks of {seconds * 1e3:g} ms: "
+                f"{best[on_dask]:.3f} s, dask.delayed {best[delayed]:.3f} s, "
+                f"ratio {ratios[-1]:.2f}"
+            )
+    return max(ratios[1:])  # empty tasks measure Dask's own optimiser alone
+
+
+def main() -> int:
+    """Measure, print, and say by the exit status whether the promise is kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    ratio = compare_dask(quick=parser.parse_args().quick)
+    print(f"ours to dask.delayed, tasks of 20 ms or more: {ratio:.2f}, promised {PROMISED}")
+    return int(ratio > PROMISED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,767 @@
+"""Tasks on a Dask cluster: `executor=client`, a `distributed.Client`.
+
+A result stays on the cluster as a future until somebody looks, and a dependent is given that
+future. A call is packed here, so that no scheduler and no worker unpickles anything outside of it,
+and what comes of it is the value itself, or one exception of ours that carries the failure as data.
+What a task says meanwhile comes as events, in the order in which things happen:
+
+_DaskTrip.packed -> Client.map -> call() on a worker -> "began", what it prints -> the future
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+import weakref
+from collections import Counter
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
+from uuid import uuid4
+
+from taskqueue_nb.capture import Tee
+from taskqueue_nb.executors.dask_call import (
+    Failed,
+    Input,
+    Parcel,
+    ParcelPacker,
+    call,
+    calls_there,
+    shown_there,
+)
+from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
+from taskqueue_nb.fingerprint import version_of
+from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.task import (
+    GRAPH_LOCK,
+    Attempt,
+    LazyValue,
+    Task,
+    TaskError,
+    defined_now,
+    signature_of,
+    with_results,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+R = TypeVar("R")
+
+_LOOK: Final = 0.1  # seconds between looks at what nobody tells
+_RECONNECTING: Final = 15.0  # seconds that a client may look for its scheduler
+_PATIENCE: Final = 5.0  # seconds that our threads have to end
+_AT_ONCE: Final = 500  # calls that are submitted in one graph
+_GRAPH: Final = 4_000_000  # bytes that one graph may have; Dask warns of 10 MB
+_LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
+_SHARED: Final = 100_000  # bytes from which a local result is sent once for all dependents
+_TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
+_RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
+_NAME: Final = 60  # characters of a task's name in a key
+
+
+# -- a value on the cluster --------------------------------------------------------------------
+class RemoteValue(LazyValue):
+    """A result that is on a Dask cluster, and stays there when it has been brought.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The way to it.
+    future : distributed.Future
+        Keeps it there for as long as this object lives.
+    called : str
+        What messages call the task.
+    """
+
+    __slots__ = ("_called", "client", "future")
+
+    stays = True
+    loss = "its result on the cluster is lost"
+
+    def __init__(self, client: Any, future: Any, called: str) -> None:
+        super().__init__(self._gathered)
+        self.client, self.future, self._called = client, future, called
+
+    def __repr__(self) -> str:
+        return f"<result of {self._called} on the cluster>"
+
+    def _gathered(self) -> Any:
+        try:
+            return self.client.gather(self.future)
+        except Exception as error:
+            if self.future.status != "finished" or self.client.status != "running":
+                raise self.why_lost() or error from error
+            message = f"the result of {self._called} cannot be brought from the cluster: "
+            raise TravelError(message + words_of(error)) from error
+
+    def why_lost(self) -> BaseException | None:
+        """Return why the cluster does not have it any more; None if it has, or will again."""
+        if self.future.status == "error":
+            return cast("BaseException", self.future.exception(timeout=_PATIENCE))
+        if self.future.status == "cancelled" or self.client.status == "closed":
+            return ConnectionError(_what_happened(self.client, self.future))
+        return None
+
+    def show(self, render: Callable[[Any], R]) -> R:
+        """Return what a function makes of the value, called on the worker that has it."""
+        if self._load is None:
+            return render(self._value)
+        if (lost := self.why_lost()) is not None:
+            raise lost
+        owners = next(iter(self.client.who_has([self.future]).values()), ())
+        if not owners:
+            message = f"the result of {self._called} is being made again"
+            raise TaskError(message)
+        owner = min(owners)
+        shown = self.client.run(partial(shown_there, self.future.key, render), workers=[owner])
+        return cast("R", shown[owner])
+
+
+def _what_happened(client: Any, future: Any) -> str:
+    """Say why Dask has dropped a future."""
+    error = getattr(getattr(future, "_state", None), "exception", None)  # `exception()` would wait
+    reason = getattr(error, "reason", None)
+    if client.status != "running" or reason == "scheduler-connection-lost":
+        return _gone(client)
+    said = str(getattr(error, "msg", None) or reason or "no reason given")
+    return f"the Dask cluster dropped it: {said[:300]}"
+
+
+def _gone(client: Any) -> str:
+    """Say that a cluster cannot be reached any more."""
+    address = _Hub.of(client).address
+    if client.status in ("closing", "closed"):
+        return f"the connection to the Dask cluster at {address} is closed"
+    return f"the scheduler of the Dask cluster at {address} is gone"
+
+
+# -- one task ----------------------------------------------------------------------------------
+class _Call(NamedTuple):
+    """What a task was when its call was packed."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] | None
+    version: Any
+
+    def is_of(self, task: Task) -> bool:
+        """Say whether the task would make the same call now."""
+        return (
+            defined_now(task.func) is self.func
+            and task._args is self.args
+            and task._kwargs is self.kwargs
+        )
+
+
+class _DaskTrip(Trip):
+    """One task's way to the cluster and back."""
+
+    def __init__(
+        self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any, place: Dask
+    ) -> None:
+        super().__init__(task, done, run)
+        self.place = place
+        self.key = ""
+        self.future: Any = None
+        self.call: _Call | None = None
+        self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
+        self.load: Any = None  # the future of a large parcel
+        self.worker = ""  # the address of the one that makes the call
+        self.resent = 0
+
+    def kill(self) -> None:
+        """Give the call up; Dask cannot end it, but its function can see that it is to stop."""
+        self.end(None, CancellationError(f"{self.task._fsm_called()} was cancelled", self.task))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is settled."""
+        return self._ended
+
+    def drop(self) -> None:
+        """Let go of a task that was cancelled, or has become blocked, before it began."""
+        with GRAPH_LOCK:
+            self.task._may_begin()
+        self._close()
+
+    def packed(self) -> Parcel:
+        """Pickle the call, with references to what is on the cluster already.
+
+        Raises
+        ------
+        TravelError
+            If something cannot travel; it is named.
+        LostValueError
+            If the result of a prerequisite is lost.
+        """
+        task = self.task
+        with GRAPH_LOCK:
+            func = task.func = defined_now(task.func)
+            self.call = _Call(func, task._args, task._kwargs, None)
+            number = 1 if task._attempt is None else task._attempt.number + 1
+        called = task._fsm_called()
+        if func is None:
+            message = f"{called} has no function: give it one by repair(), or call()"
+            raise TaskError(message, task)
+        self.call = self.call._replace(version=version_of(func))
+        self.inputs = []
+        kinds = (Task, self.place.future_class)
+        args, kwargs = with_results(
+            (self.call.args, self.call.kwargs or {}), self._reference, kinds
+        )
+        names = _argument_names(func, len(args)) if args else []
+        places = [
+            *((name, None, value) for name, value in zip(names, args, strict=True)),
+            *((word, word, value) for word, value in kwargs.items()),
+        ]
+        packer = ParcelPacker()
+        what = f"the function of {called}"
+        try:
+            packer.add((self.place.topic, task.name, number, [place[:2] for place in places]))
+            packer.add(func)
+            for word, _, value in places:
+                what = f"argument {shorten(word)} of {called}"
+                packer.add(value)
+            packer.add(packer.sources())
+        except Exception as error:
+            message = f"{what} cannot be sent to the cluster: {words_of(error)}"
+            raise TravelError(message, task) from error
+        return packer.packed(_cleaned(task.name))
+
+    def _reference(self, value: Any) -> Any:
+        """Return what stands in the pickle for a task, or for a future of the user's."""
+        place = self.place
+        if not isinstance(value, Task):
+            return self._to_input(None, value) if value.client is place.client else value
+        held = value._done_value()
+        if isinstance(held, RemoteValue) and held.client is place.client:
+            if (lost := held.why_lost()) is not None:
+                raise value._lose(held, lost) from lost
+            return self._to_input(value, held.future)
+        held = value._brought(held)
+        shared = place.shared(value, held)
+        return held if shared is None else self._to_input(None, shared)
+
+    def _to_input(self, task: Task | None, future: Any) -> Input:
+        self.inputs.append((task, future))
+        return Input(len(self.inputs) - 1)
+
+    def begin(self) -> bool:
+        """Start the attempt with the call as it was packed, unless there is no need any more."""
+        with GRAPH_LOCK:
+            if self.task._may_begin() and self.call is not None:
+                self.attempt = attempt = self.task._begin(None, self._run)
+                attempt.func, attempt.args, attempt.kwargs, attempt.version = self.call
+                attempt.kill = self.kill
+        if self.attempt is None:
+            self._close()
+            return False
+        self.task._fsm_after()
+        self.watch(self.task.timeout)
+        return True
+
+    def began(self, worker: str) -> None:
+        """Hear that a worker makes the call; that of another function is not wanted any more."""
+        self.worker = worker
+        if self.attempt is not None or self.is_over:
+            return  # made a second time, as a worker had died
+        if self.call is not None and not self.call.is_of(self.task):
+            self.place.resend(self)
+            return
+        self.begin()
+
+    def said(self, text: str, progress: tuple[float, float] | None) -> None:
+        """Take what the task printed on its worker, and how far it is."""
+        attempt = self.attempt
+        if attempt is None or self.is_over:
+            return
+        if text:
+            attempt.write(text)
+            if attempt.echo:
+                _show(text)
+        if progress is not None:
+            attempt.progressed = progress
+            with GRAPH_LOCK:
+                for queue in self.task._told_queues():
+                    queue._is_changed()
+
+    def rest(self, text: str, dropped: int) -> None:
+        """Take what the task printed beyond what was reported at once."""
+        self.said(text, None)
+        if dropped and self.attempt is not None and self.attempt._output is not None:
+            self.attempt._output.dropped += dropped
+
+    def came(self, future: Any) -> None:
+        """Take what came of the call."""
+        if self.is_over or future is not self.future:
+            return
+        if future.status == "cancelled" and self.place.may_be_sent_again(self):
+            self.place.resend(self)
+            return
+        if self.attempt is None and not self.begin():
+            return
+        if future.status != "finished":
+            self.end(None, self._error(future))
+            return
+        value = RemoteValue(self.place.client, future, self.task._fsm_called())
+        if self.task.cancel_on_result is None:
+            self.end(value, None)
+        else:  # it takes the value to judge it, and its time
+            threading.Thread(target=self._judged, args=(value,), daemon=True).start()
+
+    def _judged(self, value: RemoteValue) -> None:
+        try:
+            error = self.judge(value.get())
+        except BaseException as raised:  # noqa: BLE001 - the task's failure, whatever it is
+            error = raised
+        self.end(value, error)
+
+    def _error(self, future: Any) -> BaseException:
+        """Return why there is no value."""
+        for task, given in self.inputs:
+            if task is not None and given.status in ("error", "cancelled"):
+                held = task._value
+                if isinstance(held, RemoteValue) and held.future is given:
+                    return task._lose(held, held.why_lost() or ConnectionError("it is gone"))
+        called = self.task._fsm_called()
+        if future.status == "cancelled":
+            what = _what_happened(self.place.client, future)
+            return WorkerError(f"{called} has no answer: {what}", self.task)
+        error = cast("BaseException", future.exception(timeout=_PATIENCE))
+        if isinstance(error, Failed):
+            return self._unpacked(*error.args)
+        if type(error).__name__ == "KilledWorker":
+            _, worker, allowed = error.args
+            message = (
+                f"{called} was given up: {allowed + 1} workers died while they made its call, the "
+                f"last of them {worker.address}"
+            )
+            return WorkerError(message, self.task)
+        return error
+
+    def _unpacked(
+        self, kind: str, words: str, text: str, what: str, pickled: bytes | None
+    ) -> BaseException:
+        called = self.task._fsm_called()
+        if self.attempt is not None and text:
+            self.attempt._error_text = text
+        if kind == "unsent":
+            message = f"the result of {called}, {_a(what)}, cannot be sent from its worker: {words}"
+            return TravelError(message, self.task)
+        if kind == "unread":
+            message = f"{what} of {called} cannot be read on its worker: {words}"
+            return TravelError(message, self.task)
+        if kind == "exit":
+            return WorkerError(f"{called} raised {words} on its worker", self.task)
+        reason = "it does not survive the way"
+        if pickled is not None:
+            try:
+                return cast("BaseException", pickle.loads(pickled))  # noqa: S301 - of our worker
+            except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+                reason = words_of(error)
+        name, _, rest = words.partition(": ")
+        message = f"the exception of {called}, {_a(name)}, cannot be sent from its worker"
+        return TravelError(f"{message} ({reason}); it said: {rest}", self.task)
+
+    def _close(self) -> None:
+        self.place.forget(self)
+        super()._close()
+
+
+def _cleaned(name: str) -> str:
+    """Return a name that a key may hold: one short line, without what is no Unicode."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in name[:_NAME])
+    return shown if len(name) <= _NAME else f"{shown}…"
+
+
+def _key_for(name: str) -> str:
+    """Return a key of its own that begins with a task's name.
+
+    Dask's pages put keys together that have their beginning in common, up to a hyphen that no
+    letter follows; so the tasks of one `map` share a colour and an estimate of their time.
+    """
+    stem, bracket, item = name.partition("[")
+    if bracket and stem and item.endswith("]"):
+        name = f"{stem}-[{item}"
+    return f"{name or 'task'}-{uuid4().hex}"
+
+
+def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
+    """Name the positional arguments of a call as the function does, or else by number."""
+    names = [f"number {place + 1}" for place in range(count)]
+    signature = signature_of(func)
+    known = [] if signature is None else list(signature.parameters.values())
+    for place, parameter in enumerate(known[:count]):
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            break
+        names[place] = parameter.name
+    return names
+
+
+def _a(kind: str) -> str:
+    """Put an article before the name of a type."""
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _show(text: str) -> None:
+    """Write where the run's own prints go, past what gives them to tasks."""
+    import sys  # noqa: PLC0415 - kept beside its one use
+
+    stream = sys.stdout
+    real = stream._real if isinstance(stream, Tee) else stream
+    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
+        if real is not None:
+            real.write(text)
+
+
+# -- all of them -------------------------------------------------------------------------------
+class _Hub:
+    """Hears the events of a client, and passes each on to the run that it belongs to."""
+
+    _known: ClassVar[weakref.WeakKeyDictionary[Any, _Hub]] = weakref.WeakKeyDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, client: Any) -> None:
+        self.topic = f"taskqueue_nb-{client.id}"
+        self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
+        self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
+        self.given_up: dict[str, str] = {}  # calls that may still hold up a worker: key, worker
+
+    @classmethod
+    def of(cls, client: Any) -> _Hub:
+        """Return the one of a client; it listens from then on."""
+        with cls._lock:
+            hub = cls._known.get(client)
+            if hub is None:
+                hub = cls._known[client] = cls(client)
+                if client.status == "running":
+                    client.subscribe_topic(hub.topic, hub.hear)
+        return hub
+
+    def hear(self, event: tuple[float, Any]) -> None:
+        """Take an event, on the client's loop: nothing here may wait."""
+        _, message = event
+        if (inbox := self.inboxes.get(message[0])) is not None:
+            inbox.put(tuple(message))
+
+    def free_workers(self, client: Any) -> list[str] | None:
+        """Return the workers that no given-up call holds up; None if all are free, or none is.
+
+        Dask believes that a worker is free whose call was given up, and sends it further ones.
+        """
+        if not self.given_up:
+            return None
+        threads = client.nthreads()
+        held = [worker for worker in set(self.given_up.values()) if worker in threads]
+        busy = client.run(calls_there, workers=held, on_error="ignore") if held else {}
+        for key, worker in list(self.given_up.items()):
+            if key not in busy.get(worker, ()):
+                self.given_up.pop(key, None)
+        count = Counter(self.given_up.values())
+        free = [worker for worker in threads if count[worker] < threads[worker]]
+        return free if 0 < len(free) < len(threads) else None
+
+
+class Dask(Place):
+    """A Dask cluster as one run uses it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        It stays open after the run, and so do the results.
+
+    Notes
+    -----
+    Two threads of ours do all that waits: one packs and submits, several calls in one graph when
+    there are several; one takes what comes back. The loop of the client is never held up.
+    """
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(self._refuse, None, is_here=False)
+        self.client = client
+        self.topic = ""
+        self.future_class: type = Task  # of the futures of Dask, once there is need to know
+        self._hub: _Hub | None = None
+        self._lock = threading.Lock()  # never held while anybody else's code runs
+        self._trips: dict[str, _DaskTrip] = {}
+        self._shared: dict[Task, tuple[Any, Any]] = {}  # local results that were sent
+        self._outbox: SimpleQueue[_DaskTrip | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
+        self._unconnected: float | None = None
+
+    @staticmethod
+    def _refuse(*_: object) -> None:
+        raise NotImplementedError  # `send` does it all
+
+    # -- from any thread ---------------------------------------------------------------------
+
+    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+        """Have a queued task run on the cluster; the parameters are those of `Place.send`."""
+        trip = _DaskTrip(task, done, run, self)
+        try:
+            self._start()
+        except RuntimeError as error:  # no more threads to be had
+            trip.end(None, error)
+            return
+        self._outbox.put(trip)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._threads:
+                return
+            for name, work in (("out", self._send_all), ("in", self._take_all)):
+                thread = threading.Thread(
+                    target=work, name=f"taskqueue_nb dask {name}", daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+
+    def resend(self, trip: _DaskTrip) -> None:
+        """Submit a call again, as it is now; what comes of the former is not wanted."""
+        self._drop(trip)
+        trip.worker = ""
+        self._outbox.put(trip)
+
+    def forget(self, trip: _DaskTrip) -> None:
+        """Keep nothing of a call that is settled; of one that is given up tell the cluster."""
+        self._drop(trip)
+        trip.inputs, trip.load = [], None
+
+    def _drop(self, trip: _DaskTrip) -> None:
+        with self._lock:
+            self._trips.pop(trip.key, None)
+            future, trip.future = trip.future, None
+            waiting = [other for other in self._trips.values() if not other.worker]
+        if self._hub is None:
+            return
+        self._hub.inboxes.pop(trip.key, None)
+        if future is not None and future.status == "pending":
+            future.release()  # waits for nothing; the worker is told
+            if trip.worker:
+                self._hub.given_up[trip.key] = trip.worker
+                for other in waiting:  # some may be behind it
+                    self.resend(other)
+
+    def close(self) -> None:
+        """Have the cluster give up what it still does for this run, and end our threads."""
+        with self._lock:
+            self._is_closed = True
+            trips = list(self._trips.values())
+        for trip in trips:
+            called = trip.task._fsm_called()
+            trip.end(None, CancellationError(f"{called} was cancelled: the run ended", trip.task))
+        self._outbox.put(None)
+        self._inbox.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(_PATIENCE)
+        self._shared.clear()
+
+    # -- in the thread that submits ----------------------------------------------------------
+
+    def _send_all(self) -> None:
+        """Submit what there is to submit, until told to end."""
+        while (first := self._outbox.get()) is not None:
+            trips: list[_DaskTrip] = [first]
+            goes_on = True
+            with contextlib.suppress(Empty):
+                while len(trips) < _AT_ONCE:
+                    if (trip := self._outbox.get_nowait()) is None:
+                        goes_on = False
+                        break
+                    trips.append(trip)
+            try:
+                self._send_some(trips)
+            except BaseException as error:  # noqa: BLE001 - no task may wait for ever
+                for trip in trips:
+                    trip.end(None, error)
+            if not goes_on:
+                return
+
+    def _send_some(self, trips: Iterable[_DaskTrip]) -> None:
+        """Submit calls in as few graphs as Dask takes without a warning."""
+        batch: list[tuple[_DaskTrip, Any]] = []
+        size = 0
+        for trip in trips:
+            packed = self._packed(trip)
+            if packed is None:
+                continue
+            parcel, nbytes = packed
+            if size + nbytes > _GRAPH:
+                self._submit_all(batch)
+                batch, size = [], 0
+            batch.append((trip, parcel))
+            size += nbytes
+        self._submit_all(batch)
+
+    def _packed(self, trip: _DaskTrip) -> tuple[Any, int] | None:
+        """Return a call for the cluster and its size; None if there is nothing to submit."""
+        with GRAPH_LOCK:
+            is_wanted = not trip.is_over and trip.task._may_begin()
+        if not is_wanted:
+            trip.drop()
+            return None
+        try:
+            self._meet()
+            parcel = trip.packed()
+            nbytes = parcel.nbytes
+            if nbytes > _LARGE:
+                trip.load = self.client.scatter([parcel], hash=False)[0]
+                return trip.load, 0
+        except BaseException as error:  # noqa: BLE001 - the task's failure, whatever it is
+            trip.end(None, self._named(error))
+            return None
+        return parcel, nbytes
+
+    def _meet(self) -> None:
+        """Listen to the client from now on."""
+        if self._hub is None:
+            from distributed import Future  # noqa: PLC0415 - whoever has a client has it
+
+            self.future_class = Future
+            self._hub = _Hub.of(self.client)
+            self.topic = self._hub.topic
+
+    def _submit_all(self, batch: list[tuple[_DaskTrip, Any]]) -> None:
+        if not batch or self._hub is None:
+            return
+        keys = []
+        for trip, _ in batch:
+            trip.key = _key_for(_cleaned(trip.task.name))
+            keys.append(trip.key)
+            with self._lock:
+                self._trips[trip.key] = trip
+            self._hub.inboxes[trip.key] = self._inbox
+        try:
+            free = self._hub.free_workers(self.client)
+            futures = self.client.map(
+                call,
+                [parcel for _, parcel in batch],
+                [[future for _, future in trip.inputs] for trip, _ in batch],
+                key=keys,
+                pure=False,
+                retries=0,
+                workers=free,
+                allow_other_workers=free is not None,
+            )
+        except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
+            for trip, _ in batch:
+                trip.end(None, self._named(error))
+            return
+        for (trip, _), future in zip(batch, futures, strict=True):
+            trip.future = future
+            future.add_done_callback(partial(self._came, trip))
+            if trip.is_over:  # meanwhile
+                self._drop(trip)
+
+    def _came(self, trip: _DaskTrip, future: Any) -> None:
+        self._inbox.put((trip, future))
+
+    def _named(self, error: BaseException) -> BaseException:
+        """Return an error that says so when the client or its scheduler is gone."""
+        if isinstance(error, TaskError) or self.client.status == "running":
+            return error
+        return WorkerError(f"{_gone(self.client)} ({words_of(error)})")
+
+    def shared(self, task: Task, value: Any) -> Any:
+        """Return the future of a large result that was made elsewhere; it is sent once."""
+        from dask.sizeof import sizeof  # noqa: PLC0415 - whoever has a client has it
+
+        known = self._shared.get(task)
+        if known is not None and known[0] is value and known[1].status != "cancelled":
+            return known[1]
+        if sizeof(value) < _SHARED:
+            return None
+        try:
+            (future,) = self.client.scatter([value], hash=False)
+        except Exception as error:
+            if self.client.status != "running":
+                raise
+            message = f"the result of {task._fsm_called()} cannot be sent to the cluster: "
+            raise TravelError(message + words_of(error), task) from error
+        self._shared[task] = (value, future)
+        return future
+
+    # -- in the thread that takes what comes back --------------------------------------------
+
+    def _take_all(self) -> None:
+        """Take what comes, and look at what nobody tells, until told to end."""
+        next_look = monotonic() + _LOOK
+        while True:
+            with contextlib.suppress(Empty):
+                item = self._inbox.get(timeout=max(0.0, next_look - monotonic()))
+                if item is None:
+                    return
+                self._take(item)
+            if monotonic() >= next_look:
+                self._look()
+                next_look = monotonic() + _LOOK
+
+    def _take(self, item: tuple[Any, ...]) -> None:
+        if isinstance(item[0], _DaskTrip):
+            trip, future = item
+            try:
+                trip.came(future)
+            except BaseException as error:  # noqa: BLE001 - no task may wait for ever
+                trip.end(None, error)
+            return
+        key, what, *rest = item
+        with self._lock:
+            found = self._trips.get(key)
+        if found is None:
+            return
+        if what == "began":
+            found.began(*rest)
+        elif what == "said":
+            text, progress = rest
+            found.said(_text(text), None if progress is None else tuple(progress))
+        elif what == "rest":
+            text, dropped = rest
+            found.rest(_text(text), dropped)
+
+    def _look(self) -> None:
+        """Let go of what was cancelled while it was queued, and of all if the cluster is gone."""
+        with self._lock:
+            trips = list(self._trips.values())
+        if self._is_gone():
+            for trip in trips:
+                error = WorkerError(
+                    f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}"
+                )
+                error.task = trip.task
+                if trip.attempt is not None or trip.begin():
+                    trip.end(None, error)
+            return
+        for trip in trips:
+            if trip.attempt is None and trip.task.fsm_state != "QUEUED":
+                trip.drop()
+
+    def _is_gone(self) -> bool:
+        if self.client.status == "running":
+            self._unconnected = None
+            return False
+        if self.client.status in ("closing", "closed"):
+            return True
+        now = monotonic()
+        self._unconnected = self._unconnected or now
+        return now - self._unconnected > _RECONNECTING
+
+    def may_be_sent_again(self, trip: _DaskTrip) -> bool:
+        """Say whether a call was dropped for want of data that can be sent once more."""
+        futures = {id(future) for _, future in self._shared.values() if future.status != "finished"}
+        lost = trip.load is not None and trip.load.status == "cancelled"
+        lost = lost or any(id(future) in futures for _, future in trip.inputs)
+        if not lost or self.client.status != "running" or trip.resent >= _RESENT:
+            return False
+        trip.resent += 1
+        return True
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")

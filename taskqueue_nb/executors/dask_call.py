@@ -1,0 +1,284 @@
+"""What happens on a Dask worker: a packed call is made, and tells of itself by events.
+
+Neither the scheduler nor a worker unpickles anything of the user's outside of `call`, so that what
+cannot be read fails its own task, by name.
+"""
+
+from __future__ import annotations
+
+import io
+import linecache
+import pickle
+from contextvars import ContextVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import cloudpickle
+
+from taskqueue_nb._worker import Packer, _Line, _portable
+from taskqueue_nb.capture import capturing
+from taskqueue_nb.fsm import shorten
+from taskqueue_nb.loops import awaited
+from taskqueue_nb.runstate import CURRENT, RunState
+from taskqueue_nb.task import (
+    Attempt,
+    Task,
+    _end_child,
+    _forks,
+    _traceback_text,
+    without_our_frames,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+R = TypeVar("R")
+
+_LOOK: Final = 0.1  # seconds between looks at whether a sleeping call is to stop
+_TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
+
+
+class Parcel:
+    """A packed call: its name, a pickle, and the large buffers beside it."""
+
+    __slots__ = ("buffers", "data", "name")
+
+    def __init__(self, name: str, data: Any, *buffers: Any) -> None:
+        self.name, self.data, self.buffers = name, data, buffers
+
+    def __repr__(self) -> str:
+        return f"<call of {self.name}>"  # Dask's logs show it
+
+    @property
+    def nbytes(self) -> int:
+        """How large it is, in bytes."""
+        return sum(memoryview(part).nbytes for part in (self.data, *self.buffers))
+
+    def __sizeof__(self) -> int:
+        return self.nbytes
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        parts = (self.data, *self.buffers)
+        if protocol >= 5:  # noqa: PLR2004 - the first that carries buffers beside the pickle
+            return Parcel, (self.name, *map(pickle.PickleBuffer, parts))
+        return Parcel, (self.name, *map(bytes, parts))
+
+    def items(self) -> Iterator[Any]:
+        """Unpickle one object after the other; each call has buffers of its own to write to."""
+        buffers = [bytearray(buffer) for buffer in self.buffers]
+        unpickler = pickle.Unpickler(io.BytesIO(self.data), buffers=buffers)  # noqa: S301 - made by `_DaskTrip`
+        while True:
+            yield unpickler.load()
+
+
+class ParcelPacker(Packer):
+    """Packs into parcels that travel by Dask's own ways."""
+
+    def packed(self, name: str) -> Parcel:
+        """Return what was packed, under a name for those who look."""
+        return Parcel(name, self._file.getvalue(), *self._buffers)
+
+
+class Failed(Exception):  # noqa: N818 - data on its way, raised by nobody else
+    """What a call came to that has no value, as data that survives every way.
+
+    Its arguments are the kind ("raised", "exit", "unread" or "unsent"), the exception's words, its
+    traceback as text, a further word, and the pickled exception or None.
+    """
+
+    def __str__(self) -> str:
+        words = str(self.args[1]) if len(self.args) > 1 else ""
+        return words.encode("ascii", "backslashreplace").decode("ascii")  # Dask's messages hold it
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # and its logs show it
+
+
+_INPUTS: Final[ContextVar[list[Any]]] = ContextVar("taskqueue_nb_inputs")
+
+
+class Input:
+    """Stands in a packed call for a result that is on the cluster."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _input, (self._place,)
+
+
+def _input(place: int) -> Any:
+    return _INPUTS.get()[place]
+
+
+class _Wire:
+    """Takes what a call reports, and passes it on to the notebook as events."""
+
+    def __init__(self, worker: Any, topic: str, key: str) -> None:
+        self._worker, self._topic, self._key = worker, topic, key
+
+    def tell(self, *what: Any) -> None:
+        """Report something; a text as bytes, as it may hold what is no Unicode."""
+        self._worker.log_event(self._topic, [self._key, *what])
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Report what was printed, or how far the task is: a message of `_Line`."""
+        _, text, progress, _ = message
+        self.tell("said", _bytes(text), None if progress is None else list(map(float, progress)))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class _Stopping(RunState):
+    """Asks to stop as soon as the notebook has given the call up: Dask tells its worker."""
+
+    __slots__ = ("_key", "_tasks")
+
+    def __init__(self, name: str, worker: Any, key: str) -> None:
+        super().__init__(name)
+        self._tasks, self._key = worker.state.tasks, key
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether stopping was asked for."""
+        state = self._tasks.get(self._key)
+        return super().cancelled or state is None or state.state == "cancelled"
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep, but wake soon once stopping is asked for; say whether it was."""
+        end = monotonic() + seconds
+        while not self.cancelled and (left := end - monotonic()) > 0:
+            super().sleep(min(left, _LOOK))
+        return self.cancelled
+
+
+class _RemoteAttempt(Attempt):
+    """The attempt as its worker sees it: what it reports is passed on."""
+
+    echo = False
+    line: _Line | None = None
+    _progressed: tuple[float, float] | None = None
+
+    @property
+    def progressed(self) -> tuple[float, float] | None:
+        return self._progressed
+
+    @progressed.setter
+    def progressed(self, value: tuple[float, float] | None) -> None:
+        self._progressed = value
+        if self.line is not None and value is not None:
+            self.line.progress(*value)
+
+    def write(self, text: str) -> None:
+        if self.line is not None:
+            self.line.write(text)
+
+
+def call(parcel: Parcel, inputs: list[Any]) -> Any:
+    """Make a packed call on a worker.
+
+    Parameters
+    ----------
+    parcel : Parcel
+        The topic of the events, the task's name, the number of the attempt and the places of the
+        arguments; the function; each argument; the text of the cells that these come from.
+    inputs : list
+        The results that the arguments refer to.
+
+    Raises
+    ------
+    Failed
+        Whatever happened.
+    """
+    from distributed import get_worker  # noqa: PLC0415 - only a worker needs it
+
+    forks = _forks[0]
+    items = parcel.items()
+    topic, name, number, places = next(items)
+    worker = get_worker()
+    key = cast("str", worker.get_current_task())
+    wire = _Wire(worker, topic, key)
+    wire.tell("began", worker.address)
+    task = Task(name, state="RUNNING")
+    task._attempt = attempt = _RemoteAttempt(task, None)
+    attempt.number = number
+    attempt._runstate = _Stopping(name, worker, key)
+    attempt.line = line = _Line(cast("Any", wire))
+    line.begin(1)
+    value, failed = _made(items, places, inputs, attempt)
+    if forks != _forks[0]:
+        _end_child(failed)
+    rest, dropped = line.end()
+    if rest or dropped:
+        wire.tell("rest", _bytes(rest), dropped)
+    if failed is not None:
+        raise failed from None
+    return value
+
+
+def _made(
+    items: Iterator[Any], places: Any, inputs: list[Any], attempt: _RemoteAttempt
+) -> tuple[Any, Failed | None]:
+    """Make a call: its value, or what it came to instead."""
+    stage = "the function"
+    token, given = CURRENT.set(None), _INPUTS.set(inputs)
+    try:
+        func = next(items)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for word, keyword in places:
+            stage = f"argument {shorten(word)}"
+            if keyword is None:
+                args.append(next(items))
+            else:
+                kwargs[keyword] = next(items)
+        stage = ""
+        for file, text in next(items).items():
+            linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        attempt.task.func = func
+        CURRENT.set(attempt)
+        with capturing():
+            value = awaited(func(*args, **kwargs))
+    except BaseException as raised:  # noqa: BLE001 - a worker's SystemExit must not end it
+        error = without_our_frames(raised)
+        return None, _failed(error, stage)
+    finally:
+        CURRENT.reset(token)
+        _INPUTS.reset(given)
+    return value, _refusal(value)
+
+
+def _failed(error: BaseException, stage: str) -> Failed:
+    words, text = words_of(error), _traceback_text(error)
+    if stage:
+        return Failed("unread", words, text, stage, None)
+    kind = "raised" if isinstance(error, Exception) else "exit"
+    return Failed(kind, words, text, "", _portable(error))
+
+
+def _refusal(value: object) -> Failed | None:
+    """Say why a result cannot leave its worker, as far as that is quickly seen."""
+    from dask.sizeof import sizeof  # noqa: PLC0415 - only a worker needs it
+
+    try:
+        if sizeof(value) <= _TRIED:
+            cloudpickle.dumps(value, protocol=5, buffer_callback=lambda _: None)
+    except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
+        return Failed("unsent", words_of(error), "", type(value).__name__, None)
+    return None
+
+
+async def shown_there(key: str, render: Callable[[Any], R], dask_worker: Any = None) -> R:
+    """Call something with a value on the worker that has it, beside what that computes."""
+    import asyncio  # noqa: PLC0415 - heavy, and only a worker needs it
+
+    value = dask_worker.data[key]
+    return await asyncio.get_running_loop().run_in_executor(None, render, value)
+
+
+def calls_there(dask_worker: Any = None) -> list[Any]:
+    """Return the keys of the calls that a worker makes at this moment."""
+    return list(dask_worker.active_threads.values())
