@@ -175,6 +175,7 @@ class _DaskTrip(Trip):
 
     def kill(self) -> None:
         """Give the call up; Dask cannot end it, but its function can see that it is to stop."""
+        self.place.let_go()  # first, so that none of those begins in its stead
         self.end(None, CancellationError(f"{self.task._fsm_called()} was cancelled", self.task))
 
     @property
@@ -726,10 +727,10 @@ class Dask(Place):
             found.rest(_text(text), dropped)
 
     def _look(self) -> None:
-        """Let go of what was cancelled while it was queued, and of all if the cluster is gone."""
-        with self._lock:
-            trips = list(self._trips.values())
+        """Look at what nobody tells; all has failed if the cluster is gone."""
         if self._is_gone():
+            with self._lock:
+                trips = list(self._trips.values())
             for trip in trips:
                 error = WorkerError(
                     f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}"
@@ -737,7 +738,13 @@ class Dask(Place):
                 error.task = trip.task
                 if trip.attempt is not None or trip.begin():
                     trip.end(None, error)
-            return
+        else:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of what was cancelled while it was queued: nobody tells."""
+        with self._lock:
+            trips = list(self._trips.values())
         for trip in trips:
             if trip.attempt is None and trip.task.fsm_state != "QUEUED":
                 trip.drop()
