@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import gc
 import json
 import os
@@ -28,6 +29,7 @@ from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
 from taskqueue_nb.executors.dask import RemoteValue, _cleaned, _key_for
 from taskqueue_nb.executors.trip import TravelError, WorkerError
+from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.task import LostValueError
 from taskqueue_nb.widget.details import details_of
 
@@ -349,6 +351,18 @@ def test_retry_makes_the_call_again(client: Any, tmp_path: Path) -> None:
 
     assert after.result() == 5
     check_settled(queue)
+
+
+def test_fingerprints_are_the_same_beside_dask(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception among the arguments is no other one because Dask can send its frames."""
+    task = Task("t", make_value, func_args=(ValueError("a"),))
+    beside = fingerprint_of(make_value, task.func_args, {}, None)
+    assert ValueError in copyreg.dispatch_table, "Dask changes nothing any more: drop this test"
+    monkeypatch.delitem(copyreg.dispatch_table, ValueError)
+
+    assert fingerprint_of(make_value, task.func_args, {}, None).digest == beside.digest
 
 
 # ------------------------------------------------------------------------------------ what is said

@@ -175,6 +175,7 @@ class _DaskTrip(Trip):
 
     def kill(self) -> None:
         """Give the call up; Dask cannot end it, but its function can see that it is to stop."""
+        self.place.let_go()  # first, so that none of those begins in its stead
         self.end(None, CancellationError(f"{self.task._fsm_called()} was cancelled", self.task))
 
     @property
@@ -494,6 +495,8 @@ class Dask(Place):
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._unconnected: float | None = None
+        self._free: list[str] | None = None  # the workers that the last calls went to
+        self._asked = 0.0  # when it was last looked whether these are still there
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -537,16 +540,21 @@ class Dask(Place):
         with self._lock:
             self._trips.pop(trip.key, None)
             future, trip.future = trip.future, None
-            waiting = [other for other in self._trips.values() if not other.worker]
-        if self._hub is None:
-            return
-        self._hub.inboxes.pop(trip.key, None)
+        if self._hub is not None:
+            self._hub.inboxes.pop(trip.key, None)
         if future is not None and future.status == "pending":
-            future.release()  # waits for nothing; the worker is told
+            self._release(future, trip.worker)
             if trip.worker:
-                self._hub.given_up[trip.key] = trip.worker
+                with self._lock:
+                    waiting = [other for other in self._trips.values() if not other.worker]
                 for other in waiting:  # some may be behind it
                     self.resend(other)
+
+    def _release(self, future: Any, worker: str) -> None:
+        """Tell the cluster that a call is given up; waits for nothing."""
+        future.release()
+        if worker and self._hub is not None:
+            self._hub.given_up[future.key] = worker
 
     def close(self) -> None:
         """Have the cluster give up what it still does for this run, and end our threads."""
@@ -647,18 +655,23 @@ class Dask(Place):
                 key=keys,
                 pure=False,
                 retries=0,
-                workers=free,
-                allow_other_workers=free is not None,
+                workers=free,  # strictly, or an idle worker that is held up would steal it
             )
+            if free is not None:
+                self._free = free
         except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
             for trip, _ in batch:
                 trip.end(None, self._named(error))
             return
-        for (trip, _), future in zip(batch, futures, strict=True):
-            trip.future = future
-            future.add_done_callback(partial(self._came, trip))
-            if trip.is_over:  # meanwhile
-                self._drop(trip)
+        for key, (trip, _), future in zip(keys, batch, futures, strict=True):
+            with self._lock:
+                is_wanted = self._trips.get(key) is trip
+                if is_wanted:
+                    trip.future = future
+            if is_wanted:
+                future.add_done_callback(partial(self._came, trip))
+            else:  # dropped since it was handed over
+                self._release(future, trip.worker)
 
     def _came(self, trip: _DaskTrip, future: Any) -> None:
         self._inbox.put((trip, future))
@@ -726,10 +739,10 @@ class Dask(Place):
             found.rest(_text(text), dropped)
 
     def _look(self) -> None:
-        """Let go of what was cancelled while it was queued, and of all if the cluster is gone."""
-        with self._lock:
-            trips = list(self._trips.values())
+        """Look at what nobody tells; all has failed if the cluster is gone."""
         if self._is_gone():
+            with self._lock:
+                trips = list(self._trips.values())
             for trip in trips:
                 error = WorkerError(
                     f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}"
@@ -738,6 +751,28 @@ class Dask(Place):
                 if trip.attempt is not None or trip.begin():
                     trip.end(None, error)
             return
+        self.let_go()
+        if self._free is not None and monotonic() - self._asked > 1:
+            self._asked = monotonic()
+            self._look_at_workers(self._free)
+
+    def _look_at_workers(self, chosen: list[str]) -> None:
+        """Send again what waits for workers of which one is gone."""
+        try:
+            is_complete = set(chosen) <= set(self.client.nthreads())
+        except Exception:  # noqa: BLE001 - the cluster is gone, which the next look will find
+            return
+        if not is_complete:
+            self._free = None
+            with self._lock:
+                waiting = [trip for trip in self._trips.values() if not trip.worker]
+            for trip in waiting:
+                self.resend(trip)
+
+    def let_go(self) -> None:
+        """Let go of what was cancelled while it was queued: nobody tells."""
+        with self._lock:
+            trips = list(self._trips.values())
         for trip in trips:
             if trip.attempt is None and trip.task.fsm_state != "QUEUED":
                 trip.drop()

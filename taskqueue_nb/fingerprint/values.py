@@ -822,7 +822,8 @@ def _object(value: Any, kind: type, work: _Work) -> _Parts:
     if kind.__name__ == "ndarray" and module_of(kind) == "numpy" and not value.flags.c_contiguous:
         value = value.copy(order="C")  # the same numbers, however they lie in memory
     try:
-        reducer = copyreg.dispatch_table.get(kind)
+        # tblib, which Dask brings along, has exceptions carry their frames from then on
+        reducer = None if issubclass(kind, BaseException) else copyreg.dispatch_table.get(kind)
         reduced = reducer(value) if reducer else value.__reduce_ex__(5)
         if isinstance(reduced, str):
             return _global(value, kind, reduced)
