@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import io
 import linecache
+import mmap
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from struct import Struct
 from time import monotonic
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _INLINE: Final = 16_000  # bytes that go by the pipe itself; it holds four times as many
+_READ: Final = 4 * _INLINE  # bytes that are taken at once
+_LENGTH: Final = Struct("!I")  # goes before each message
 _ALIGNED: Final = 64  # bytes; arrays are quicker to work with when they begin at a multiple
 _AT_ONCE: Final = 200  # reports that a task may make in a row before some of them are put together
 _PER_SECOND: Final = 100.0  # how many more it may make as time goes by
@@ -92,9 +96,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # brings no types
     cloudpickle takes the name out, and with it the lines of every traceback.
     """
 
-    def __init__(self, file: io.BytesIO, buffers: Callable[[pickle.PickleBuffer], bool]) -> None:
+    def __init__(
+        self, file: io.BytesIO, buffers: Callable[[pickle.PickleBuffer], bool], files: set[str]
+    ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffers)
-        self.files: set[str] = set()
+        self.files = files
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is not CodeType:
@@ -108,10 +114,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # brings no types
 class Packer:
     """Pickles one object after the other, each once; what one shares with another stays shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_plain: bool = False) -> None:
         self._file = io.BytesIO()
         self._buffers: list[memoryview] = []
-        self._pickler = _Pickler(self._file, self._stands_beside)
+        self._files: set[str] = set()
+        self._pickler: pickle.Pickler = (
+            pickle.Pickler(self._file, protocol=5)
+            if is_plain  # texts and numbers: it does what cloudpickle's would, in half the time
+            else _Pickler(self._file, self._stands_beside, self._files)
+        )
+
+    @property
+    def has_code(self) -> bool:
+        """Whether code has been packed, so that something travels by value."""
+        return bool(self._files)
 
     def _stands_beside(self, buffer: pickle.PickleBuffer) -> bool:
         """Keep a large buffer out of the pickle; say whether this one goes into it."""
@@ -130,7 +146,7 @@ class Packer:
 
         A traceback that is made elsewhere can show its lines only if they have been sent along.
         """
-        cells = [name for name in self._pickler.files if not Path(name).exists()]
+        cells = [name for name in self._files if _is_cell(name)]
         return {name: "".join(linecache.getlines(name)) for name in cells}
 
     def parcel(self) -> tuple[Parcel, Held | None]:
@@ -145,6 +161,12 @@ class Packer:
                 file.write(part)
                 file.write(bytes(-part.nbytes % _ALIGNED))
         return Parcel(b"", path, tuple(part.nbytes for part in parts)), held
+
+
+def _is_cell(name: str) -> bool:
+    """Say whether a text is known for a name, and there is no such file."""
+    entry: tuple[Any, ...] = linecache.cache.get(name, ())  # one without a time has no file
+    return bool(entry) and (entry[1:2] == (None,) or not Path(name).exists())
 
 
 def anonymous_file() -> tuple[Held, str]:
@@ -198,12 +220,94 @@ def _fill(view: memoryview, file: Any) -> None:
         view = view[count:]
 
 
+# -- on the way --------------------------------------------------------------------------------
+class Wire:
+    """Brings tuples of plain things by a connection, both ways.
+
+    Where that can be done, a message takes one system call on either side, where `Connection` makes
+    three to wait for one and receive it: after each a thread has to wait for its turn again.
+
+    Parameters
+    ----------
+    connection : Connection
+        Both ends have a wire.
+    patience : float, optional
+        Seconds for which `receive` waits; by default without end.
+    """
+
+    def __init__(self, connection: Connection, patience: float | None = None) -> None:
+        self._connection, self._patience = connection, patience
+        self._is_file = os.name == "posix"
+        self._is_timed = (
+            patience is not None and self._is_file and _has_patience(connection, patience)
+        )
+        self._came = b""
+
+    def send(self, *message: Any) -> None:
+        """Send a message; OSError if there is nobody to take it any more."""
+        data = pickle.dumps(message, protocol=5)
+        if not self._is_file:
+            self._connection.send_bytes(data)
+            return
+        data = _LENGTH.pack(len(data)) + data
+        sent = os.write(self._connection.fileno(), data)
+        while sent < len(data):
+            sent += os.write(self._connection.fileno(), data[sent:])
+
+    def receive(self) -> tuple[Any, ...] | None:
+        """Wait for a message; None if there is none in time, EOFError or OSError at the end."""
+        if self._is_file:
+            data = self._received()
+        elif self._patience is None or self._connection.poll(self._patience):
+            data = self._connection.recv_bytes()
+        else:
+            data = None
+        message: tuple[Any, ...] | None = None if data is None else pickle.loads(data)  # noqa: S301 - ours
+        return message
+
+    def _received(self) -> bytes | None:
+        """Read until a whole message is there; what comes behind it is kept for the next."""
+        begin = _LENGTH.size
+        while True:
+            if len(self._came) >= begin:
+                end = begin + _LENGTH.unpack_from(self._came)[0]
+                if len(self._came) >= end:
+                    data, self._came = self._came[begin:end], self._came[end:]
+                    return data
+            if (
+                not self._is_timed
+                and self._patience is not None
+                and not self._connection.poll(self._patience)
+            ):
+                return None
+            try:
+                more = os.read(self._connection.fileno(), _READ)
+            except BlockingIOError:
+                return None
+            if not more:
+                raise EOFError
+            self._came += more
+
+
+def _has_patience(connection: Connection, seconds: float) -> bool:
+    """Have reads from a connection end after a time; say whether that can be done."""
+    import socket  # noqa: PLC0415 - kept beside its one use
+
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as known:
+            time = Struct("@ll").pack(0, int(seconds * 1e6))
+            known.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
+    except OSError:
+        return False  # a pipe, or another notion of time: `poll` does it
+    return True
+
+
 # -- in the worker -----------------------------------------------------------------------------
 class _Line:
     """The way on which a running task reports: what it prints, and how far it is."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._wire = Wire(connection)
         self._lock = threading.Lock()
         self._home = os.getpid()
         self._key = 0
@@ -258,24 +362,27 @@ class _Line:
             if self._texts or self._progress is not None:
                 text, progress = "".join(self._texts), self._progress
                 self._texts, self._progress = [], None
-                self._send((self._key, text, progress, None))
+                self._send(self._key, text, progress)
 
-    def _send(self, message: tuple[Any, ...]) -> None:
+    def _send(self, *message: Any) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: the end is near
-            self._connection.send(message)
+            self._wire.send(*message)
 
     def answer(self, key: int, parcel: Parcel) -> None:
         """Send what came of a call."""
         with self._lock:
-            self._send((key, "", None, parcel))
+            self._send(key, "", None, *parcel)
 
     def calls(self) -> Iterator[tuple[int, int, Parcel]]:
         """Yield each call that is to be made, until the parent has ended."""
         while True:
             try:
-                yield self._connection.recv()
+                message = self._wire.receive()
             except (EOFError, OSError):
                 return
+            if message is not None:
+                key, number, *parcel = message
+                yield key, number, Parcel(*parcel)
 
     def end(self) -> tuple[str, int]:
         """Report for no call any more; return what was not reported, and how much was dropped."""
@@ -320,8 +427,11 @@ class _WorkerAttempt(Attempt):
 #: crashes follows.
 KEY_BYTES: Final = 8
 
+#: What Python's own pickler packs as well as cloudpickle's.
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+
 _line: _Line | None = None
-_notes = -1
+_notes: Any = None  # memory that the parent sees
 
 
 def start(connection: Connection, lifeline: Connection, notes: str) -> None:
@@ -344,17 +454,17 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))
-    _notes = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    _note(0)
-    faulthandler.enable(_notes)
+    file = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    os.write(file, bytes(KEY_BYTES))
+    _notes = mmap.mmap(file, KEY_BYTES)
+    faulthandler.enable(file)  # its words go behind the key
     _die_with_parent(lifeline)
     threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
 
 
 def _note(key: int) -> None:
     """Leave word of the call that is taken up, even if this process dies of it."""
-    os.lseek(_notes, 0, os.SEEK_SET)
-    os.write(_notes, key.to_bytes(KEY_BYTES, "little"))  # and any last words go behind it
+    _notes[:] = key.to_bytes(KEY_BYTES, "little")
 
 
 def _die_with_parent(lifeline: Connection) -> None:
@@ -418,17 +528,18 @@ def _called(number: int, parcel: Parcel, line: _Line) -> tuple[Parcel, Held | No
 def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:
     """Make a call: its value, or the error, and what could not be read on the way.
 
-    The parcel holds the task's name and the names of its arguments, its function, each argument,
-    and the text of the cells that these come from.
+    The parcel holds a tuple of the task's name, the names of its arguments and the pickled function
+    if that goes by name; the function, if it goes by value; each argument; and the text of the
+    cells that these come from, if there can be any.
     """
     stage = "the call"
     token = None
     try:
         items = unpacked(parcel)
         next(items)
-        name, places = next(items)
+        name, places, by_name = next(items)
         stage = "the function"
-        func = next(items)
+        func = next(items) if by_name is None else pickle.loads(by_name)  # noqa: S301 - as above
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for word, keyword in places:
@@ -438,7 +549,7 @@ def _made(number: int, parcel: Parcel) -> tuple[Any, BaseException | None, str]:
             else:
                 kwargs[keyword] = next(items)
         stage = ""
-        for file, text in next(items).items():
+        for file, text in next(items).items() if places or by_name is None else ():
             linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         task = Task(name, func, state="RUNNING")
         task._attempt = attempt = _WorkerAttempt(task, None)
@@ -472,7 +583,7 @@ def _answer(
     """
     kind = type(value).__name__
     try:
-        packer = Packer()
+        packer = Packer(is_plain=error is None and type(value) in _PLAIN)
         if error is None:
             packer.add(("done", kind, rest, dropped))
             packer.add(value)

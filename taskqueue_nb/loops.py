@@ -7,7 +7,7 @@ import os
 import threading
 from contextlib import suppress
 from contextvars import copy_context
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import CancellationError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
+_COROUTINE: Final = 0x80  # `inspect.CO_COROUTINE`, of an `async def`
 _CLEANING: Final = 1.0  # seconds that cancelled coroutines have to end before their loop is closed
 
 
@@ -31,6 +32,8 @@ def has_threads() -> bool:
 
 def is_coroutine_function(func: Any) -> bool:
     """Say whether a call gives a coroutine, whatever kind of callable it is."""
+    if type(func) is FunctionType and not func.__dict__:  # nor any mark: asked for every task
+        return bool(func.__code__.co_flags & _COROUTINE)
     from inspect import iscoroutinefunction  # noqa: PLC0415 - asyncio is needed then anyway
 
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(type(func), "__call__", None))  # noqa: B004 - not whether it is callable, but how

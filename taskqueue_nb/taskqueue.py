@@ -9,6 +9,7 @@ import weakref
 from collections import Counter, deque
 from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
@@ -115,6 +116,7 @@ class _Run:
         self.sent: set[Task] = set()  # the same; as a set, without what is being settled
         self.finished: deque[Task] = deque()  # those that came back, not yet yielded
         self.places = Places()
+        self.queue: TaskQueue | None = None
         self.ended = threading.Event()
         self.failure: BaseException | None = None
         self.driver: asyncio.Task[None] | None = None  # where a background run has no thread
@@ -972,6 +974,7 @@ class TaskQueue:
                 next(left)
 
     def _enter(self, run: _Run) -> None:
+        run.queue = self
         with GRAPH_LOCK:
             if run not in self._runs:
                 self._runs.append(run)
@@ -1075,17 +1078,9 @@ class TaskQueue:
             while True:
                 if run.finished:
                     return run.finished.popleft()
-                if run.runstate is not None and run.runstate.cancelled:
-                    run.stopped = True
-                is_open = not run.stopped and run.left != 0
-                if (
-                    is_open
-                    and (run.stepping or not self._held)
-                    and (run.limit is None or run.in_flight < run.limit)
-                    and (found := self._pick(run)) is not None
-                ):
+                if self._may_pick(run) and (found := self._pick(run)) is not None:
                     return found
-                if not self._may_come(run, is_open=is_open):
+                if not self._may_come(run, is_open=not run.stopped and run.left != 0):
                     self._wake()
                     return None
                 if run.bell is not None:
@@ -1097,8 +1092,22 @@ class TaskQueue:
                 finally:
                     self._idle -= 1
 
-    def _pick(self, run: _Run) -> Attempt | Task | None:
-        """Start a ready task, or queue it for its executor; the lock is held."""
+    def _may_pick(self, run: _Run) -> bool:
+        """Say whether a run may start a task now; the lock is held."""
+        if run.runstate is not None and run.runstate.cancelled:
+            run.stopped = True
+        return (
+            not run.stopped
+            and run.left != 0
+            and (run.stepping or not self._held)
+            and (run.limit is None or run.in_flight < run.limit)
+        )
+
+    def _pick(self, run: _Run, only: Place | None = None) -> Attempt | Task | None:  # noqa: C901 - read in one piece
+        """Start a ready task, or queue it for its executor; the lock is held.
+
+        With `only`, the next task is left alone if it goes anywhere else.
+        """
         if self._delayed:
             self._recall()
         ready = self._ready
@@ -1114,6 +1123,9 @@ class TaskQueue:
                 continue  # it has moved on since it was ready
             own = None if task._options is PLAIN else task._options.executor
             place = None if own is run.executor is None else self._place_of(run, task, own)
+            if only is not None and place is not only:
+                ready.appendleft(task)
+                return None
             if place is not None and place.is_full:
                 self._room.cede(task)
                 place.parked.append(task)
@@ -1224,10 +1236,35 @@ class TaskQueue:
         place = run.places.of(run.executor if executor is None else executor)
         hold = self._room.hold_of(task) if run.limits is not None else None
 
-        def returned(task: Task, attempt: Attempt | None) -> None:
+        def returned(task: Task, attempt: Attempt | None, sends_more: bool) -> None:  # noqa: FBT001 - of a trip
             self._has_come_back(run, task, attempt, place, hold)
+            if not sends_more:
+                with GRAPH_LOCK:
+                    self._wake()
 
+        if place.send_more is None:
+            place.send_more = partial(self._send_more, run, place)
         place.send(task, returned, run)
+
+    def _send_more(self, run: _Run, place: Place) -> None:
+        """Send the next task from the thread that heard of the last one, if it goes there, too.
+
+        The loop is woken only then, unless there is more for it to do than to yield the last one:
+        else the two threads would get in each other's way, and the worker would wait for both.
+        """
+        with GRAPH_LOCK:
+            found: Any = self._pick(run, place) if self._may_pick(run) else None
+            if found is not None and found.fsm_state != "QUEUED":  # it failed: the loop yields it
+                run.finished.append(found)
+                found = None
+            if self._ready:
+                self._wake()
+        try:
+            if found is not None:
+                self._send(run, found)
+        finally:
+            with GRAPH_LOCK:
+                self._wake()
 
     def _await(self, run: _Run, attempt: Attempt) -> None:
         """Have the coroutine awaited that an attempt's function has returned."""
@@ -1247,6 +1284,8 @@ class TaskQueue:
                 run.failure = error  # goes on to the caller, whose thread this is
                 self._end(run)
             self._has_come_back(run, task, attempt, None, hold)
+            with GRAPH_LOCK:
+                self._wake()
 
         attempt.awaiting = awaiting = Awaiting(attempt, coroutine, context, task.timeout, ended)
         attempt.coroutine = None
@@ -1281,7 +1320,6 @@ class TaskQueue:
                     self._ready.appendleft(place.parked.popleft())
             if task.fsm_state in SETTLED:
                 run.finished.append(task)
-            self._wake()
 
     def _await_return(self, run: _Run) -> None:
         """Wait for what is at an executor."""

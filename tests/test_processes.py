@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import multiprocessing
 import os
 import pickle
 import random
@@ -24,6 +25,7 @@ import pytest
 
 from checks import LIMIT, Background, await_state, check_settled, run, states, wait_for
 from taskqueue_nb import FSMError, RunState, Task, TaskQueue
+from taskqueue_nb._worker import Wire
 from taskqueue_nb.capture import HEAD, TAIL
 from taskqueue_nb.executors import TravelError, WorkerError
 
@@ -525,18 +527,190 @@ def test_memory_that_is_not_there_fails_its_task() -> None:
 
 
 def test_idle_worker_that_dies_costs_nothing() -> None:
-    """A worker that is killed between two tasks is replaced, and no task fails."""
-    tasks = [Task("t0", os.getpid)]
-    for i in range(1, 8):
-        tasks.append(tasks[-1].then(f"t{i}", os.getpid))
+    """Workers that are killed between two tasks are replaced, and no task fails."""
+
+    def kill_workers() -> None:
+        for pid in children() - before:
+            os.kill(pid, signal.SIGKILL)
+
+    before = children()
+    queue, last = TaskQueue(), None
+    for i in range(8):
+        pair = [Task(f"t{i}{side}", time.sleep, func_args=(0.01,)) for side in "ab"]
+        kill = Task(f"kill{i}", kill_workers, executor=1)
+        for task in pair:
+            kill.require(task)
+            if last is not None:
+                task.require(last)
+        queue.add(*pair, last := kill)
+
+    run(queue, executor="processes:2")
+
+    assert queue.counts() == {"DONE": 24}
+    assert all(len(task.attempts) == 1 for task in queue)
+
+
+# --------------------------------------------------------------------- one task after the other
+def test_workers_go_on_while_nobody_takes_what_is_done() -> None:
+    """Who is slow to take a task from `run` holds no worker up."""
+    tasks = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(20)]
     queue = TaskQueue(*tasks)
+    complete = threading.Event()
+    queue.on_change(lambda: complete.set() if all(task.is_done for task in tasks) else None)
+    running = queue.run(executor="processes:1")
 
-    for task in queue.run(executor="processes:1"):
-        if task.result() in children():
-            os.kill(task.result(), signal.SIGKILL)
+    first = next(running)
+    wait_for(complete, "the tasks behind the first")
 
-    assert queue.counts() == {"DONE": 8}
-    assert all(len(task.attempts) == 1 for task in tasks)
+    assert first is tasks[0]
+    assert [first, *running] == tasks
+
+
+@pytest.mark.parametrize("verb", ["stop", "hold"])
+def test_nothing_is_sent_after_a_stop(verb: str) -> None:
+    """A worker that has just answered gets no further task once the run is stopped or held."""
+    tasks = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(5)]
+    queue = TaskQueue(*tasks, executor="processes:1")
+    tasks[1].fsm_callback("DONE", lambda *_: getattr(queue, verb)())
+
+    run(queue)
+
+    assert queue.counts() == {"PENDING": 3, "DONE": 2}
+    queue.resume()
+    run(queue)
+    assert queue.counts() == {"DONE": 5}
+
+
+def test_run_once_and_failing_fast_send_no_second_task() -> None:
+    """`once=True` runs one task, `fail_fast=True` none behind a failure."""
+    tasks = [Task(f"t{i}", value_of, func_args=(i,)) for i in range(3)]
+    queue = TaskQueue(*tasks, executor="processes:1")
+
+    assert list(queue.run(once=True)) == tasks[:1]
+    queue.repair(tasks[1], func=threading.Lock, args=())
+    assert list(queue.run(fail_fast=True)) == tasks[1:2]
+
+    assert states(queue) == {"t0": "DONE", "t1": "FAILED", "t2": "PENDING"}
+
+
+def test_tasks_for_other_places_take_their_turn() -> None:
+    """A task that a worker's thread finds ready goes where it belongs, and so do the next."""
+    home = os.getpid()
+    tasks = [
+        Task(
+            f"t{i}",
+            os.getpid,
+            executor=1 if i % 3 == 1 else None,
+            uses={"gpu": 1} if i % 2 else None,
+        )
+        for i in range(30)
+    ]
+    queue = TaskQueue(*tasks, executor="processes:2", limits={"gpu": 1})
+
+    run(queue)
+
+    assert queue.counts() == {"DONE": 30}
+    assert all((task.result() == home) == (i % 3 == 1) for i, task in enumerate(tasks))
+
+
+def test_many_that_cannot_be_sent_end_one_after_the_other() -> None:
+    """Each fails by itself; none is sent by the one before it, deeper and deeper."""
+    lock = threading.Lock()
+    tasks = [Task("bad", value_of, func_args=(lock,)) for _ in range(2 * sys.getrecursionlimit())]
+    queue = TaskQueue(Task("good", value_of), *tasks, Task("last", value_of))
+
+    run(queue, executor="processes:1")
+
+    assert queue.counts() == {"DONE": 2, "FAILED": len(tasks)}
+
+
+# ------------------------------------------------------------------------- functions by their name
+def test_function_that_lost_its_name_is_the_one_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of a module goes by its name as long as that is its name."""
+    (tmp_path / "named_here.py").write_text("def tell(word='first'):\n    return word\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import named_here  # type: ignore[import-not-found]  # written just now
+
+    given = named_here.tell
+
+    def patch() -> None:
+        given.__defaults__ = ("second",)  # which no worker finds in the module
+        named_here.tell = value_of
+
+    before, between = Task("before", given), Task("between", patch, executor=1)
+    after = Task("after", given)
+    between.require(before)
+    after.require(between)
+
+    run(TaskQueue(before, between, after), executor="processes:1")
+
+    assert (before.result(), after.result()) == ("first", "second")
+
+
+def test_globals_of_a_function_are_those_of_the_moment() -> None:
+    """What travels by value is packed for each call: nothing of an earlier one is kept."""
+    space = {"number": 1}
+    exec("def look():\n    return number\n", space)  # noqa: S102 - globals of its own
+    look: Any = space["look"]
+
+    def change() -> None:
+        space["number"] = 2
+
+    before, between = Task("before", look), Task("between", change, executor=1)
+    after = Task("after", look)
+    between.require(before)
+    after.require(between)
+
+    run(TaskQueue(before, between, after), executor="processes:1")
+
+    assert (before.result(), after.result()) == (1, 2)
+
+
+# -------------------------------------------------------------------------------------- the wire
+@pytest.fixture(params=["timed", "polled", "connection"])
+def wires(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give both ends of a wire, in each of the ways in which it can be laid."""
+    ours, theirs = multiprocessing.Pipe()
+    if request.param == "polled":
+        monkeypatch.setattr("taskqueue_nb._worker._has_patience", lambda *_: False)
+    near, far = Wire(ours, 0.01), Wire(theirs)
+    if request.param == "connection":
+        near._is_file = far._is_file = False
+    yield near, far, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_wire_brings_messages_whole_and_in_order(wires: Any) -> None:
+    """Several that arrive together are several, one that is longer than the pipe is one."""
+    near, far, _ = wires
+    messages = [(0,), (1, "text", None), (2, b"x" * 10_000_000), (3, (1.5, 2.5))]
+
+    sending = Background(lambda: [far.send(*message) for message in messages])
+    received: list[Any] = []
+    while len(received) < len(messages):
+        if (message := near.receive()) is not None:
+            received.append(message)
+    sending.join()
+
+    assert received == messages
+    assert near.receive() is None
+
+
+def test_wire_says_when_the_other_end_has_gone(wires: Any) -> None:
+    """What was sent before is received first."""
+    near, far, theirs = wires
+    far.send(1)
+    far.send(2)
+    theirs.close()
+
+    assert (near.receive(), near.receive()) == ((1,), (2,))
+    with pytest.raises((EOFError, OSError)):
+        near.receive()
+    with pytest.raises(OSError, match=r"Broken pipe|closed"):
+        near.send(3)
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/nonexistent"])

@@ -19,10 +19,10 @@ import signal
 import sys
 import threading
 import weakref
-from functools import partial
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pebble
@@ -32,6 +32,7 @@ from taskqueue_nb._worker import (
     Held,
     Packer,
     Parcel,
+    Wire,
     anonymous_file,
     end_group,
     serve,
@@ -59,6 +60,7 @@ _LOOK: Final = 0.1  # seconds between looks at processes whose end nobody tells
 _SOON: Final = 0.005  # the same for what must come at any moment
 _PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
 _FAREWELL: Final = 5.0  # seconds; a user's callback may hold a thread up, its process is gone
+_SHORT: Final = 1000  # characters
 _LAST_WORDS: Final = 20_000  # characters kept of what a dying interpreter says
 
 
@@ -154,6 +156,29 @@ def _launch(popen: Any, process: Any) -> None:
             os.close(descriptor)
 
 
+# -- what goes by name --------------------------------------------------------------------------
+class _Names:
+    """The functions of a run that a worker imports: each is pickled once.
+
+    All others are pickled for each call, as what they refer to may change between two.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[FunctionType, bytes | None] = {}
+
+    def of(self, func: Callable[..., Any]) -> bytes | None:
+        """Return a function's pickle if that is its name; None if it travels by value."""
+        if type(func) is not FunctionType or func.__module__ == "__main__":
+            return None
+        if getattr(sys.modules.get(func.__module__), func.__qualname__, None) is not func:
+            return None  # another one has taken its name, or it never had one that can be found
+        if func not in self._known:
+            packer = Packer()
+            packer.add(func)
+            self._known[func] = None if packer.has_code else packer.parcel()[0].data
+        return self._known[func]
+
+
 # -- one worker --------------------------------------------------------------------------------
 class _Worker:
     """One process, the call that it makes, and the thread that hears of it."""
@@ -163,6 +188,7 @@ class _Worker:
         self._connection, report = multiprocessing.Pipe()
         lifeline, self._lifeline = multiprocessing.Pipe(duplex=False)
         self._notes, path = anonymous_file()
+        self._wire = Wire(self._connection, _LOOK)
         self._context = _Context()
         self._pool: Any = pebble.ProcessPool(
             1,
@@ -171,9 +197,8 @@ class _Worker:
             context=cast("Any", self._context),
         )
         self._theirs: tuple[Connection, ...] = (report, lifeline)
-        self._poll = _poller(self._connection)
         self.trip: _ProcessTrip | None = None
-        self.is_killed = self._is_up = False
+        self.is_killed = self._is_up = self.has_served = False
         self.thread = threading.Thread(
             target=self._listen, name="taskqueue_nb process", daemon=True
         )
@@ -187,9 +212,9 @@ class _Worker:
 
     def submit(self, trip: _ProcessTrip) -> None:
         """Have a call made."""
-        number = 1 if trip.attempt is None else trip.attempt.number
-        with contextlib.suppress(OSError):  # it has ended, and the thread will see that
-            self._connection.send((trip.key, number, trip.parcel))
+        if trip.attempt is not None and trip.parcel is not None:
+            with contextlib.suppress(OSError):  # it has ended, and the thread will see that
+                self._wire.send(trip.key, trip.attempt.number, *trip.parcel)
         if self._is_up:
             trip.start_clock()
 
@@ -206,12 +231,13 @@ class _Worker:
 
     def _hear(self) -> bool:
         """Take one message; say whether further ones may come."""
-        if not self._poll():
-            return self.exitcode is None
         try:
-            key, text, progress, parcel = self._connection.recv()
+            message = self._wire.receive()
         except (EOFError, OSError):
             return False
+        if message is None:
+            return self.exitcode is None
+        key, text, progress, *parcel = message
         trip = self.trip
         if not key:
             self._is_up = True
@@ -219,17 +245,29 @@ class _Worker:
                 trip.start_clock()
         elif trip is None or trip.key != key:
             return True
-        elif parcel is None:
+        elif not parcel:
             trip.reported(text, progress)
         else:
-            answer = unpacked(parcel)
+            answer = unpacked(Parcel(*parcel))
             try:
                 next(answer)
             except Exception:  # noqa: BLE001 - the file has gone with its process
                 return False
             if self._place.has_answered(self, trip):
-                trip.finish(answer)
+                self._go_on(trip, answer)
         return True
+
+    def _go_on(self, trip: _ProcessTrip, answer: Iterator[Any]) -> None:
+        """Settle a call that is answered, and have the next one sent: by this thread, at once."""
+        send_more = self._place.send_more
+        if send_more is None:
+            trip.finish(answer)
+            return
+        trip.sends_more = True
+        try:
+            trip.finish(answer)
+        finally:
+            send_more()
 
     @property
     def exitcode(self) -> int | None:
@@ -291,17 +329,6 @@ class _Worker:
                 self._context.process.close()
 
 
-def _poller(connection: Connection) -> Callable[[], bool]:
-    """Return what waits a moment for a message; says whether there is one, or the end."""
-    import select  # noqa: PLC0415 - kept beside its one use
-
-    if not hasattr(select, "poll"):
-        return partial(connection.poll, _LOOK)
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return lambda: bool(poll.poll(_LOOK * 1000))
-
-
 # -- one task ----------------------------------------------------------------------------------
 class _ProcessTrip(Trip):
     """One task's way to a worker process and back."""
@@ -309,7 +336,7 @@ class _ProcessTrip(Trip):
     def __init__(
         self,
         task: Task,
-        done: Callable[[Task, Attempt | None], None],
+        done: Callable[[Task, Attempt | None, bool], None],
         run: Any,
         place: Processes,
         key: int,
@@ -317,7 +344,7 @@ class _ProcessTrip(Trip):
         super().__init__(task, done, run)
         self.place, self.key = place, key
         self.given_up = ""  # why its process is ended: cancelled, timeout, closed
-        self.moved = False  # whether a first process ended before it began
+        self.moved = False  # whether a new process ended before it made any call
         self.worker: _Worker | None = None
         self.parcel: Parcel | None = None
         self.held: Held | None = None
@@ -372,21 +399,28 @@ class _ProcessTrip(Trip):
         if func is None:
             message = f"{called} has no function: give it one by repair(), or call()"
             raise TaskError(message, task)
-        args, kwargs = with_results((task.func_args, task.func_kwargs))
+        args, kwargs = task._args, task._kwargs or {}
+        if args or kwargs:
+            args, kwargs = with_results((args, kwargs))
         names = _argument_names(func, len(args)) if args else []
         places = [
             *((name, None, value) for name, value in zip(names, args, strict=True)),
             *((word, word, value) for word, value in kwargs.items()),
         ]
-        packer = Packer()
         what = f"the function of {called}"
         try:
-            packer.add((task.name, [place[:2] for place in places]))
-            packer.add(func)
+            by_name = self.place.names.of(func)
+            if by_name is not None and not places and _is_short(task.name):
+                return Parcel(pickle.dumps((task.name, (), by_name), protocol=5))
+            packer = Packer()
+            packer.add((task.name, [place[:2] for place in places], by_name))
+            if by_name is None:
+                packer.add(func)
             for word, _, value in places:
                 what = f"argument {shorten(word)} of {called}"
                 packer.add(value)
-            packer.add(packer.sources())
+            if places or by_name is None:
+                packer.add(packer.sources())
             what = f"the call of {called}"
             parcel, self.held = packer.parcel()
         except Exception as error:
@@ -396,7 +430,6 @@ class _ProcessTrip(Trip):
 
     def unpack(self, answer: Iterator[Any]) -> tuple[Any, BaseException | None]:
         """Read what the worker made of the call."""
-        called = self.task._fsm_called()
         kind, words, rest, dropped, *more = next(answer)
         if self.attempt is not None and rest:
             self.reported(rest, None)
@@ -406,8 +439,10 @@ class _ProcessTrip(Trip):
             try:
                 return next(answer), None
             except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
-                what = f"the result of {called}, {_a(words)}, cannot be read back from its process"
-                return None, TravelError(f"{what}: {words_of(error)}", self.task)
+                what = f"the result of {self.task._fsm_called()}, {_a(words)}"
+                message = f"{what}, cannot be read back from its process: {words_of(error)}"
+                return None, TravelError(message, self.task)
+        called = self.task._fsm_called()
         if kind == "unsent":
             what = f"the result of {called}, {_a(more[0])}, cannot be sent back from its process"
             return None, TravelError(f"{what}: {words}", self.task)
@@ -476,6 +511,11 @@ def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
     return names
 
 
+def _is_short(name: str) -> bool:
+    """Say whether a name needs neither cloudpickle, as its class is known, nor a file."""
+    return type(name) is str and len(name) <= _SHORT
+
+
 def _a(kind: str) -> str:
     """Put an article before the name of a type."""
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
@@ -523,6 +563,7 @@ class Processes(Place):
         self._idle: list[_Worker] = []
         self._ended: list[_Worker] = []  # which are being cleared away
         self._keys = itertools.count(1)
+        self.names = _Names()
         self._is_closed = self._is_exit = False
         _OPEN.add(self)
 
@@ -530,7 +571,9 @@ class Processes(Place):
     def _refuse(*_: object) -> None:
         raise NotImplementedError  # `send` does it all
 
-    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+    def send(
+        self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
+    ) -> None:
         """Have a queued task run in a process; the parameters are those of `Place.send`."""
         if self._is_exit:
             return  # the interpreter ends: the task stays as it is
@@ -573,7 +616,7 @@ class Processes(Place):
         """Return a worker, and whether it has yet to be launched; the lock is held."""
         while self._idle:
             worker = self._idle.pop()
-            if not worker.is_killed and worker.exitcode is None:
+            if not worker.is_killed:
                 return worker, False
         self._workers.append(_Worker(self))
         return self._workers[-1], True
@@ -583,7 +626,7 @@ class Processes(Place):
         with self._lock:
             is_wanted = worker.trip is trip
             if is_wanted:
-                worker.trip = None
+                worker.trip, worker.has_served = None, True
                 if not (self._is_closed or worker.is_killed):
                     self._idle.append(worker)
         return is_wanted
@@ -617,7 +660,7 @@ class Processes(Place):
             if self._is_closed:
                 trip.given_up = trip.given_up or "closed"
             again = not (trip.given_up or trip.moved or worker.has_begun(trip))
-            trip.moved = trip.moved or again
+            trip.moved = trip.moved or (again and not worker.has_served)
         if not again:
             trip.end(None, trip.died(worker))
             return

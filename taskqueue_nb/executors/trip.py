@@ -99,6 +99,8 @@ class Place:
         How many it holds.
     parked : deque of Task
         Ready tasks that wait for room.
+    send_more : callable or None
+        Sends a further ready task, if there is one: for the thread that has just heard of one.
     """
 
     def __init__(self, submit: Callable[..., Any], limit: int | None, *, is_here: bool) -> None:
@@ -107,13 +109,16 @@ class Place:
         self._is_here = is_here
         self.in_flight = 0
         self.parked: deque[Task] = deque()
+        self.send_more: Callable[[], object] | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether a further task has to wait."""
         return self.limit is not None and self.in_flight >= self.limit
 
-    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+    def send(
+        self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
+    ) -> None:
         """Have a queued task run, and `done(task, attempt)` called when it is settled.
 
         Parameters
@@ -148,8 +153,11 @@ class Trip:
     """One task's way to an executor and back."""
 
     kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
+    sends_more = False  # whether whoever ends it calls `Place.send_more`
 
-    def __init__(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+    def __init__(
+        self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
+    ) -> None:
         self.task, self._done, self._run = task, done, run
         self.attempt: Attempt | None = None
         self._ended = False
@@ -162,6 +170,7 @@ class Trip:
                 self.attempt = self.task._begin(None, self._run)
                 if self.kill is not None:
                     self.attempt.kill = self.kill
+                    self.attempt.here = self._run.queue  # woken once more has been sent
         if self.attempt is None:
             self._close()
             return False
@@ -237,4 +246,4 @@ class Trip:
         if self._clock is not None:
             self._clock.cancel()
         if first:
-            self._done(self.task, self.attempt)
+            self._done(self.task, self.attempt, self.sends_more)
