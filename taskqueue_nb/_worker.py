@@ -306,8 +306,8 @@ def _has_patience(connection: Connection, seconds: float) -> bool:
 class _Line:
     """The way on which a running task reports: what it prints, and how far it is."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._wire = Wire(connection)
+    def __init__(self, wire: Any) -> None:
+        self._wire = wire
         self._lock = threading.Lock()
         self._home = os.getpid()
         self._key = 0
@@ -450,7 +450,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # an interrupt of the notebook is not ours, and what we start ends with us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _line = _Line(connection)
+    _line = _Line(Wire(connection))
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))

@@ -981,6 +981,9 @@ class TaskQueue:
             self._is_changed()
 
     def _leave(self, run: _Run) -> None:
+        run.places.close()  # first: who waits for the run waits for its processes, too
+        if run.loop is not None:
+            run.loop.close()
         with GRAPH_LOCK:
             if run in self._runs:
                 self._runs.remove(run)
@@ -993,9 +996,6 @@ class TaskQueue:
                 self._forget_befores()
             self._wake()
             self._is_changed()
-        run.places.close()
-        if run.loop is not None:
-            run.loop.close()
 
     def _forget_befores(self) -> None:
         """Let go of what `undo` would need: something has run since."""

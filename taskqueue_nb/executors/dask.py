@@ -161,7 +161,7 @@ class _DaskTrip(Trip):
     """One task's way to the cluster and back."""
 
     def __init__(
-        self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any, place: Dask
+        self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any, place: Dask
     ) -> None:
         super().__init__(task, done, run)
         self.place = place
@@ -504,7 +504,9 @@ class Dask(Place):
 
     # -- from any thread ---------------------------------------------------------------------
 
-    def send(self, task: Task, done: Callable[[Task, Attempt | None], None], run: Any) -> None:
+    def send(
+        self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
+    ) -> None:
         """Have a queued task run on the cluster; the parameters are those of `Place.send`."""
         trip = _DaskTrip(task, done, run, self)
         try:

@@ -122,9 +122,8 @@ class _Wire:
         """Report something; a text as bytes, as it may hold what is no Unicode."""
         self._worker.log_event(self._topic, [self._key, *what])
 
-    def send(self, message: tuple[Any, ...]) -> None:
+    def send(self, _: int, text: str, progress: Any) -> None:
         """Report what was printed, or how far the task is: a message of `_Line`."""
-        _, text, progress, _ = message
         self.tell("said", _bytes(text), None if progress is None else list(map(float, progress)))
 
 
@@ -206,7 +205,7 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
     task._attempt = attempt = _RemoteAttempt(task, None)
     attempt.number = number
     attempt._runstate = _Stopping(name, worker, key)
-    attempt.line = line = _Line(cast("Any", wire))
+    attempt.line = line = _Line(wire)
     line.begin(1)
     value, failed = _made(items, places, inputs, attempt)
     if forks != _forks[0]:
