@@ -83,28 +83,15 @@ class RemoteValue(LazyValue):
     loss = "its result on the cluster is lost"
 
     def __init__(self, client: Any, future: Any, called: str) -> None:
-        super().__init__(self._gathered)
+        super().__init__(partial(_gathered, client, future, called))  # not of us: no circle
         self.client, self.future, self._called = client, future, called
 
     def __repr__(self) -> str:
         return f"<result of {self._called} on the cluster>"
 
-    def _gathered(self) -> Any:
-        try:
-            return self.client.gather(self.future)
-        except Exception as error:
-            if self.future.status != "finished" or self.client.status != "running":
-                raise self.why_lost() or error from error
-            message = f"the result of {self._called} cannot be brought from the cluster: "
-            raise TravelError(message + words_of(error)) from error
-
     def why_lost(self) -> BaseException | None:
         """Return why the cluster does not have it any more; None if it has, or will again."""
-        if self.future.status == "error":
-            return cast("BaseException", self.future.exception(timeout=_PATIENCE))
-        if self.future.status == "cancelled" or self.client.status == "closed":
-            return ConnectionError(_what_happened(self.client, self.future))
-        return None
+        return _why_lost(self.client, self.future)
 
     def show(self, render: Callable[[Any], R]) -> R:
         """Return what a function makes of the value, called on the worker that has it."""
@@ -119,6 +106,25 @@ class RemoteValue(LazyValue):
         owner = min(owners)
         shown = self.client.run(partial(shown_there, self.future.key, render), workers=[owner])
         return cast("R", shown[owner])
+
+
+def _gathered(client: Any, future: Any, called: str) -> Any:
+    """Bring a result from the cluster."""
+    try:
+        return client.gather(future)
+    except Exception as error:
+        if future.status != "finished" or client.status != "running":
+            raise _why_lost(client, future) or error from error
+        message = f"the result of {called} cannot be brought from the cluster: "
+        raise TravelError(message + words_of(error)) from error
+
+
+def _why_lost(client: Any, future: Any) -> BaseException | None:
+    if future.status == "error":
+        return cast("BaseException", future.exception(timeout=_PATIENCE))
+    if future.status == "cancelled" or client.status == "closed":
+        return ConnectionError(_what_happened(client, future))
+    return None
 
 
 def _what_happened(client: Any, future: Any) -> str:
