@@ -274,6 +274,25 @@ CHANGED: Final = {
         "class C:\n    def __init__(self, n): self.n = n\nx = C(2)\ndef f(): return x.n",
         ["x, which it reads, changed"],
     ),
+    "method of a metaclass": (
+        ("class M(type):\n    def __call__(cls): return 1\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ("class M(type):\n    def __call__(cls): return 2\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ["M.__call__(), which it calls, changed"],
+    ),
+    "attribute of a metaclass": (
+        "class M(type):\n    n = 1\nclass C(metaclass=M): pass\ndef f(): return C.n",
+        "class M(type):\n    n = 2\nclass C(metaclass=M): pass\ndef f(): return C.n",
+        ["class M, which it uses, changed"],
+    ),
+    "metaclass": (
+        ("class M(type): pass\nclass N(type): pass\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ("class M(type): pass\nclass N(type): pass\nclass C(metaclass=N): pass\n"
+        "def f(): return C()"),
+        ["class C, which it uses, changed", "class N, which it uses, is new"],
+    ),
     "dataclass": (
         ("from dataclasses import dataclass\n@dataclass\nclass C:\n    n: int = 1\n"
         "x = C(5)\ndef f(): return x.n"),
@@ -1299,6 +1318,132 @@ def test_a_version_keeps_what_an_attempt_ran_with() -> None:
         "h(), which it calls, changed",
         "x, which it reads, changed",
     )
+
+
+CONTENTS = {
+    "dict": ("x = {'a': 1}", "x['a'] = 2"),
+    "new key": ("x = {}", "x['a'] = 2"),
+    "list": ("x = [1, 2]", "x[0] = 9"),
+    "longer list": ("x = [1, 2]", "x.append(3)"),
+    "other type": ("x = [1, 2]", "x[0] = True"),
+    "nested": ("x = {'a': [1]}", "x['a'].append(2)"),
+    "in a tuple": ("x = (1, [2])", "x[1].append(2)"),
+    "set": ("x = {1}", "x.add(2)"),
+    "of a class": ("class x:\n    y = [1]", "x.y.append(2)"),
+    "new attribute of a class": ("class x: pass", "x.y = 1"),
+    "of a helper": ("y = [1]\ndef x(): return y", "y.append(2)"),
+}
+LARGER = {
+    "long list": ("x = list(range(1000))", "x[0] = 9"),
+    "long text": ("x = ['a' * 100_000]", "x[0] += 'b'"),
+    "bytearray": ("x = bytearray(b'a')", "x[0] = 1"),
+    "array": ("import numpy\nx = numpy.zeros(3)", "x[0] = 1"),
+    "object": ("class C: pass\nx = C()\nx.y = 1", "x.y = 2"),
+    "object in a list": ("class C: pass\nx = [C()]\nx[0].y = 1", "x[0].y = 2"),
+    "objects of a partial": (
+        "import functools\nx = functools.partial(print, [object()])",
+        "x.args[0].append(1)",
+    ),
+    "a function's table": ("def h(): return 1\nx = {'h': h}", "x['g'] = lambda: 2"),
+    "class with a list of objects": ("class x:\n    y = [object()]", "x.y.append(2)"),
+}
+
+
+@pytest.mark.parametrize("is_closed_over", [False, True], ids=["global", "closed over"])
+@pytest.mark.parametrize(("before", "after"), CONTENTS.values(), ids=CONTENTS)
+def test_a_small_container_that_is_changed_in_place_is_noticed(
+    before: str, after: str, is_closed_over: bool
+) -> None:
+    """Also if nobody had asked before: the version keeps what was in it at the attempt."""
+    read = "def f(): return x"
+    if is_closed_over:
+        read = "def make(x):\n    def f(): return x\n    return f\nf = make(x)"
+    names = cell(f"{before}\n{read}")
+    was = version_of(names["f"])
+    assert was is not None
+    assert version_of(names["f"]).parts == was.parts  # type: ignore[union-attr]
+    then = fingerprint_of(names["f"], (), {})
+
+    exec(after, names)  # noqa: S102 - the next cell
+
+    assert fingerprint_of(names["f"], (), {}, was) == then
+    now = fingerprint_of(names["f"], (), {})
+    assert now.digest != then.digest
+    assert then.differences(now)
+    assert version_of(names["f"]).parts == now.code  # type: ignore[union-attr]
+    again = fingerprint_of(names["f"], (), {}, version_of(names["f"]))
+    assert again == fingerprint_of(names["f"], (), {}) == now
+
+
+@pytest.mark.parametrize("is_closed_over", [False, True], ids=["global", "closed over"])
+@pytest.mark.parametrize(("before", "after"), LARGER.values(), ids=LARGER)
+def test_what_is_changed_in_place_is_noticed_once_digests_were_taken(
+    before: str, after: str, is_closed_over: bool
+) -> None:
+    """What is now is always looked at anew, and so is what the next attempt reads."""
+    read = "def f(): return x"
+    if is_closed_over:
+        read = "def make(x):\n    def f(): return x\n    return f\nf = make(x)"
+    names = cell(f"{before}\n{read}")
+    was = version_of(names["f"])
+    then = fingerprint_of(names["f"], (), {}, was)
+    assert fingerprint_of(names["f"], (), {}) == then
+
+    exec(after, names)  # noqa: S102 - the next cell
+
+    now = fingerprint_of(names["f"], (), {})
+    assert fingerprint_of(names["f"], (), {}, was) == then
+    assert then.differences(now)
+    following = version_of(names["f"])
+    assert following is not was
+    assert fingerprint_of(names["f"], (), {}, following) == now
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1",
+        "x = (1, ('a', None))",
+        "import json as x",
+        "import json\nx = json.dumps",
+        "import logging\nx = logging.getLogger('a')",
+        "import threading\nx = threading.Lock()",
+        "import pathlib\nx = pathlib.Path('a')",
+        "import re\nx = re.compile('a')",
+        "import functools\n@functools.cache\ndef x(): return 1",
+        "import contextlib\n@contextlib.contextmanager\ndef x(): yield 1",
+        "from enum import Enum\nclass E(Enum):\n    A = 1\nx = E.A",
+        "from dataclasses import dataclass\n@dataclass\nclass x:\n    y: int = 1",
+        "class B:\n    __slots__ = ('y',)\nclass x(B):\n    @property\n    def z(self): return 1",
+        "import numpy\nx = numpy.float64(1)",
+        "x = [1, 2]",
+    ],
+)
+def test_digests_of_what_stays_are_taken_once(source: str) -> None:
+    """The next attempt shares the version, and with it the digests."""
+    names = cell(f"{source}\ndef f(): return x")
+    was = version_of(names["f"])
+    assert was is not None
+    parts = was.parts
+
+    now = version_of(names["f"])
+
+    assert now is was
+    assert now.parts is parts
+
+
+def test_attempts_share_a_version_until_its_digests_are_taken() -> None:
+    """Of a large list no digest is taken before somebody asks, and none is kept after."""
+    names = cell("x = list(range(1000))\ndef f(): return x")
+    first = version_of(names["f"])
+    assert version_of(names["f"]) is first
+    assert first is not None
+
+    assert first.parts
+
+    second = version_of(names["f"])
+    assert second is not first
+    assert version_of(names["f"]) is second
 
 
 def test_an_old_version_keeps_old_functions_but_no_large_array() -> None:

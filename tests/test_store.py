@@ -467,6 +467,58 @@ def test_a_changed_call_starts_anew_from_any_state(state: str, path: Path, tmp_p
         assert queue.tasks[0].value == 2
 
 
+IN_PLACE = {
+    "global": ("K = {'a': [1]}\ndef func(): return sum(K['a'])", "K['a'].append(5)", 6),
+    "large": ("K = list(range(1000))\ndef func(): return K[0]", "K[0] = 7", 7),
+    "object": ("class C: pass\nK = C()\nK.n = 1\ndef func(): return K.n", "K.n = 2", 2),
+    "argument": ("K = [1]\ndef func(k): return sum(k)", "K.append(5)", 6),
+    "object as argument": ("class C: n = 1\nK = C()\ndef func(k): return k.n", "K.n = 2", 2),
+}
+
+
+@pytest.mark.parametrize(("source", "change", "after"), IN_PLACE.values(), ids=IN_PLACE)
+def test_what_was_changed_in_place_runs_again(
+    source: str, change: str, after: int, path: Path
+) -> None:
+    """A second queue of the same kernel does not take back what was made of other contents."""
+    func = compiled(source)
+    space = func.__globals__
+    args = (space["K"],) if func.__code__.co_argcount else ()
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        run_all(queue)
+
+    exec(change, space)  # noqa: S102 - the next cell
+
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert "changed" in store_of(queue).changed[queue.tasks[0]]
+        run_all(queue)
+        assert queue.tasks[0].value == after
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert not store_of(queue).changed
+        assert queue.tasks[0].value == after
+
+
+@pytest.mark.parametrize(("source", "change", "after"), IN_PLACE.values(), ids=IN_PLACE)
+def test_what_is_changed_in_place_before_the_run_counts_as_it_was_read(
+    source: str, change: str, after: int, path: Path
+) -> None:
+    """A result belongs to what was there when it ran, not when the task was added."""
+    func = compiled(source)
+    space = func.__globals__
+    args = (space["K"],) if func.__code__.co_argcount else ()
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        exec(change, space)  # noqa: S102 - the next cell
+        run_all(queue)
+
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert not store_of(queue).changed
+        assert queue.tasks[0].value == after
+    fresh = compiled(source)
+    args = (fresh.__globals__["K"],) if fresh.__code__.co_argcount else ()
+    with kernel(Task("t", fresh, func_args=args), store=path) as queue:
+        assert "changed" in store_of(queue).changed[queue.tasks[0]]
+
+
 def test_what_requires_something_changed_is_stale(path: Path, calls: Calls) -> None:
     """A change reaches all that is behind it, and nothing else."""
     with kernel(*tasks_of(PENGUINS, calls), store=path) as queue:

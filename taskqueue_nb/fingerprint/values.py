@@ -630,10 +630,15 @@ class Own:
         self.named = function.__kwdefaults__
 
 
+def has_plain_defaults(own: Own) -> bool:
+    """Whether a function's defaults are plain."""
+    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
+    return ATOMS.issuperset(map(type, items))
+
+
 def plain_digest(own: Own) -> bytes | None:
     """Digest a function whose defaults are plain, without much ado; None for others."""
-    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
-    if not ATOMS.issuperset(map(type, items)):
+    if not has_plain_defaults(own):
         return None
     return _sha(code_digest(own.code) + _flat((own.defaults, sorted((own.named or {}).items()))))
 
@@ -811,7 +816,7 @@ def _changes_itself(kind: type, method: str) -> bool:
 def _object(value: Any, kind: type, work: _Work) -> _Parts:
     """Take an object apart the way that pickle and copy do."""
     work.spend(_FOREIGN_EFFORT)
-    if _is_resource(kind):
+    if is_resource(kind):
         return _resource(value, kind)
     if hasattr(kind, "__next__") and not _is_memory_file(kind):
         raise UnseenError(a_kind(value))
@@ -884,7 +889,8 @@ def _is_memory_file(kind: type) -> bool:
     return any(base.__name__ in _MEMORY_FILES and module_of(base) == "_io" for base in kind.__mro__)
 
 
-def _is_resource(kind: type) -> bool:
+def is_resource(kind: type) -> bool:
+    """Whether objects of a class stand for something of the machine's, and count by it."""
     bases = [(module_of(base), base.__name__) for base in kind.__mro__]
     if issubclass(kind, BaseException) or _is_memory_file(kind):
         return False
