@@ -257,6 +257,13 @@ CHANGED: Final = {
         "import functools\n@functools.cache\ndef h(): return 2\ndef f(): return h()",
         ["h(), which it calls, changed"],
     ),
+    "case of a single dispatch": (
+        ("import functools\n@functools.singledispatch\ndef h(x): return 0\n@h.register\n"
+        "def _(x: int): return 1\ndef f(): return h(3)"),
+        ("import functools\n@functools.singledispatch\ndef h(x): return 0\n@h.register\n"
+        "def _(x: int): return 2\ndef f(): return h(3)"),
+        ["h(), which it calls, changed", "_(), which it calls, changed"],
+    ),
     "wrapped by a package": (
         ("import contextlib\n@contextlib.contextmanager\ndef h(): yield 1\n"
         "def f():\n    with h() as x: return x"),
@@ -399,6 +406,33 @@ def test_what_the_function_itself_changes_is_no_input(made: str, used: str) -> N
     assert version.is_current
     assert before.differences(fingerprint_of(names["f"], (), {})) == ()
     assert before.digest == fingerprint(names["f"], (), {})
+
+
+BOUND = {
+    "new global": "def f():\n    global x\n    x = 1\n    return x",
+    "lazy global": "x = None\ndef f():\n    global x\n    x = x or [1]\n    return x",
+    "deleted global": "x = 1\ndef f():\n    global x\n    y = x\n    del x\n    return y",
+    "lazy closure": ("def make():\n    x = None\n    def f():\n        nonlocal x\n"
+                     "        x = x or {1}\n        return x\n    return f\nf = make()"),
+    "function": "def f():\n    global x\n    def x(): return 1\n    return x()",
+    "class": "def f():\n    global x\n    class x: pass\n    return x()",
+    "attribute of a module": ("import types\nx = types.ModuleType('x')\n"
+                              "def f():\n    x.y = 1\n    return x.y"),
+    "single dispatch": ("import functools\n@functools.singledispatch\ndef h(x): return 0\n"
+                        "@h.register\ndef _(x: int): return 1\ndef f(): return h(3)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", BOUND.values(), ids=BOUND)
+def test_a_call_is_the_same_right_after_it_ran(source: str) -> None:
+    """What a function binds itself, or a cache of Python's own, is no input, not even its class."""
+    names = cell(source)
+    was = fingerprint_of(names["f"], (), {}, version_of(names["f"]))
+
+    names["f"]()
+
+    assert was.differences(fingerprint_of(names["f"], (), {})) == ()
+    assert was.differences(of(source)) == ()
 
 
 @pytest.mark.parametrize("used", ["x.append(1)", "x[0] += 1", "nonlocal y; y += 1; x.append(y)"])
@@ -1343,6 +1377,10 @@ LARGER = {
     "objects of a partial": (
         "import functools\nx = functools.partial(print, [object()])",
         "x.args[0].append(1)",
+    ),
+    "single dispatch": (
+        "import functools\n@functools.singledispatch\ndef x(y): return 0",
+        "@x.register\ndef _(y: int): return 1",
     ),
     "a function's table": ("def h(): return 1\nx = {'h': h}", "x['g'] = lambda: 2"),
     "class with a list of objects": ("class x:\n    y = [object()]", "x.y.append(2)"),

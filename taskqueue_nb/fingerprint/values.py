@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb.fingerprint.code import (
     CHANGING,
     UNTOLD,
+    Place,
     Uses,
     code_digest,
     is_foreign_file,
@@ -93,6 +94,7 @@ _RESOURCES: Final = frozenset(
 _MACHINERY: Final = frozenset({"IPython", "ipykernel", "ipywidgets", "tornado", "zmq"})
 _OWN_RESOURCES: Final = frozenset({"Attempt", "Result", "RunState", "TaskGraph", "TaskQueue"})
 _MEMORY_FILES: Final = frozenset({"StringIO", "BytesIO"})
+_DISPATCHING: Final = "functools.singledispatch.<locals>.wrapper"
 _CLOSING: Final = ("close", "release", "shutdown", "terminate", "disconnect", "__exit__")
 #: Classes whose objects change whenever they are used.
 _RANDOM: Final = frozenset({"Random", "Generator", "RandomState", "BitGenerator"})
@@ -612,6 +614,8 @@ def _function(value: FunctionType) -> _Parts:
     code = value.__code__
     if is_foreign_file(code.co_filename):
         name = f"{value.__globals__.get('__name__')}.{code.co_qualname}"
+        if name == _DISPATCHING:  # what it closes over is a cache, too
+            return _Parts(b"function " + _text(name), (dict(vars(value)["registry"]),), lenient=0)
         cells = tuple(map(inside, value.__closure__ or ()))
         return _Parts(b"function " + _text(name), cells, lenient=0)
     own = _own_parts(Own(value))
@@ -679,22 +683,34 @@ class Reference:
         Where it was found, under the last part of the name.
     without : frozenset of str
         Attributes of it (a class) that the code changes.
+    assigned : bool
+        Whether the code binds the name itself: then not even the class of the value counts.
     """
 
-    __slots__ = ("changing", "holder", "name", "value", "without")
+    __slots__ = ("assigned", "changing", "holder", "name", "value", "without")
 
-    def __init__(
-        self, name: str, value: Any, holder: Any, *, changing: bool, without: Iterable[str] = ()
+    def __init__(  # noqa: PLR0913 - facts, each by its name
+        self,
+        name: str,
+        value: Any,
+        holder: Any,
+        *,
+        changing: bool = False,
+        without: Iterable[str] = (),
+        assigned: bool = False,
     ) -> None:
         self.name = name
         self.value = value
         self.holder = holder
-        self.changing = changing
+        self.changing = changing or assigned
+        self.assigned = assigned
         self.without = frozenset(without)
 
     @property
     def counted(self) -> Any:
         """What goes into a digest: the value, or its class if it changes."""
+        if self.assigned:
+            return ASSIGNED
         if self.changing:
             return _changed_by_use(self.value)
         if self.without:
@@ -704,6 +720,8 @@ class Reference:
 
 #: Stands for a global that does not exist (yet).
 MISSING: Final = Named("nothing of this name")
+#: Stands for what a function binds a name to itself: before it first ran, there was none.
+ASSIGNED: Final = Named("bound by its use")
 
 
 def references(function: FunctionType) -> list[Reference]:
@@ -724,11 +742,12 @@ def references(function: FunctionType) -> list[Reference]:
 
 
 def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterator[Reference]:
+    assigned = (kind, name) in uses.assigned
     if issubclass(type(value), ModuleType) and kind == "global":
         if is_foreign_module(vars(value).get("__name__")):
-            yield Reference(name, value, holder, changing=False)
+            yield Reference(name, value, holder)
             return
-        yield Reference(name, value, holder, changing=(kind, name) in uses.assigned)
+        yield Reference(name, value, holder, assigned=assigned)
         seen: set[str] = set()
         for path in sorted(uses.reads[name]):
             each = _along(uses, name, path, value)
@@ -737,15 +756,15 @@ def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterato
                 yield each
         return
     if issubclass(type(value), (FunctionType, type)) or plain_function(value) is not None:
-        changing = (kind, name) in uses.assigned
+        changing = False
         without = uses.stored_at(kind, name) if issubclass(type(value), type) else ()
         if without and not is_foreign_class(value):
-            yield Reference(name, value, holder, changing=changing, without=without)
+            yield Reference(name, value, holder, without=without, assigned=assigned)
             return
     else:
         verbs = CHANGING if hasattr(type(value), "discard") else CHANGING - {"add"}
         changing = uses.changed(kind, name, verbs) or _is_moved(uses, kind, name, value)
-    yield Reference(name, value, holder, changing=changing)
+    yield Reference(name, value, holder, changing=changing, assigned=assigned)
 
 
 def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> Reference | None:
@@ -764,7 +783,9 @@ def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> 
         changing = not issubclass(type(value), (FunctionType, type, ModuleType)) and (
             uses.changes_at("global", name, here) or is_random(value)
         )
-        return Reference(".".join((name, *here)), value, namespace, changing=changing)
+        assigned = Place("global", name, here) in uses.stored
+        label = ".".join((name, *here))
+        return Reference(label, value, namespace, changing=changing, assigned=assigned)
     return None
 
 

@@ -553,8 +553,10 @@ class _Search:
                 self._value(each, value)
 
     def _value(self, each: Reference, value: Any) -> None:
-        wanted = f"{each.name}()" if type(value) is FunctionType else each.name
-        if issubclass(type(value), type):
+        wanted = each.name
+        if type(value) is FunctionType and not each.assigned:
+            wanted = f"{each.name}()"
+        elif issubclass(type(value), type) and not each.assigned:
             wanted = f"class {each.name}"
         label = self._label(wanted)
         weak = None if each.changing else _weakly(each.value)
