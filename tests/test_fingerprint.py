@@ -227,6 +227,11 @@ CHANGED: Final = {
         "class B:\n    def m(self): return 2\nclass C(B): pass\ndef f(): return C().m()",
         ["B.m(), which it calls, changed"],
     ),
+    "function that a method which is called itself calls": (
+        HELPERS.format(1) + "class C:\n    def m(self): return h(1)\nf = C().m",
+        HELPERS.format(2) + "class C:\n    def m(self): return h(1)\nf = C().m",
+        ["h(), which it calls, changed"],
+    ),
     "static method": (
         "class C:\n    @staticmethod\n    def m(): return 1\ndef f(): return C.m()",
         "class C:\n    @staticmethod\n    def m(): return 2\ndef f(): return C.m()",
@@ -598,6 +603,58 @@ def test_an_argument_that_cannot_be_seen_is_said(what: str, make: Callable[[], A
 
     assert of("def f(): return x", x=make()) == of("def f(): return x", x=make())
     assert of("def f(): return x", x=make()).known
+
+
+HIDDEN = {
+    "eval": ("def f(): return eval('x')", "eval()"),
+    "exec": ("def f(): exec('x = 1')", "exec()"),
+    "globals": ("def f(): return globals()['x']", "globals()"),
+    "import": ("def f(): return __import__('x')", "__import__()"),
+    "import_module": (
+        "import importlib\ndef f(): return importlib.import_module('x')",
+        "importlib.import_module()",
+    ),
+    "imported import_module": (
+        "from importlib import import_module\ndef f(): return import_module('x')",
+        "import_module()",
+    ),
+    "of builtins": ("import builtins\ndef f(): return builtins.eval('x')", "builtins.eval()"),
+    "in a helper": ("def h(): return eval('x')\ndef f(): return h()", "eval()"),
+    "in an inner function": ("def f(): return [eval(y) for y in 'x']", "eval()"),
+    "in a closure": ("def make(y):\n    return lambda: eval(y)\nf = make('x')", "eval()"),
+    "in a method": ("class C:\n    def m(self): return eval('x')\nf = C().m", "eval()"),
+    "in a class": ("class f:\n    def m(self): return eval('x')", "eval()"),
+}
+
+
+@pytest.mark.parametrize(("source", "called"), HIDDEN.values(), ids=HIDDEN)
+def test_what_is_found_at_run_time_cannot_be_compared(source: str, called: str) -> None:
+    """It is said what calls for it, and the call is never the same."""
+    was, now = of(source), of(source)
+    assert was.unseen == {called: "code that is found at run time"}
+    assert (was.known, was.digest) == (False, None)
+    assert was.differences(now) == (f"what {called} reaches cannot be compared",)
+    assert Fingerprint.from_json(was.as_json()) == was
+    without = was._replace(arguments={})
+    assert without.differences(now._replace(arguments={})) == ()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def eval(x): return x\ndef f(): return eval('x')",
+        "class C:\n    def eval(self, x): return x\nc = C()\ndef f(): return c.eval('x')",
+        "import types\nm = types.ModuleType('m')\nm.eval = len\ndef f(): return m.eval('x')",
+        "def f(frame): return frame.eval('a + b')",
+        "def f(x): return getattr(x, 'y'), vars(x), locals()",
+        "import json\ndef f(): return json.loads('1')",
+        "def f():\n    import json\n    return json",
+    ],
+)
+def test_what_is_only_called_alike_can_be_compared(source: str) -> None:
+    """Methods and functions of the user's own that have such names hide nothing."""
+    assert of(source).known
+    assert not of(source).unseen
 
 
 def test_work_on_one_value_is_bounded() -> None:

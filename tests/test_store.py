@@ -571,6 +571,20 @@ def test_a_changed_call_starts_anew_from_any_state(state: str, path: Path, tmp_p
         assert queue.tasks[0].value == 2
 
 
+def test_what_is_found_at_run_time_runs_again_and_says_why(path: Path) -> None:
+    """Nobody can say that `eval` reaches the same: neither in this kernel nor in a new one."""
+    reason = "unknown: what eval() reaches cannot be compared"
+    source = "LIMIT = 3\ndef func(): return eval('LIMIT')"
+    with kernel(Task("t", compiled(source)), store=path) as queue:
+        run_all(queue)
+        assert queue.stale() == {queue.tasks[0]: reason}
+
+    with kernel(Task("t", compiled(source.replace("3", "4"))), store=path) as queue:
+        assert store_of(queue).changed == {queue.tasks[0]: reason}
+        assert run_all(queue) == ["t"]
+        assert queue.tasks[0].value == 4
+
+
 IN_PLACE = {
     "global": ("K = {'a': [1]}\ndef func(): return sum(K['a'])", "K['a'].append(5)", 6),
     "large": ("K = list(range(1000))\ndef func(): return K[0]", "K[0] = 7", 7),

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fingerprint.code import (
     CHANGING,
+    HIDING,
     UNTOLD,
     Place,
     Uses,
@@ -43,7 +44,7 @@ from taskqueue_nb.fingerprint.code import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 #: What `marshal` writes in one way only, with nothing inside that has an order or an identity.
 ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
@@ -94,6 +95,9 @@ _RESOURCES: Final = frozenset(
 _MACHINERY: Final = frozenset({"IPython", "ipykernel", "ipywidgets", "tornado", "zmq"})
 _OWN_RESOURCES: Final = frozenset({"Attempt", "Result", "RunState", "TaskGraph", "TaskQueue"})
 _MEMORY_FILES: Final = frozenset({"StringIO", "BytesIO"})
+_HIDING_FUNCTIONS: Final = frozenset(
+    {*((("builtins", name)) for name in HIDING), ("importlib", "import_module")}
+)
 _DISPATCHING: Final = "functools.singledispatch.<locals>.wrapper"
 _CLOSING: Final = ("close", "release", "shutdown", "terminate", "disconnect", "__exit__")
 #: Classes whose objects change whenever they are used.
@@ -732,13 +736,33 @@ def references(function: FunctionType) -> list[Reference]:
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         found += _found(uses, "free", name, inside(cell), cell)
     namespace = function.__globals__
-    builtins = namespace.get("__builtins__")
-    builtin = vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}
+    builtin = _builtins_of(function)
     for name in uses.reads:
         value = namespace.get(name, MISSING)
         if value is not MISSING or name not in builtin:
             found += _found(uses, "global", name, value, namespace)
     return found
+
+
+def hidden_by(function: FunctionType) -> list[str]:
+    """Return the functions that reach what nobody can see, such as ``eval()``, in a function."""
+    found: list[str] = []
+    for name, path in notes_of(function.__code__).hiding:
+        value = function.__globals__.get(name, MISSING)
+        if value is MISSING:
+            value = _builtins_of(function).get(name)
+        if path:
+            value = vars(value).get(path[0]) if isinstance(value, ModuleType) else None
+        if type(value) in (BuiltinFunctionType, FunctionType) and (
+            (value.__module__, value.__name__) in _HIDING_FUNCTIONS
+        ):
+            found.append(".".join((name, *path)) + "()")
+    return found
+
+
+def _builtins_of(function: FunctionType) -> Mapping[str, Any]:
+    builtins = function.__globals__.get("__builtins__")
+    return vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}
 
 
 def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterator[Reference]:

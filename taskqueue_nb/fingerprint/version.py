@@ -32,6 +32,7 @@ from taskqueue_nb.fingerprint.values import (
     class_head,
     class_name,
     digest_of,
+    hidden_by,
     inside,
     is_foreign_class,
     members_of,
@@ -101,6 +102,11 @@ class Version:
             own = {label_of(self.func): own_digest(self.func, self._code)}
             self._parts = MappingProxyType({**own, **self._watch.parts})
         return self._parts
+
+    @property
+    def hidden(self) -> Collection[str]:
+        """What is called that reaches what nobody can see, such as ``eval()``, in any of it."""
+        return self._watch.hidden.keys()
 
 
 # What is known of functions with closures and of other callables, by identity: a weak reference
@@ -225,6 +231,17 @@ def _version_seen(func: Any, key: tuple[int, int], lasting: Any) -> Version | No
     return Version(func, watch) if watch.follows else None
 
 
+def hidden_from(func: Any, version: Version | None) -> Iterable[str]:
+    """Return what is called that reaches what nobody can see, such as ``eval()``."""
+    if version is not None:
+        return version.hidden
+    if type(func) is MethodType:
+        func = func.__func__
+    if type(func) is not FunctionType or is_foreign_file(func.__code__.co_filename):
+        return ()
+    return hidden_by(func)
+
+
 def _nothing() -> None:
     """Answer as a weak reference does to what is gone."""
 
@@ -346,6 +363,7 @@ class _Watch:
         "_sizes",
         "_small",
         "_weak",
+        "hidden",
         "is_fleeting",
         "namespace",
         "when_digested",
@@ -362,6 +380,7 @@ class _Watch:
         self._codes: list[CodeType] = []
         self._small: list[tuple[Any, bytes]] = []  # containers that are looked into, as they were
         self._sizes: list[tuple[Mapping[str, Any], int]] = []  # of classes
+        self.hidden: dict[str, None] = {}
         self.is_fleeting = False  # whether anything else in it can be changed in place
         self.when_digested: Callable[[], None] = _nothing  # has the next attempt look anew
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
@@ -494,6 +513,9 @@ class _Search:
         elif _is_own_class(root):
             self._members(_last(root.__qualname__), root)
         else:
+            function = root.__func__ if type(root) is MethodType else None
+            if type(function) is FunctionType and _is_own(function):
+                self._references(function)
             self._inside(root)
         entries = self._watch._entries
         for label, value in self._due:  # grows while it is walked
@@ -539,6 +561,7 @@ class _Search:
         absent = notes_of(function.__code__).names - present.keys()
         if absent:  # builtins, or not there yet
             self._watch._absent.setdefault(id(present), (present, set()))[1].update(absent)
+        self._watch.hidden.update(dict.fromkeys(hidden_by(function)))
         for each in references(function):
             self._watch_over(each)
             value = each.value
