@@ -227,6 +227,11 @@ CHANGED: Final = {
         "class B:\n    def m(self): return 2\nclass C(B): pass\ndef f(): return C().m()",
         ["B.m(), which it calls, changed"],
     ),
+    "function that a method which is called itself calls": (
+        HELPERS.format(1) + "class C:\n    def m(self): return h(1)\nf = C().m",
+        HELPERS.format(2) + "class C:\n    def m(self): return h(1)\nf = C().m",
+        ["h(), which it calls, changed"],
+    ),
     "static method": (
         "class C:\n    @staticmethod\n    def m(): return 1\ndef f(): return C.m()",
         "class C:\n    @staticmethod\n    def m(): return 2\ndef f(): return C.m()",
@@ -257,6 +262,13 @@ CHANGED: Final = {
         "import functools\n@functools.cache\ndef h(): return 2\ndef f(): return h()",
         ["h(), which it calls, changed"],
     ),
+    "case of a single dispatch": (
+        ("import functools\n@functools.singledispatch\ndef h(x): return 0\n@h.register\n"
+        "def _(x: int): return 1\ndef f(): return h(3)"),
+        ("import functools\n@functools.singledispatch\ndef h(x): return 0\n@h.register\n"
+        "def _(x: int): return 2\ndef f(): return h(3)"),
+        ["h(), which it calls, changed", "_(), which it calls, changed"],
+    ),
     "wrapped by a package": (
         ("import contextlib\n@contextlib.contextmanager\ndef h(): yield 1\n"
         "def f():\n    with h() as x: return x"),
@@ -273,6 +285,25 @@ CHANGED: Final = {
         "class C:\n    def __init__(self, n): self.n = n\nx = C(1)\ndef f(): return x.n",
         "class C:\n    def __init__(self, n): self.n = n\nx = C(2)\ndef f(): return x.n",
         ["x, which it reads, changed"],
+    ),
+    "method of a metaclass": (
+        ("class M(type):\n    def __call__(cls): return 1\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ("class M(type):\n    def __call__(cls): return 2\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ["M.__call__(), which it calls, changed"],
+    ),
+    "attribute of a metaclass": (
+        "class M(type):\n    n = 1\nclass C(metaclass=M): pass\ndef f(): return C.n",
+        "class M(type):\n    n = 2\nclass C(metaclass=M): pass\ndef f(): return C.n",
+        ["class M, which it uses, changed"],
+    ),
+    "metaclass": (
+        ("class M(type): pass\nclass N(type): pass\nclass C(metaclass=M): pass\n"
+        "def f(): return C()"),
+        ("class M(type): pass\nclass N(type): pass\nclass C(metaclass=N): pass\n"
+        "def f(): return C()"),
+        ["class C, which it uses, changed", "class N, which it uses, is new"],
     ),
     "dataclass": (
         ("from dataclasses import dataclass\n@dataclass\nclass C:\n    n: int = 1\n"
@@ -380,6 +411,33 @@ def test_what_the_function_itself_changes_is_no_input(made: str, used: str) -> N
     assert version.is_current
     assert before.differences(fingerprint_of(names["f"], (), {})) == ()
     assert before.digest == fingerprint(names["f"], (), {})
+
+
+BOUND = {
+    "new global": "def f():\n    global x\n    x = 1\n    return x",
+    "lazy global": "x = None\ndef f():\n    global x\n    x = x or [1]\n    return x",
+    "deleted global": "x = 1\ndef f():\n    global x\n    y = x\n    del x\n    return y",
+    "lazy closure": ("def make():\n    x = None\n    def f():\n        nonlocal x\n"
+                     "        x = x or {1}\n        return x\n    return f\nf = make()"),
+    "function": "def f():\n    global x\n    def x(): return 1\n    return x()",
+    "class": "def f():\n    global x\n    class x: pass\n    return x()",
+    "attribute of a module": ("import types\nx = types.ModuleType('x')\n"
+                              "def f():\n    x.y = 1\n    return x.y"),
+    "single dispatch": ("import functools\n@functools.singledispatch\ndef h(x): return 0\n"
+                        "@h.register\ndef _(x: int): return 1\ndef f(): return h(3)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", BOUND.values(), ids=BOUND)
+def test_a_call_is_the_same_right_after_it_ran(source: str) -> None:
+    """What a function binds itself, or a cache of Python's own, is no input, not even its class."""
+    names = cell(source)
+    was = fingerprint_of(names["f"], (), {}, version_of(names["f"]))
+
+    names["f"]()
+
+    assert was.differences(fingerprint_of(names["f"], (), {})) == ()
+    assert was.differences(of(source)) == ()
 
 
 @pytest.mark.parametrize("used", ["x.append(1)", "x[0] += 1", "nonlocal y; y += 1; x.append(y)"])
@@ -545,6 +603,58 @@ def test_an_argument_that_cannot_be_seen_is_said(what: str, make: Callable[[], A
 
     assert of("def f(): return x", x=make()) == of("def f(): return x", x=make())
     assert of("def f(): return x", x=make()).known
+
+
+HIDDEN = {
+    "eval": ("def f(): return eval('x')", "eval()"),
+    "exec": ("def f(): exec('x = 1')", "exec()"),
+    "globals": ("def f(): return globals()['x']", "globals()"),
+    "import": ("def f(): return __import__('x')", "__import__()"),
+    "import_module": (
+        "import importlib\ndef f(): return importlib.import_module('x')",
+        "importlib.import_module()",
+    ),
+    "imported import_module": (
+        "from importlib import import_module\ndef f(): return import_module('x')",
+        "import_module()",
+    ),
+    "of builtins": ("import builtins\ndef f(): return builtins.eval('x')", "builtins.eval()"),
+    "in a helper": ("def h(): return eval('x')\ndef f(): return h()", "eval()"),
+    "in an inner function": ("def f(): return [eval(y) for y in 'x']", "eval()"),
+    "in a closure": ("def make(y):\n    return lambda: eval(y)\nf = make('x')", "eval()"),
+    "in a method": ("class C:\n    def m(self): return eval('x')\nf = C().m", "eval()"),
+    "in a class": ("class f:\n    def m(self): return eval('x')", "eval()"),
+}
+
+
+@pytest.mark.parametrize(("source", "called"), HIDDEN.values(), ids=HIDDEN)
+def test_what_is_found_at_run_time_cannot_be_compared(source: str, called: str) -> None:
+    """It is said what calls for it, and the call is never the same."""
+    was, now = of(source), of(source)
+    assert was.unseen == {called: "code that is found at run time"}
+    assert (was.known, was.digest) == (False, None)
+    assert was.differences(now) == (f"what {called} reaches cannot be compared",)
+    assert Fingerprint.from_json(was.as_json()) == was
+    without = was._replace(arguments={})
+    assert without.differences(now._replace(arguments={})) == ()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def eval(x): return x\ndef f(): return eval('x')",
+        "class C:\n    def eval(self, x): return x\nc = C()\ndef f(): return c.eval('x')",
+        "import types\nm = types.ModuleType('m')\nm.eval = len\ndef f(): return m.eval('x')",
+        "def f(frame): return frame.eval('a + b')",
+        "def f(x): return getattr(x, 'y'), vars(x), locals()",
+        "import json\ndef f(): return json.loads('1')",
+        "def f():\n    import json\n    return json",
+    ],
+)
+def test_what_is_only_called_alike_can_be_compared(source: str) -> None:
+    """Methods and functions of the user's own that have such names hide nothing."""
+    assert of(source).known
+    assert not of(source).unseen
 
 
 def test_work_on_one_value_is_bounded() -> None:
@@ -1299,6 +1409,136 @@ def test_a_version_keeps_what_an_attempt_ran_with() -> None:
         "h(), which it calls, changed",
         "x, which it reads, changed",
     )
+
+
+CONTENTS = {
+    "dict": ("x = {'a': 1}", "x['a'] = 2"),
+    "new key": ("x = {}", "x['a'] = 2"),
+    "list": ("x = [1, 2]", "x[0] = 9"),
+    "longer list": ("x = [1, 2]", "x.append(3)"),
+    "other type": ("x = [1, 2]", "x[0] = True"),
+    "nested": ("x = {'a': [1]}", "x['a'].append(2)"),
+    "in a tuple": ("x = (1, [2])", "x[1].append(2)"),
+    "set": ("x = {1}", "x.add(2)"),
+    "of a class": ("class x:\n    y = [1]", "x.y.append(2)"),
+    "new attribute of a class": ("class x: pass", "x.y = 1"),
+    "of a helper": ("y = [1]\ndef x(): return y", "y.append(2)"),
+}
+LARGER = {
+    "long list": ("x = list(range(1000))", "x[0] = 9"),
+    "long text": ("x = ['a' * 100_000]", "x[0] += 'b'"),
+    "bytearray": ("x = bytearray(b'a')", "x[0] = 1"),
+    "array": ("import numpy\nx = numpy.zeros(3)", "x[0] = 1"),
+    "object": ("class C: pass\nx = C()\nx.y = 1", "x.y = 2"),
+    "object in a list": ("class C: pass\nx = [C()]\nx[0].y = 1", "x[0].y = 2"),
+    "objects of a partial": (
+        "import functools\nx = functools.partial(print, [object()])",
+        "x.args[0].append(1)",
+    ),
+    "single dispatch": (
+        "import functools\n@functools.singledispatch\ndef x(y): return 0",
+        "@x.register\ndef _(y: int): return 1",
+    ),
+    "a function's table": ("def h(): return 1\nx = {'h': h}", "x['g'] = lambda: 2"),
+    "class with a list of objects": ("class x:\n    y = [object()]", "x.y.append(2)"),
+}
+
+
+@pytest.mark.parametrize("is_closed_over", [False, True], ids=["global", "closed over"])
+@pytest.mark.parametrize(("before", "after"), CONTENTS.values(), ids=CONTENTS)
+def test_a_small_container_that_is_changed_in_place_is_noticed(
+    before: str, after: str, is_closed_over: bool
+) -> None:
+    """Also if nobody had asked before: the version keeps what was in it at the attempt."""
+    read = "def f(): return x"
+    if is_closed_over:
+        read = "def make(x):\n    def f(): return x\n    return f\nf = make(x)"
+    names = cell(f"{before}\n{read}")
+    was = version_of(names["f"])
+    assert was is not None
+    assert version_of(names["f"]).parts == was.parts  # type: ignore[union-attr]
+    then = fingerprint_of(names["f"], (), {})
+
+    exec(after, names)  # noqa: S102 - the next cell
+
+    assert fingerprint_of(names["f"], (), {}, was) == then
+    now = fingerprint_of(names["f"], (), {})
+    assert now.digest != then.digest
+    assert then.differences(now)
+    assert version_of(names["f"]).parts == now.code  # type: ignore[union-attr]
+    again = fingerprint_of(names["f"], (), {}, version_of(names["f"]))
+    assert again == fingerprint_of(names["f"], (), {}) == now
+
+
+@pytest.mark.parametrize("is_closed_over", [False, True], ids=["global", "closed over"])
+@pytest.mark.parametrize(("before", "after"), LARGER.values(), ids=LARGER)
+def test_what_is_changed_in_place_is_noticed_once_digests_were_taken(
+    before: str, after: str, is_closed_over: bool
+) -> None:
+    """What is now is always looked at anew, and so is what the next attempt reads."""
+    read = "def f(): return x"
+    if is_closed_over:
+        read = "def make(x):\n    def f(): return x\n    return f\nf = make(x)"
+    names = cell(f"{before}\n{read}")
+    was = version_of(names["f"])
+    then = fingerprint_of(names["f"], (), {}, was)
+    assert fingerprint_of(names["f"], (), {}) == then
+
+    exec(after, names)  # noqa: S102 - the next cell
+
+    now = fingerprint_of(names["f"], (), {})
+    assert fingerprint_of(names["f"], (), {}, was) == then
+    assert then.differences(now)
+    following = version_of(names["f"])
+    assert following is not was
+    assert fingerprint_of(names["f"], (), {}, following) == now
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1",
+        "x = (1, ('a', None))",
+        "import json as x",
+        "import json\nx = json.dumps",
+        "import logging\nx = logging.getLogger('a')",
+        "import threading\nx = threading.Lock()",
+        "import pathlib\nx = pathlib.Path('a')",
+        "import re\nx = re.compile('a')",
+        "import functools\n@functools.cache\ndef x(): return 1",
+        "import contextlib\n@contextlib.contextmanager\ndef x(): yield 1",
+        "from enum import Enum\nclass E(Enum):\n    A = 1\nx = E.A",
+        "from dataclasses import dataclass\n@dataclass\nclass x:\n    y: int = 1",
+        "class B:\n    __slots__ = ('y',)\nclass x(B):\n    @property\n    def z(self): return 1",
+        "import numpy\nx = numpy.float64(1)",
+        "x = [1, 2]",
+    ],
+)
+def test_digests_of_what_stays_are_taken_once(source: str) -> None:
+    """The next attempt shares the version, and with it the digests."""
+    names = cell(f"{source}\ndef f(): return x")
+    was = version_of(names["f"])
+    assert was is not None
+    parts = was.parts
+
+    now = version_of(names["f"])
+
+    assert now is was
+    assert now.parts is parts
+
+
+def test_attempts_share_a_version_until_its_digests_are_taken() -> None:
+    """Of a large list no digest is taken before somebody asks, and none is kept after."""
+    names = cell("x = list(range(1000))\ndef f(): return x")
+    first = version_of(names["f"])
+    assert version_of(names["f"]) is first
+    assert first is not None
+
+    assert first.parts
+
+    second = version_of(names["f"])
+    assert second is not first
+    assert version_of(names["f"]) is second
 
 
 def test_an_old_version_keeps_old_functions_but_no_large_array() -> None:

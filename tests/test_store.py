@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
+import pickle
 import signal
 import sqlite3
 import stat
@@ -342,7 +344,7 @@ def test_what_was_made_of_another_value_is_stale(path: Path, tmp_path: Path) -> 
 
     with kernel(*pair(), store=path) as queue:
         assert states(queue) == {"base": "DONE", "twice": "PENDING"}
-        assert store_of(queue).changed == {queue.tasks[1]: "its prerequisite 'base' changed"}
+        assert store_of(queue).changed == {queue.tasks[1]: "upstream changed: 'base'"}
 
 
 def test_a_supplied_task_that_runs_again_counts_as_its_call(path: Path) -> None:
@@ -389,6 +391,104 @@ def test_what_is_undone_is_stored_as_it_was(is_loaded: bool, is_supplied: bool, 
         assert [task.value for task in queue] == expected
 
 
+@pytest.mark.parametrize("event", ["cancel", "abort"])
+@pytest.mark.parametrize("is_supplied_first", [True, False])
+def test_what_was_given_up_behind_a_supplied_value_stays_so(
+    event: str, is_supplied_first: bool, path: Path
+) -> None:
+    """Nobody asked for it, so it does not run, whatever became of what it requires."""
+
+    def graph() -> list[Task]:
+        first = Task("first", fail)
+        second = Task("second", double, func_args=(first,))
+        return [first, second, Task("third", double, func_args=(second,))]
+
+    with kernel(*graph(), store=path) as queue:
+        first, _, third = queue.tasks
+        if is_supplied_first:
+            queue.supply(first, 5)
+        third.fsm_event(event)
+        if not is_supplied_first:
+            queue.supply(first, 5)
+
+    with kernel(*graph(), store=path) as queue:
+        first, second, third = queue.tasks
+        assert [first.value, second.fsm_state] == [5, "PENDING"]
+        assert third.fsm_state == {"cancel": "CANCELLED", "abort": "ABORT"}[event]
+        assert not store_of(queue).changed
+        assert run_all(queue) == ["second"]
+
+
+def test_failures_of_an_earlier_kernel_are_told_apart(path: Path) -> None:
+    """What was raised where comes back in words, so that causes are the same groups as before."""
+
+    def add() -> int:
+        return sum(1 // each for each in (1, 0))
+
+    def graph() -> list[Task]:
+        tasks = [Task(name, fail) for name in ("one", "two")]
+        return [*tasks, Task("json", json.loads, func_args=("{",)), Task("add", add)]
+
+    def groups(queue: TaskQueue) -> list[tuple[str, str, int]]:
+        return [(cause.error, cause.place, len(cause.tasks)) for cause in queue.causes().groups]
+
+    with kernel(*graph(), store=path) as queue:
+        run_all(queue)
+        before = groups(queue)
+
+    with kernel(*graph(), store=path) as queue:
+        line = fail.__code__.co_firstlineno + 2
+        assert groups(queue)[0] == before[0] == ("ValueError", f"fail(), line {line}", 2)
+        assert [(kind, count) for kind, _, count in groups(queue)] == [
+            (kind, count) for kind, _, count in before
+        ]
+        add_line = add.__code__.co_firstlineno + 1
+        assert [place for kind, place, _ in groups(queue) if kind == "ZeroDivisionError"] == [
+            f"add(), line {add_line}"
+        ]
+        error = queue.tasks[0].exception
+        assert isinstance(error, EarlierError)
+        assert (error.kind, error.words) == ("ValueError", "no such day: 30 February")
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (copy.kind, copy.words, copy.place) == (error.kind, error.words, error.place)
+
+
+FRAME = 'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    g()\n'
+TRACES = {
+    "one": (FRAME + "ValueError: 1\n", "f(), line 3"),
+    "none": ("", ""),
+    "no traceback": ("ValueError: 1\n", ""),
+    "forged": (FRAME + 'ValueError: 1\n  File "b.py", line 9, in evil\n', "f(), line 3"),
+    "of a package": (FRAME + '  File "/x/site-packages/b.py", line 9, in g\nKeyError\n',
+                     "f(), line 3"),
+    "two": ('Traceback (most recent call last):\n  File "b.py", line 1, in g\nKeyError\n\n'
+            "During handling of the above exception, another exception occurred:\n\n"
+            + FRAME + "ValueError: 1\n", "f(), line 3"),
+    "escape": (FRAME.replace("in f", "in f\x1b[0m") + "ValueError: 1\n", "f?[0m(), line 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("trace", "place"), TRACES.values(), ids=TRACES)
+def test_a_place_is_read_off_the_text_of_a_traceback(trace: str, place: str) -> None:
+    """The innermost line of the user's, as far as frames reach; what was said forges none."""
+    assert EarlierError("ValueError: 1", None, trace).place == place
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "words"),
+    [
+        ("ValueError: a: b", "ValueError", "a: b"),
+        ("KeyboardInterrupt", "KeyboardInterrupt", ""),
+        ("it failed in an earlier kernel", "EarlierError", "it failed in an earlier kernel"),
+        ("", "EarlierError", ""),
+    ],
+)
+def test_an_earlier_error_says_what_it_was(message: str, kind: str, words: str) -> None:
+    """Its class and words are told apart, if they are there."""
+    error = EarlierError(message)
+    assert (error.kind, error.words, str(error)) == (kind, words, message)
+
+
 # -- what has changed --------------------------------------------------------------------------
 
 SOURCE = """
@@ -412,13 +512,16 @@ CHANGES = {
     "comment": (SOURCE.replace("    return x", "    # one more\n    return x"), (1,), None),
     "blank line": (SOURCE.replace("def func", "\n\n\ndef func"), (1,), None),
     "keyword": (SOURCE, {"a": 1}, None),
-    "code": (SOURCE.replace("* b", "- b"), (1,), "its code changed"),
-    "helper": (SOURCE.replace("x + 1", "x + 2"), (1,), "helper(), which it calls, changed"),
-    "constant": (SOURCE.replace("= 3", "= 4"), (1,), "LIMIT, which it reads, changed"),
-    "argument": (SOURCE, (2,), "argument 'a' changed"),
-    "new argument": (SOURCE, (1, 5), "argument 'b' is new"),
-    "generator": (SOURCE, (iter([]),), "cannot be compared"),
-}
+    "code": (SOURCE.replace("* b", "- b"), (1,), "code changed: its code changed"),
+    "helper": (SOURCE.replace("x + 1", "x + 2"), (1,),
+               "code changed: helper(), which it calls, changed"),
+    "constant": (SOURCE.replace("= 3", "= 4"), (1,),
+                 "code changed: LIMIT, which it reads, changed"),
+    "argument": (SOURCE, (2,), "arguments changed: argument 'a' changed"),
+    "new argument": (SOURCE, (1, 5), "arguments changed: argument 'b' is new"),
+    "generator": (SOURCE, (iter([]),),
+                  "unknown: argument 'a' (a list_iterator) cannot be compared"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CHANGES)
@@ -436,8 +539,9 @@ def test_what_changed_runs_again(case: str, path: Path) -> None:
             assert not store_of(queue).changed
         else:
             assert task.is_pending
-            assert reason in store_of(queue).changed[task]
-            assert reason in task.fsm_history[-1].extra["because"]
+            assert store_of(queue).changed[task] == reason
+            assert task.fsm_history[-1].extra["because"] == reason
+            assert queue.stale()[task] == reason
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "ABORT", "RUNNING"])
@@ -467,6 +571,72 @@ def test_a_changed_call_starts_anew_from_any_state(state: str, path: Path, tmp_p
         assert queue.tasks[0].value == 2
 
 
+def test_what_is_found_at_run_time_runs_again_and_says_why(path: Path) -> None:
+    """Nobody can say that `eval` reaches the same: neither in this kernel nor in a new one."""
+    reason = "unknown: what eval() reaches cannot be compared"
+    source = "LIMIT = 3\ndef func(): return eval('LIMIT')"
+    with kernel(Task("t", compiled(source)), store=path) as queue:
+        run_all(queue)
+        assert queue.stale() == {queue.tasks[0]: reason}
+
+    with kernel(Task("t", compiled(source.replace("3", "4"))), store=path) as queue:
+        assert store_of(queue).changed == {queue.tasks[0]: reason}
+        assert run_all(queue) == ["t"]
+        assert queue.tasks[0].value == 4
+
+
+IN_PLACE = {
+    "global": ("K = {'a': [1]}\ndef func(): return sum(K['a'])", "K['a'].append(5)", 6),
+    "large": ("K = list(range(1000))\ndef func(): return K[0]", "K[0] = 7", 7),
+    "object": ("class C: pass\nK = C()\nK.n = 1\ndef func(): return K.n", "K.n = 2", 2),
+    "argument": ("K = [1]\ndef func(k): return sum(k)", "K.append(5)", 6),
+    "object as argument": ("class C: n = 1\nK = C()\ndef func(k): return k.n", "K.n = 2", 2),
+}
+
+
+@pytest.mark.parametrize(("source", "change", "after"), IN_PLACE.values(), ids=IN_PLACE)
+def test_what_was_changed_in_place_runs_again(
+    source: str, change: str, after: int, path: Path
+) -> None:
+    """A second queue of the same kernel does not take back what was made of other contents."""
+    func = compiled(source)
+    space = func.__globals__
+    args = (space["K"],) if func.__code__.co_argcount else ()
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        run_all(queue)
+
+    exec(change, space)  # noqa: S102 - the next cell
+
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert "changed" in store_of(queue).changed[queue.tasks[0]]
+        run_all(queue)
+        assert queue.tasks[0].value == after
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert not store_of(queue).changed
+        assert queue.tasks[0].value == after
+
+
+@pytest.mark.parametrize(("source", "change", "after"), IN_PLACE.values(), ids=IN_PLACE)
+def test_what_is_changed_in_place_before_the_run_counts_as_it_was_read(
+    source: str, change: str, after: int, path: Path
+) -> None:
+    """A result belongs to what was there when it ran, not when the task was added."""
+    func = compiled(source)
+    space = func.__globals__
+    args = (space["K"],) if func.__code__.co_argcount else ()
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        exec(change, space)  # noqa: S102 - the next cell
+        run_all(queue)
+
+    with kernel(Task("t", func, func_args=args), store=path) as queue:
+        assert not store_of(queue).changed
+        assert queue.tasks[0].value == after
+    fresh = compiled(source)
+    args = (fresh.__globals__["K"],) if fresh.__code__.co_argcount else ()
+    with kernel(Task("t", fresh, func_args=args), store=path) as queue:
+        assert "changed" in store_of(queue).changed[queue.tasks[0]]
+
+
 def test_what_requires_something_changed_is_stale(path: Path, calls: Calls) -> None:
     """A change reaches all that is behind it, and nothing else."""
     with kernel(*tasks_of(PENGUINS, calls), store=path) as queue:
@@ -478,9 +648,9 @@ def test_what_requires_something_changed_is_stale(path: Path, calls: Calls) -> N
         changed = {task.name: reason for task, reason in store_of(queue).changed.items()}
         assert "code" in changed.pop("adelie")
         assert changed == {
-            "fit adelie": "its prerequisite 'adelie' changed",
-            "plot": "its prerequisite 'fit adelie' changed",
-            "report": "its prerequisite 'plot' changed",
+            "fit adelie": "upstream changed: 'adelie'",
+            "plot": "upstream changed: 'fit adelie'",
+            "report": "upstream changed: 'plot'",
         }
         assert run_all(queue) == ["adelie", "fit adelie", "plot", "report"]
 
@@ -496,7 +666,7 @@ def test_new_and_lost_requirements_are_a_change(path: Path) -> None:
     second.require(third)
     with kernel(first, second, third, store=path) as queue:
         reason = store_of(queue).changed[second]
-        assert reason == "it requires 'third' now; it requires 'first' no longer"
+        assert reason == "upstream changed: 'third' is new, 'first' is gone"
 
 
 def test_a_change_taken_back_finds_the_old_result(path: Path) -> None:
@@ -525,7 +695,9 @@ def test_a_repaired_call_counts_as_what_it_was(path: Path) -> None:
         run_all(queue)
 
     with kernel(Task("t", double, func_args=(None,)), store=path) as queue:
-        assert store_of(queue).changed == {queue.tasks[0]: "argument 'value' changed"}
+        assert store_of(queue).changed == {
+            queue.tasks[0]: "arguments changed: argument 'value' changed"
+        }
     with kernel(Task("t", double, func_args=(3,)), store=path) as queue:
         assert queue.tasks[0].value == 6
 

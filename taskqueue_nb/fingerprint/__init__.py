@@ -15,7 +15,7 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fingerprint.values import UnseenError, digest_of
-from taskqueue_nb.fingerprint.version import Version, parts_of, version_of
+from taskqueue_nb.fingerprint.version import Version, hidden_from, parts_of, version_of
 from taskqueue_nb.fsm import shorten
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_FOUND_LATE: Final = "code that is found at run time"
 _SHOWN: Final = 80  # characters of a label that a sentence repeats
 
 
@@ -45,7 +46,8 @@ class Fingerprint(NamedTuple):
         The digest of each part of the code, by what it is called: the function's own first, such
         as ``clean()``, then what it refers to, such as ``helper()``, ``class Point``, ``limit``.
     arguments : mapping of str to str or None
-        The digest of each argument by its parameter's name; None if it cannot be seen.
+        The digest of each argument by its parameter's name; None if it cannot be seen. What the
+        code calls to reach what cannot be seen stands here, too, such as ``eval()``.
     unseen : mapping of str to str
         What those are that cannot be seen, such as "a generator".
 
@@ -149,7 +151,8 @@ def fingerprint_of(
     Fingerprint
         Whatever the arguments are: what cannot be seen is said in it.
     """
-    code = parts_of(func) if version is None else version.parts
+    seen = version_of(func) if version is None else version
+    code = parts_of(func) if seen is None else seen.parts
     arguments: dict[str, str | None] = {}
     unseen: dict[str, str] = {}
     for label, value in _labelled(func, args, kwargs):
@@ -158,6 +161,9 @@ def fingerprint_of(
         except UnseenError as error:
             arguments[label] = None
             unseen[label] = error.what
+    for called in hidden_from(func, seen):
+        arguments[called] = None
+        unseen[called] = _FOUND_LATE
     return Fingerprint(code, arguments, unseen or _NOTHING)
 
 
@@ -328,7 +334,9 @@ def _argument_words(was: Fingerprint, now: Fingerprint) -> list[str]:
     unseen: list[str] = []
     for label in [*was.arguments, *[each for each in now.arguments if each not in was.arguments]]:
         said = f"argument {shorten(label)}"
-        if label not in now.arguments:
+        if _FOUND_LATE in (was.unseen.get(label), now.unseen.get(label)):
+            unseen.append(f"what {_clean(label)} reaches cannot be compared")
+        elif label not in now.arguments:
             words.append(f"{said} is gone")
         elif label not in was.arguments:
             words.append(f"{said} is new")

@@ -57,6 +57,9 @@ CHANGING: Final = frozenset(
         "writelines",
     ]
 )
+#: Functions that reach what nobody can see in the code that calls them.
+HIDING: Final = frozenset({"__import__", "eval", "exec", "globals", "import_module"})
+_MODULE_AND_NAME: Final = 2
 _ARGUMENTS: Final = 0x04 | 0x08  # the flags of code that say *args and **kwargs
 _KINDS: Final = _ARGUMENTS | 0x20 | 0x80 | 0x100 | 0x200  # generator, coroutine and so on
 #: What a class's body stores that says nothing of what the class does.
@@ -153,7 +156,17 @@ class Uses:
 class Notes:
     """What is known of one code object, as long as it lives."""
 
-    __slots__ = ("digest", "names", "of", "only_builtins", "own", "uses", "version", "watch")
+    __slots__ = (
+        "digest",
+        "hiding",
+        "names",
+        "of",
+        "only_builtins",
+        "own",
+        "uses",
+        "version",
+        "watch",
+    )
 
     def __init__(self, code: CodeType) -> None:
         key = id(code)
@@ -164,6 +177,12 @@ class Notes:
         self.of = ref(code, forget)
         self.uses = _uses(code)
         self.names = frozenset(self.uses.reads)
+        self.hiding = tuple(
+            (name, path)
+            for name, paths in self.uses.reads.items()
+            for path in sorted(paths)
+            if (path[0] if path else name) in HIDING and len(path) < _MODULE_AND_NAME
+        )
         self.only_builtins = self.names <= vars(builtins).keys()
         self.digest: bytes | None = None
         self.own: str | None = None  # the digest of a function without defaults

@@ -33,7 +33,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fingerprint.code import (
     CHANGING,
+    HIDING,
     UNTOLD,
+    Place,
     Uses,
     code_digest,
     is_foreign_file,
@@ -42,7 +44,7 @@ from taskqueue_nb.fingerprint.code import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 #: What `marshal` writes in one way only, with nothing inside that has an order or an identity.
 ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
@@ -93,6 +95,10 @@ _RESOURCES: Final = frozenset(
 _MACHINERY: Final = frozenset({"IPython", "ipykernel", "ipywidgets", "tornado", "zmq"})
 _OWN_RESOURCES: Final = frozenset({"Attempt", "Result", "RunState", "TaskGraph", "TaskQueue"})
 _MEMORY_FILES: Final = frozenset({"StringIO", "BytesIO"})
+_HIDING_FUNCTIONS: Final = frozenset(
+    {*((("builtins", name)) for name in HIDING), ("importlib", "import_module")}
+)
+_DISPATCHING: Final = "functools.singledispatch.<locals>.wrapper"
 _CLOSING: Final = ("close", "release", "shutdown", "terminate", "disconnect", "__exit__")
 #: Classes whose objects change whenever they are used.
 _RANDOM: Final = frozenset({"Random", "Generator", "RandomState", "BitGenerator"})
@@ -612,6 +618,8 @@ def _function(value: FunctionType) -> _Parts:
     code = value.__code__
     if is_foreign_file(code.co_filename):
         name = f"{value.__globals__.get('__name__')}.{code.co_qualname}"
+        if name == _DISPATCHING:  # what it closes over is a cache, too
+            return _Parts(b"function " + _text(name), (dict(vars(value)["registry"]),), lenient=0)
         cells = tuple(map(inside, value.__closure__ or ()))
         return _Parts(b"function " + _text(name), cells, lenient=0)
     own = _own_parts(Own(value))
@@ -630,10 +638,15 @@ class Own:
         self.named = function.__kwdefaults__
 
 
+def has_plain_defaults(own: Own) -> bool:
+    """Whether a function's defaults are plain."""
+    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
+    return ATOMS.issuperset(map(type, items))
+
+
 def plain_digest(own: Own) -> bytes | None:
     """Digest a function whose defaults are plain, without much ado; None for others."""
-    items = [*(own.defaults or ()), *(part for pair in (own.named or {}).items() for part in pair)]
-    if not ATOMS.issuperset(map(type, items)):
+    if not has_plain_defaults(own):
         return None
     return _sha(code_digest(own.code) + _flat((own.defaults, sorted((own.named or {}).items()))))
 
@@ -674,22 +687,34 @@ class Reference:
         Where it was found, under the last part of the name.
     without : frozenset of str
         Attributes of it (a class) that the code changes.
+    assigned : bool
+        Whether the code binds the name itself: then not even the class of the value counts.
     """
 
-    __slots__ = ("changing", "holder", "name", "value", "without")
+    __slots__ = ("assigned", "changing", "holder", "name", "value", "without")
 
-    def __init__(
-        self, name: str, value: Any, holder: Any, *, changing: bool, without: Iterable[str] = ()
+    def __init__(  # noqa: PLR0913 - facts, each by its name
+        self,
+        name: str,
+        value: Any,
+        holder: Any,
+        *,
+        changing: bool = False,
+        without: Iterable[str] = (),
+        assigned: bool = False,
     ) -> None:
         self.name = name
         self.value = value
         self.holder = holder
-        self.changing = changing
+        self.changing = changing or assigned
+        self.assigned = assigned
         self.without = frozenset(without)
 
     @property
     def counted(self) -> Any:
         """What goes into a digest: the value, or its class if it changes."""
+        if self.assigned:
+            return ASSIGNED
         if self.changing:
             return _changed_by_use(self.value)
         if self.without:
@@ -699,6 +724,8 @@ class Reference:
 
 #: Stands for a global that does not exist (yet).
 MISSING: Final = Named("nothing of this name")
+#: Stands for what a function binds a name to itself: before it first ran, there was none.
+ASSIGNED: Final = Named("bound by its use")
 
 
 def references(function: FunctionType) -> list[Reference]:
@@ -709,8 +736,7 @@ def references(function: FunctionType) -> list[Reference]:
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         found += _found(uses, "free", name, inside(cell), cell)
     namespace = function.__globals__
-    builtins = namespace.get("__builtins__")
-    builtin = vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}
+    builtin = _builtins_of(function)
     for name in uses.reads:
         value = namespace.get(name, MISSING)
         if value is not MISSING or name not in builtin:
@@ -718,12 +744,34 @@ def references(function: FunctionType) -> list[Reference]:
     return found
 
 
+def hidden_by(function: FunctionType) -> list[str]:
+    """Return the functions that reach what nobody can see, such as ``eval()``, in a function."""
+    found: list[str] = []
+    for name, path in notes_of(function.__code__).hiding:
+        value = function.__globals__.get(name, MISSING)
+        if value is MISSING:
+            value = _builtins_of(function).get(name)
+        if path:
+            value = vars(value).get(path[0]) if isinstance(value, ModuleType) else None
+        if type(value) in (BuiltinFunctionType, FunctionType) and (
+            (value.__module__, value.__name__) in _HIDING_FUNCTIONS
+        ):
+            found.append(".".join((name, *path)) + "()")
+    return found
+
+
+def _builtins_of(function: FunctionType) -> Mapping[str, Any]:
+    builtins = function.__globals__.get("__builtins__")
+    return vars(builtins) if isinstance(builtins, ModuleType) else builtins or {}
+
+
 def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterator[Reference]:
+    assigned = (kind, name) in uses.assigned
     if issubclass(type(value), ModuleType) and kind == "global":
         if is_foreign_module(vars(value).get("__name__")):
-            yield Reference(name, value, holder, changing=False)
+            yield Reference(name, value, holder)
             return
-        yield Reference(name, value, holder, changing=(kind, name) in uses.assigned)
+        yield Reference(name, value, holder, assigned=assigned)
         seen: set[str] = set()
         for path in sorted(uses.reads[name]):
             each = _along(uses, name, path, value)
@@ -732,15 +780,15 @@ def _found(uses: Uses, kind: str, name: str, value: Any, holder: Any) -> Iterato
                 yield each
         return
     if issubclass(type(value), (FunctionType, type)) or plain_function(value) is not None:
-        changing = (kind, name) in uses.assigned
+        changing = False
         without = uses.stored_at(kind, name) if issubclass(type(value), type) else ()
         if without and not is_foreign_class(value):
-            yield Reference(name, value, holder, changing=changing, without=without)
+            yield Reference(name, value, holder, without=without, assigned=assigned)
             return
     else:
         verbs = CHANGING if hasattr(type(value), "discard") else CHANGING - {"add"}
         changing = uses.changed(kind, name, verbs) or _is_moved(uses, kind, name, value)
-    yield Reference(name, value, holder, changing=changing)
+    yield Reference(name, value, holder, changing=changing, assigned=assigned)
 
 
 def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> Reference | None:
@@ -759,7 +807,9 @@ def _along(uses: Uses, name: str, path: tuple[str, ...], module: ModuleType) -> 
         changing = not issubclass(type(value), (FunctionType, type, ModuleType)) and (
             uses.changes_at("global", name, here) or is_random(value)
         )
-        return Reference(".".join((name, *here)), value, namespace, changing=changing)
+        assigned = Place("global", name, here) in uses.stored
+        label = ".".join((name, *here))
+        return Reference(label, value, namespace, changing=changing, assigned=assigned)
     return None
 
 
@@ -811,7 +861,7 @@ def _changes_itself(kind: type, method: str) -> bool:
 def _object(value: Any, kind: type, work: _Work) -> _Parts:
     """Take an object apart the way that pickle and copy do."""
     work.spend(_FOREIGN_EFFORT)
-    if _is_resource(kind):
+    if is_resource(kind):
         return _resource(value, kind)
     if hasattr(kind, "__next__") and not _is_memory_file(kind):
         raise UnseenError(a_kind(value))
@@ -885,7 +935,8 @@ def _is_memory_file(kind: type) -> bool:
     return any(base.__name__ in _MEMORY_FILES and module_of(base) == "_io" for base in kind.__mro__)
 
 
-def _is_resource(kind: type) -> bool:
+def is_resource(kind: type) -> bool:
+    """Whether objects of a class stand for something of the machine's, and count by it."""
     bases = [(module_of(base), base.__name__) for base in kind.__mro__]
     if issubclass(kind, BaseException) or _is_memory_file(kind):
         return False

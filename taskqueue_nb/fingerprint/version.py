@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
 from taskqueue_nb.fingerprint.code import NOTES, Notes, is_foreign_file, is_foreign_module, notes_of
+from taskqueue_nb.fingerprint.lasting import copied, lasts, written
 from taskqueue_nb.fingerprint.values import (
     ATOMS,
     MISSING,
@@ -31,6 +32,7 @@ from taskqueue_nb.fingerprint.values import (
     class_head,
     class_name,
     digest_of,
+    hidden_by,
     inside,
     is_foreign_class,
     members_of,
@@ -54,8 +56,9 @@ class Version:
 
     It holds references, so it is cheap to make; digests are taken when somebody asks. A large
     array or table of an installed package is not kept alive; if nothing else does, and nobody had
-    asked before, its part is one that equals no other. What is changed in place is seen as it is
-    when the digest is taken.
+    asked before, its part is one that equals no other. Small containers of plain values are kept
+    as they are at that moment; anything else that is changed in place is seen as it is when the
+    digest is taken.
 
     Attributes
     ----------
@@ -100,6 +103,11 @@ class Version:
             self._parts = MappingProxyType({**own, **self._watch.parts})
         return self._parts
 
+    @property
+    def hidden(self) -> Collection[str]:
+        """What is called that reaches what nobody can see, such as ``eval()``, in any of it."""
+        return self._watch.hidden.keys()
+
 
 # What is known of functions with closures and of other callables, by identity: a weak reference
 # to the object, by which the entry goes when it does, and one to what was last seen; None where
@@ -120,7 +128,8 @@ def version_of(func: Callable[..., Any]) -> Version | None:
     Version or None
         None if there is nothing that could change: it reads no globals but builtins, and closes
         over plain values at most. The same object as before where nothing changed since, and the
-        function has neither a closure nor defaults of its own.
+        function has neither a closure nor defaults of its own; but a new one if what it reads may
+        have been changed in place since digests were taken.
 
     Examples
     --------
@@ -165,6 +174,13 @@ def _version_of_function(func: FunctionType) -> Version | None:
         return _version_seen(func, (id(func), 0), func)
     watch = _Watch(func)
     notes.watch, notes.version = ref(watch), _nothing  # the version of another watch
+
+    def forget() -> None:
+        if notes.watch() is watch_of():
+            notes.watch, notes.version = _nothing, _nothing
+
+    watch_of = notes.watch
+    watch.when_digested = forget
     return _version_with(func, notes, watch)
 
 
@@ -204,8 +220,26 @@ def _version_seen(func: Any, key: tuple[int, int], lasting: Any) -> Version | No
                 del _seen[key]
 
         with suppress(TypeError):  # some objects cannot be referred to weakly
-            _seen[key] = (ref(lasting, forget), ref(watch) if watch.follows else None)
+            lasting_ref, watch_of = ref(lasting, forget), ref(watch) if watch.follows else None
+            _seen[key] = (lasting_ref, watch_of)
+
+            def forget_watch() -> None:
+                if _seen.get(key, (None, None))[1] is watch_of:
+                    _seen[key] = (lasting_ref, _nothing)
+
+            watch.when_digested = forget_watch
     return Version(func, watch) if watch.follows else None
+
+
+def hidden_from(func: Any, version: Version | None) -> Iterable[str]:
+    """Return what is called that reaches what nobody can see, such as ``eval()``."""
+    if version is not None:
+        return version.hidden
+    if type(func) is MethodType:
+        func = func.__func__
+    if type(func) is not FunctionType or is_foreign_file(func.__code__.co_filename):
+        return ()
+    return hidden_by(func)
 
 
 def _nothing() -> None:
@@ -287,7 +321,7 @@ def _is_own_class(value: Any) -> bool:
 
 
 def _own_class(value: type, without: Collection[str] = ()) -> OwnClass:
-    bases = tuple(class_name(base) for base in bases_of(value))
+    bases = tuple(class_name(base) for base in (type(value), *bases_of(value)))
     members = tuple(
         (name, member)
         for name, member in members_of(value)
@@ -326,8 +360,13 @@ class _Watch:
         "_functions",
         "_more",
         "_parts",
+        "_sizes",
+        "_small",
         "_weak",
+        "hidden",
+        "is_fleeting",
         "namespace",
+        "when_digested",
     )
 
     def __init__(self, root: Any) -> None:
@@ -339,10 +378,16 @@ class _Watch:
         self._cells: list[tuple[CellType, Any]] = []
         self._functions: list[FunctionType] = []
         self._codes: list[CodeType] = []
+        self._small: list[tuple[Any, bytes]] = []  # containers that are looked into, as they were
+        self._sizes: list[tuple[Mapping[str, Any], int]] = []  # of classes
+        self.hidden: dict[str, None] = {}
+        self.is_fleeting = False  # whether anything else in it can be changed in place
+        self.when_digested: Callable[[], None] = _nothing  # has the next attempt look anew
         bound: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._blind = False
         try:
             _Search(self, root, bound).search()
+            self._settle_contents()
         except Exception:  # noqa: BLE001 - foreign code, as above; what is not seen is never the same
             self._blind = True
             self._entries = [("something that cannot be looked at", Named(_never_again()))]
@@ -352,8 +397,27 @@ class _Watch:
             self._bound.append((namespace, itemgetter(*names), [values[name] for name in names]))
         self._first = self._bound.pop(0) if self._bound else None
         self._more = bool(
-            self._blind or self._absent or self._weak or self._cells or self._codes or self._bound
+            self._blind
+            or self._absent
+            or self._weak
+            or self._cells
+            or self._codes
+            or self._bound
+            or self._small
+            or self._sizes
         )
+
+    def _settle_contents(self) -> None:
+        """Copy what is small and can be changed in place; note whether anything larger can."""
+        for at, (label, value) in enumerate(self._entries):
+            if lasts(value):
+                continue
+            text = written(value)
+            if text is None:
+                self.is_fleeting = True
+            else:
+                self._small.append((value, text))
+                self._entries[at] = (label, copied(text))
 
     @property
     def follows(self) -> bool:
@@ -371,7 +435,7 @@ class _Watch:
                 return False
         return not self._more or (not self._blind and self._holds_too())
 
-    def _holds_too(self) -> bool:
+    def _holds_too(self) -> bool:  # noqa: PLR0911 - one line per kind
         """Whether all is that is not found in the first namespace."""
         if self._codes and not all(map(is_, map(_code_of, self._functions), self._codes)):
             return False
@@ -384,15 +448,23 @@ class _Watch:
                     return False
         except KeyError:
             return False
+        if (self._small or self._sizes) and not self._holds_inside():
+            return False
         if self._cells and not all(inside(cell) is value for cell, value in self._cells):
             return False
         return not self._weak or all(
             there.get(name, MISSING) is value() for there, name, value in self._weak
         )
 
+    def _holds_inside(self) -> bool:
+        """Whether nothing was changed in place, as far as that is looked at each time."""
+        return all(written(value) == text for value, text in self._small) and all(
+            len(names) == size for names, size in self._sizes
+        )
+
     @property
     def parts(self) -> dict[str, str]:
-        """The digests, by what they are called."""
+        """The digests, by what they are called; once and for all taken of what there is now."""
         if self._parts is None:
             parts: dict[str, str] = {}
             for label, value in self._entries:
@@ -404,6 +476,8 @@ class _Watch:
                         continue
                 parts[label] = _shown(thing)
             self._parts = parts
+            if self.is_fleeting:
+                self.when_digested()
         return self._parts
 
 
@@ -439,6 +513,9 @@ class _Search:
         elif _is_own_class(root):
             self._members(_last(root.__qualname__), root)
         else:
+            function = root.__func__ if type(root) is MethodType else None
+            if type(function) is FunctionType and _is_own(function):
+                self._references(function)
             self._inside(root)
         entries = self._watch._entries
         for label, value in self._due:  # grows while it is walked
@@ -484,6 +561,7 @@ class _Search:
         absent = notes_of(function.__code__).names - present.keys()
         if absent:  # builtins, or not there yet
             self._watch._absent.setdefault(id(present), (present, set()))[1].update(absent)
+        self._watch.hidden.update(dict.fromkeys(hidden_by(function)))
         for each in references(function):
             self._watch_over(each)
             value = each.value
@@ -498,8 +576,10 @@ class _Search:
                 self._value(each, value)
 
     def _value(self, each: Reference, value: Any) -> None:
-        wanted = f"{each.name}()" if type(value) is FunctionType else each.name
-        if issubclass(type(value), type):
+        wanted = each.name
+        if type(value) is FunctionType and not each.assigned:
+            wanted = f"{each.name}()"
+        elif issubclass(type(value), type) and not each.assigned:
             wanted = f"class {each.name}"
         label = self._label(wanted)
         weak = None if each.changing else _weakly(each.value)
@@ -525,11 +605,11 @@ class _Search:
             self._bound.setdefault(id(each.holder), (each.holder, {}))[1][name] = each.value
 
     def _members(self, name: str, value: type) -> None:
-        """Follow a class's methods and bases."""
+        """Follow a class's methods, bases, and the class that it is of."""
         for key, member in members_of(value):
             if (method := _method(member)) is not None:
                 self._follow(f"{name}.{key}", method)
-        for base in bases_of(value):
+        for base in (*bases_of(value), type(value)):
             if _is_own(base):
                 self._follow(_last(base.__qualname__), base)
 
@@ -540,6 +620,7 @@ class _Search:
             for name, member in members_of(value)
             if member is namespace[name] and name not in without  # not what code changes
         }
+        self._watch._sizes.append((namespace, len(namespace)))
         if watched:
             self._bound[id(value)] = (namespace, watched)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.graph import closure
 from taskqueue_nb.repair.changes import fell_with
-from taskqueue_nb.task import Task
+from taskqueue_nb.task import Task, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,6 +121,9 @@ def _kind(task: Task) -> tuple[str, str, str]:
     error = task._error
     if error is None:
         return ("aborted" if task.fsm_state == "ABORT" else task.fsm_state.lower()), "", ""
+    if isinstance(error, TaskError) and hasattr(error, "kind"):  # of an earlier kernel, in words
+        earlier: Any = error
+        return earlier.kind, earlier.place, earlier.file
     place = file = ""
     trace = error.__traceback__
     while trace is not None:

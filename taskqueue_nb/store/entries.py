@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fingerprint import Fingerprint, fingerprint_of, version_of
+from taskqueue_nb.fingerprint.values import ATOMS
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.task import Task
 
@@ -71,7 +72,7 @@ class Entry:
         self.supplied = False
         self.is_new_life = False  # whether what the file tells of it is void
         self._own_digest: str | None = None
-        self._call: tuple[Any, ...] = (self, None, None, None)
+        self._call: tuple[Any, ...] = (self, None, None, None, None)
         self._others: list[str | None] | None = None
 
     @property
@@ -88,7 +89,8 @@ class Entry:
             version = None if func is None else version_of(func)
         else:
             func, args, kwargs, version = call.func, call.args, call.kwargs, call.version
-        now = (func, args, kwargs, version)
+        may_change = not all(map(_stays, (*args, *(kwargs or {}).values())))
+        now = (func, args, kwargs, version, call if may_change else None)
         if not all(map(operator.is_, now, self._call)):
             self._call = now
             self._own_digest = None
@@ -116,6 +118,11 @@ class Entry:
         if not task._required:
             return "[]"
         return json.dumps([[t.name[:_WORDS], _digest(t, known)] for t in tuple(task._required)])
+
+
+def _stays(argument: Any) -> bool:
+    """Whether an argument cannot be changed in place; a task counts by its name."""
+    return type(argument) in ATOMS or isinstance(argument, Task)
 
 
 def _whole(own: Fingerprint) -> str | None:

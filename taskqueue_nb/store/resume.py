@@ -24,11 +24,14 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from taskqueue_nb.store.reader import Reader, Row
 
 _FALLEN: Final = SETTLED - {"DONE"}
+UNKNOWN: Final = "unknown: "
+_NAMED: Final = 3  # differences that a reason names
+_GIVEN_UP: Final = ("CANCELLED", "ABORT")
 _FRESH: Final = ("PENDING", "PREPARE")
 _BACK: Final[Mapping[str, str]] = {"DONE": "invalidate", "FAILED": "retry", "CANCELLED": "retry"}
 
@@ -102,6 +105,8 @@ def _reason(
 ) -> str | None:
     """Say why the stored state does not hold any more; None if it does."""
     row = earlier.row
+    if row.state in _GIVEN_UP and row.own is not None and row.own == entry.own_digest:
+        return None  # nobody wants it to run, whatever became of what it requires
     if row.digest is None or row.digest != entry.digest:
         return _difference(task, entry, earlier, known, reader)
     if row.state == "DONE" and row.result is None:
@@ -114,25 +119,52 @@ def _difference(
 ) -> str:
     row = earlier.row
     parts, requires = reader.prints(row.row)
-    said: list[str] = []
     try:
-        earlier.was = Fingerprint.from_json(parts)
-        said += earlier.was.differences(entry.own)
+        was = earlier.was = Fingerprint.from_json(parts)
         before = {name: digest for name, digest in json.loads(requires)}  # noqa: C416 - pairs, checked
     except (ValueError, TypeError, KeyError):
-        return "what is stored of its call cannot be read"
-    if row.supplied:
-        before = {}
+        return "unknown: what is stored of its call cannot be read"
+    own = _own_reason(was, entry.own)
+    if own and not own.startswith(UNKNOWN):
+        return own
     now = {t.name[:2000]: known[t].digest if t in known else None for t in task._required}
+    upstream, unseen = ([], []) if row.supplied else _upstream(before, now)
+    if upstream:
+        return f"upstream changed: {_listed(upstream)}"
+    return own or f"{UNKNOWN}{_listed(unseen) or 'what it is cannot be compared'}"
+
+
+def _own_reason(was: Fingerprint, now: Fingerprint) -> str:
+    """Say what is different about a call itself, as `TaskQueue.stale` does; "" if nothing is."""
+    code = was._replace(arguments={}).differences(now._replace(arguments={}))
+    if code:
+        return f"code changed: {_listed(code)}"
+    arguments = was._replace(code={}).differences(now._replace(code={}))
+    if was.known and now.known:
+        return f"arguments changed: {_listed(arguments)}" if arguments else ""
+    return f"{UNKNOWN}{_listed(arguments) or 'an argument cannot be compared'}"
+
+
+def _listed(differences: Sequence[str]) -> str:
+    more = len(differences) - _NAMED
+    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _upstream(
+    before: Mapping[str, str | None], now: Mapping[str, str | None]
+) -> tuple[list[str], list[str]]:
+    """Say which prerequisites are others, and which cannot be compared."""
+    changed: list[str] = []
+    unseen: list[str] = []
     for name, digest in now.items():
         if name not in before:
-            said += [] if row.supplied else [f"it requires {shorten(name)} now"]
+            changed.append(f"{shorten(name)} is new")
         elif digest is None or before[name] is None:
-            said.append(f"its prerequisite {shorten(name)} cannot be compared")
+            unseen.append(f"prerequisite {shorten(name)} cannot be compared")
         elif before[name] != digest:
-            said.append(f"its prerequisite {shorten(name)} changed")
-    said += [f"it requires {shorten(name)} no longer" for name in before if name not in now]
-    return "; ".join(said[:5]) or "what it is cannot be compared"
+            changed.append(shorten(name))
+    changed += [f"{shorten(name)} is gone" for name in before if name not in now]
+    return changed, unseen
 
 
 # -- the lock of the graph is held ---------------------------------------------------------------
@@ -183,7 +215,10 @@ def take_back(task: Task, entry: Entry, earlier: Earlier, kernel: Kernel) -> boo
         task._log += [_BACK[state], "PENDING", task._log[-2], extra]
         state = "PENDING"
     elif state == "FAILED":
-        task._error = EarlierError(errors.get(len(log)) or "it failed in an earlier kernel", task)
+        said = errors.get(len(log)) or "it failed in an earlier kernel"
+        attempt = task._attempt
+        trace = "" if attempt is None or attempt.outcome != "FAILED" else attempt._error_text
+        task._error = EarlierError(said, task, trace or "")
         if task._attempt is not None and task._attempt.outcome == "FAILED":
             task._attempt._error = task._error
     elif state == "DONE" and row.result is not None:
