@@ -40,7 +40,6 @@ from taskqueue_nb.task import (
     LazyValue,
     Task,
     TaskError,
-    defined_now,
     signature_of,
     with_results,
     words_of,
@@ -157,7 +156,7 @@ class _Call(NamedTuple):
     def is_of(self, task: Task) -> bool:
         """Say whether the task would make the same call now."""
         return (
-            defined_now(task.func) is self.func
+            task.func is self.func
             and task._args is self.args
             and task._kwargs is self.kwargs
         )
@@ -207,7 +206,7 @@ class _DaskTrip(Trip):
         """
         task = self.task
         with GRAPH_LOCK:
-            func = task.func = defined_now(task.func)
+            func = task.func
             self.call = _Call(func, task._args, task._kwargs, None)
             number = 1 if task._attempt is None else task._attempt.number + 1
         called = task._fsm_called()
