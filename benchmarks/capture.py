@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TASKS: Final = 5_000
 REPEATS: Final = 15
 PROMISE: Final = 2.0  # microseconds
+NOTHING: Final = contextlib.nullcontext()
 
 
 def nothing() -> None:
@@ -70,7 +71,7 @@ def without_capture() -> Iterator[None]:
     modules: list[Any] = [sys.modules[f"taskqueue_nb.{name}"] for name in ("task", "taskqueue")]
     kept = [module.capturing for module in modules]
     for module in modules:
-        module.capturing = contextlib.nullcontext
+        module.capturing = lambda **_: NOTHING
     try:
         yield
     finally:

@@ -210,12 +210,12 @@ def show(text: str) -> None:
 class _Hook:
     """A method of somebody else's class in whose place ours is called for a while."""
 
-    __slots__ = ("_absent", "_is_in", "_name", "_original", "_ours", "_owner")
+    __slots__ = ("_dict", "_is_in", "_name", "_original", "_ours", "_own", "_owner")
 
     def __init__(self, owner: type, name: str, instead: Callable[..., Any]) -> None:
-        self._owner, self._name = owner, name
+        self._owner, self._name, self._dict = owner, name, owner.__dict__
+        self._own: Any = None  # what the class has itself; None if it has it from another one
         self._original: Any = None  # kept after `remove`: another thread may be on its way to it
-        self._absent = False  # whether the class has it from another one
         self._is_in = False
 
         def ours(this: Any, *args: Any, **kwargs: Any) -> Any:
@@ -226,23 +226,24 @@ class _Hook:
     def install(self) -> None:
         """Put ours in its place, unless it is there already, perhaps below somebody else's."""
         if not self._is_in:
+            owner, name = self._owner, self._name
+            self._own = own = self._dict.get(name)
+            self._original = getattr(owner, name) if own is None else own
+            setattr(owner, name, self._ours)
             self._is_in = True
-            self._absent = self._name not in vars(self._owner)
-            self._original = getattr(self._owner, self._name)
-            setattr(self._owner, self._name, self._ours)
 
     def remove(self) -> None:
         """Put back what was there; but leave alone what somebody has put over ours meanwhile.
 
         Ours passes everything on outside of tasks, so it may stay below.
         """
-        if vars(self._owner).get(self._name) is not self._ours:
-            return
-        if self._absent:
-            delattr(self._owner, self._name)
-        else:
-            setattr(self._owner, self._name, self._original)
-        self._is_in = False
+        owner, name = self._owner, self._name
+        if self._is_in and self._dict.get(name) is self._ours:
+            if self._own is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, self._own)
+            self._is_in = False
 
 
 def _past_the_attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -323,10 +324,9 @@ def _stream_of(handler: logging.Handler) -> Any:
 def _is_standard(stream: Any) -> bool:
     if stream is None or isinstance(stream, Tee):
         return stream is not None
-    ours = [getattr(sys, name) for name in _STREAMS]
     return any(
         stream is (each._real if isinstance(each, Tee) else each)
-        for each in (*ours, sys.__stdout__, sys.__stderr__)
+        for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     )
 
 
@@ -360,43 +360,69 @@ def _clear(original: Any, publisher: Any, *args: Any, **kwargs: Any) -> None:
         _past_the_attempt(original, publisher, *args, **kwargs)
 
 
-def _publishers() -> list[type]:
-    """Return the classes by which IPython displays, if it is there.
+def _display_hooks(*, apart: bool) -> list[_Hook]:
+    """Return the hooks in what IPython displays by, if it is there.
 
-    `%%capture` puts a publisher of its own in the place of the shell's, and takes what tasks in the
-    background display unless we are in both.
+    `%%capture` puts a publisher of its own in the place of the shell's. Its class is hooked too for
+    runs that are apart from the cells: else it would take what their tasks display meanwhile.
     """
-    shells = sys.modules.get("IPython.core.interactiveshell")
-    shell = None if shells is None else getattr(shells.InteractiveShell, "_instance", None)
-    if shell is None:
+    shells = _MODULES.get("IPython.core.interactiveshell")
+    if shells is None or (shell := shells.InteractiveShell._instance) is None:
         return []
-    found = [type(shell.display_pub)]
-    other = getattr(sys.modules.get("IPython.core.displaypub"), "CapturingDisplayPublisher", None)
-    if other is not None and other is not found[0]:
-        found.append(other)
-    return found
+    publisher = type(shell.display_pub)
+    hooks = _DISPLAYS.get(publisher) or _hooks_of(publisher)
+    if apart and (module := _MODULES.get("IPython.core.displaypub")) is not None:
+        return hooks + _hooks_of(module.CapturingDisplayPublisher)
+    return hooks
+
+
+def _hooks_of(publisher: type) -> list[_Hook]:
+    hooks = _DISPLAYS.get(publisher)
+    if hooks is None:
+        _DISPLAYS[publisher] = hooks = [
+            _Hook(publisher, "publish", _publish),
+            _Hook(publisher, "clear_output", _clear),
+        ]
+    return hooks
 
 
 # -- all of them -------------------------------------------------------------------------------
 _LOCK: Final = threading.Lock()
-_STREAMS: Final = ("stdout", "stderr")
+_MODULES: Final[dict[str, Any]] = sys.modules
 _LOGGING: Final = _Hook(logging.Logger, "callHandlers", _handle_record)
-_DISPLAYS: Final[dict[type, tuple[_Hook, _Hook]]] = {}
+_DISPLAYS: Final[dict[type, list[_Hook]]] = {}
+
+
+_users = 0
 
 
 class _Capturing:
-    """Gives what tasks print, log and display to their attempts, while anybody is inside."""
+    """Gives what tasks print, log and display to their attempts, while anybody is inside.
 
-    def __init__(self) -> None:
-        self._users = 0
+    A task that is run by itself goes in and out, so this is written to be quick.
+    """
+
+    __slots__ = ("_apart",)
+
+    def __init__(self, *, apart: bool) -> None:
+        self._apart = apart
 
     def __enter__(self) -> None:
+        global _users  # noqa: PLW0603 - the standard streams are global too
         with _LOCK:
-            self._users += 1
+            _users += 1
             try:
-                self._install()
+                out, err = sys.stdout, sys.stderr
+                if type(out) is not Tee and out is not None:
+                    sys.stdout = Tee(out)
+                if type(err) is not Tee and err is not None:
+                    sys.stderr = Tee(err)
+                if _users == 1 or self._apart:
+                    _LOGGING.install()
+                    for hook in _display_hooks(apart=self._apart):
+                        hook.install()
             except BaseException:  # an interrupt
-                self._leave()
+                _leave()
                 raise
 
     def __exit__(
@@ -406,45 +432,39 @@ class _Capturing:
         traceback: TracebackType | None,
     ) -> None:
         with _LOCK:
-            self._leave()
+            _leave()
 
-    def _install(self) -> None:
-        for name in _STREAMS:
-            stream = getattr(sys, name)
-            if stream is not None and type(stream) is not Tee:
-                setattr(sys, name, Tee(stream))
-        if self._users == 1:
-            _LOGGING.install()
-            for publisher in _publishers():
-                if publisher not in _DISPLAYS:
-                    _DISPLAYS[publisher] = (
-                        _Hook(publisher, "publish", _publish),
-                        _Hook(publisher, "clear_output", _clear),
-                    )
-                for hook in _DISPLAYS[publisher]:
-                    hook.install()
 
-    def _leave(self) -> None:
-        """Count one user less; after the last one everything is as it was."""
-        self._users -= 1
-        if self._users:
-            return
-        for name in _STREAMS:
-            stream = getattr(sys, name)
-            if type(stream) is Tee:
-                setattr(sys, name, stream._real)
+def _leave() -> None:
+    """Count one user less; after the last one everything is as it was."""
+    global _users  # noqa: PLW0603 - as above
+    _users -= 1
+    if not _users:
+        out, err = sys.stdout, sys.stderr
+        if type(out) is Tee:
+            sys.stdout = out._real
+        if type(err) is Tee:
+            sys.stderr = err._real
         _LOGGING.remove()
         for hooks in _DISPLAYS.values():
             for hook in hooks:
-                hook.remove()
+                if hook._is_in:
+                    hook.remove()
 
 
-_CAPTURING: Final = _Capturing()
+_WITHIN: Final = _Capturing(apart=False)
+_APART: Final = _Capturing(apart=True)
 
 
-def capturing() -> AbstractContextManager[None]:
-    """Give what tasks print, log and display to their attempts, for as long as anybody wants it."""
-    return _CAPTURING
+def capturing(*, apart: bool = False) -> AbstractContextManager[None]:
+    """Give what tasks print, log and display to their attempts, for as long as anybody wants it.
+
+    Parameters
+    ----------
+    apart : bool
+        Whether tasks run beside the cells and not inside one.
+    """
+    return _APART if apart else _WITHIN
 
 
 def log_to_attempts() -> None:

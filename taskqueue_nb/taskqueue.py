@@ -758,7 +758,7 @@ class TaskQueue:
         between_turns = not has_threads()
         if run.executor is None and not between_turns:
             run.executor = _POOL
-        with capturing():
+        with capturing(apart=True):
             try:
                 self._enter(run)
                 with closing(self._work(run)) as work:
@@ -960,7 +960,7 @@ class TaskQueue:
         count = max(1, run.threads)
         left = itertools.count(count - 1, -1)
         stack = ExitStack()
-        stack.enter_context(capturing())
+        stack.enter_context(capturing(apart=True))
         self._enter(run)
 
         def work() -> None:
