@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
 
-from taskqueue_nb.capture import HEAD, Output, Tee
+from taskqueue_nb.capture import HEAD, Output, Tee, log_to_attempts
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT
@@ -406,6 +406,8 @@ class _Stream(Tee):
 class _WorkerAttempt(Attempt):
     """The attempt as its own process sees it: what it reports is passed on."""
 
+    echo = False
+
     @property
     def progressed(self) -> tuple[float, float] | None:
         return self._progressed
@@ -454,6 +456,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is not None:
             setattr(sys, name, _Stream(stream))
+    log_to_attempts()
     file = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
     os.write(file, bytes(KEY_BYTES))
     _notes = mmap.mmap(file, KEY_BYTES)

@@ -23,7 +23,7 @@ from typing import (
     overload,
 )
 
-from taskqueue_nb.capture import Output, capturing
+from taskqueue_nb.capture import Displayed, Output, capturing, show
 from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
@@ -299,6 +299,7 @@ class Attempt:
     kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
     _runstate: RunState | None = None
     _output: Output | None = None
+    _shown: Displayed | None = None
     _error: BaseException | str | None = None
     _error_text: str | None = None
 
@@ -395,7 +396,13 @@ class Attempt:
 
     @property
     def output(self) -> str:
-        """What the function printed; of a lot, the beginning and the end."""
+        """What the function printed, logged and warned of; of a lot, the beginning and the end.
+
+        What it displayed stands there as text, and whole in `displayed`. What is written past
+        Python's own streams (`os.write`, child processes, `sys.stdout.buffer`) is not kept, nor
+        what threads print that the function has started itself; worker processes keep that, too.
+        Python says a warning once for each place, so the first task that comes there has it.
+        """
         return "" if self._output is None else str(self._output)
 
     def write(self, text: str) -> None:
@@ -404,6 +411,30 @@ class Attempt:
             with GRAPH_LOCK:
                 self._output = self._output or Output()
         self._output.write(text)
+
+    def show(self, text: str) -> None:
+        """Show something that it printed elsewhere, where its run was started."""
+        run = self.run
+        if run is None:
+            show(text)
+        else:
+            run.context.copy().run(show, text)  # a copy, as several threads may be at it
+
+    @property
+    def displayed(self) -> list[dict[str, Any]]:
+        """What the function displayed, as MIME bundles; of many, the first and the last ones.
+
+        There is none from other processes, whose objects stand in `output` as text.
+        """
+        return [] if self._shown is None else self._shown.bundles()
+
+    @property
+    def _displays(self) -> Displayed:
+        """Where what it displays goes."""
+        if self._shown is None:
+            with GRAPH_LOCK:
+                self._shown = self._shown or Displayed()
+        return self._shown
 
     @property
     def runstate(self) -> RunState:
@@ -1111,7 +1142,7 @@ class Task(BaseTask):
         if run is not None:
             attempt.here = here
             attempt.run = run
-            if run.background:
+            if not run.echo:
                 attempt.echo = False
             if run.threads:
                 attempt.crowded = True
@@ -1550,8 +1581,13 @@ class Task(BaseTask):
 
     @property
     def output(self) -> str:
-        """What the last attempt printed."""
+        """What the last attempt printed, logged and warned of; see `Attempt.output`."""
         return "" if self._attempt is None else self._attempt.output
+
+    @property
+    def displayed(self) -> list[dict[str, Any]]:
+        """What the last attempt displayed, as MIME bundles; see `Attempt.displayed`."""
+        return [] if self._attempt is None else self._attempt.displayed
 
     @property
     def runstate(self) -> RunState:

@@ -93,8 +93,13 @@ class _Run:
         on_loop: bool = False,
         limit: int | None = None,
         limits: Mapping[str, float] | None = None,
+        echo: bool | None = None,
     ) -> None:
         check_executor(executor)
+        if echo is not None and not isinstance(echo, bool):
+            message = f"echo is True, False or None, not {echo!r:.80}"
+            raise TypeError(message)
+        self.echo = not background if echo is None else echo
         self.threads = executor if isinstance(executor, int) and not on_loop else 0
         self.executor = None if self.threads else executor
         self.limit = limit  # how many tasks may be away at once
@@ -515,6 +520,7 @@ class TaskQueue:
         limits: Mapping[str, float] | None = None,
         *,
         progress: bool = False,
+        echo: bool | None = None,
     ) -> Generator[Task, None, None]:
         """Run what is ready until nothing is, and yield each task as it completes.
 
@@ -532,11 +538,17 @@ class TaskQueue:
             Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
         progress : bool
             Whether to show how far it is: the live view in a notebook, a bar in a terminal.
+        echo : bool, optional
+            Whether what tasks print, log, warn of and display is shown in the cell that started the
+            run, besides being kept as `task.output` and `task.displayed`. By default it is, except
+            in the background. Your own handlers of `logging` show what they show in any case.
 
         Raises
         ------
         TaskError
             If tasks use something, and no limits say how much of it there is.
+        TypeError
+            If `echo` is something else.
 
         Yields
         ------
@@ -549,7 +561,7 @@ class TaskQueue:
         held queue a foreground run ends. The generator may be left at any time: what runs is
         finished, nothing more is started. A keyboard interrupt cancels what runs.
         """
-        run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast)
+        run = self._new_run(executor, runstate, limits, once=once, fail_fast=fail_fast, echo=echo)
         if progress:
             return self._showing_progress(run)
         return self._foreground(run)
@@ -580,19 +592,22 @@ class TaskQueue:
             raise TaskError(message)
         return _Run(chosen, runstate, limits=allowed, **options)
 
-    def start(
+    def start(  # noqa: PLR0913 - what the family has, and what is by keyword
         self,
         runstate: RunState | None = None,
         once: bool = False,  # noqa: FBT001, FBT002 - positional in the seed family
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - beside the one above
         limits: Mapping[str, float] | None = None,
+        *,
+        echo: bool | None = None,
     ) -> TaskQueue:
         """Run what is ready in the background, and return at once.
 
         The parameters are those of `run`. What tasks print is kept with them and shown nowhere
-        else. Where there are no threads, as in a web page, the run goes on in the turns of this
-        thread's event loop, one task in each, so that the page stays alive between tasks.
+        else, unless `echo` is True: then also in the cell that called this, even when others have
+        run since. Where there are no threads, as in a web page, the run goes on in the turns of
+        this thread's event loop, one task in each, so that the page stays alive between tasks.
 
         Returns
         -------
@@ -605,10 +620,9 @@ class TaskQueue:
             If it is running in the background already, or there is neither a thread nor an event
             loop to run it.
         """
-        options = {"executor": executor, "fail_fast": fail_fast, "limits": limits}
-        run = self._new_run(
-            executor, runstate, limits, once=once, fail_fast=fail_fast, background=True
-        )
+        options = {"executor": executor, "fail_fast": fail_fast, "limits": limits, "echo": echo}
+        how = {"once": once, "fail_fast": fail_fast, "echo": echo}
+        run = self._new_run(executor, runstate, limits, background=True, **how)
         with GRAPH_LOCK:
             if self._background is not None and self._background.stopped:
                 self._background.stopped = False  # it was about to end, and goes on
@@ -657,13 +671,15 @@ class TaskQueue:
 
         run.driver = loop.create_task(whole(), name="taskqueue_nb run")
 
-    async def arun(
+    async def arun(  # noqa: PLR0913 - as for `run`
         self,
         runstate: RunState | None = None,
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
         limit: int | None = None,
         limits: Mapping[str, float] | None = None,
+        *,
+        echo: bool | None = None,
     ) -> list[Task]:
         """Run what is ready on the running event loop, until nothing is.
 
@@ -682,6 +698,8 @@ class TaskQueue:
             How many tasks run at a time, at most; by default as many as are ready.
         limits : mapping, optional
             Limits for this run alone, besides or instead of the queue's; see `TaskQueue`.
+        echo : bool, optional
+            Whether what tasks print is shown besides being kept, by default it is; see `run`.
 
         Returns
         -------
@@ -709,16 +727,18 @@ class TaskQueue:
         >>> total.value
         7
         """
-        tasks = self.arun_iter(runstate, executor, fail_fast, limit, limits)
+        tasks = self.arun_iter(runstate, executor, fail_fast, limit, limits, echo=echo)
         return [task async for task in tasks]
 
-    def arun_iter(
+    def arun_iter(  # noqa: PLR0913 - as for `run`
         self,
         runstate: RunState | None = None,
         executor: Any = None,
         fail_fast: bool = False,  # noqa: FBT001, FBT002 - as for `run`
         limit: int | None = None,
         limits: Mapping[str, float] | None = None,
+        *,
+        echo: bool | None = None,
     ) -> AsyncIterator[Task]:
         """Run as `arun` does, and yield each task as it completes: `async for task in ...`.
 
@@ -728,7 +748,7 @@ class TaskQueue:
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             message = f"limit is a number of tasks, at least 1, not {limit!r:.80}"
             raise ValueError(message)
-        how = {"fail_fast": fail_fast, "limit": limit}
+        how = {"fail_fast": fail_fast, "limit": limit, "echo": echo}
         return self._on_loop(self._new_run(executor, runstate, limits, on_loop=True, **how))
 
     async def _on_loop(self, run: _Run) -> AsyncGenerator[Task, None]:  # noqa: C901 - read in one piece
@@ -740,7 +760,7 @@ class TaskQueue:
         between_turns = not has_threads()
         if run.executor is None and not between_turns:
             run.executor = _POOL
-        with capturing():
+        with capturing(apart=True):
             try:
                 self._enter(run)
                 with closing(self._work(run)) as work:
@@ -942,7 +962,7 @@ class TaskQueue:
         count = max(1, run.threads)
         left = itertools.count(count - 1, -1)
         stack = ExitStack()
-        stack.enter_context(capturing())
+        stack.enter_context(capturing(apart=True))
         self._enter(run)
 
         def work() -> None:

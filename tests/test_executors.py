@@ -445,10 +445,8 @@ def test_output_belongs_to_its_task(executor: Any, capsys: pytest.CaptureFixture
 
     for i, each in enumerate(tasks):
         assert sorted(each.output.splitlines()) == ["aside", f"words {i}"]
-    shown = "".join(capsys.readouterr())
-    assert sorted(line for line in shown.splitlines() if line != "aside") == [
-        f"words {i}" for i in range(4)
-    ]
+    shown = "".join(capsys.readouterr())  # what comes from two workers may meet on one line
+    assert all(shown.count(f"words {i}") == 1 for i in range(4))
 
 
 def test_function_knows_its_task(executor: Any) -> None:

@@ -21,7 +21,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
-from taskqueue_nb.capture import Tee
 from taskqueue_nb.executors.dask_call import (
     Failed,
     Input,
@@ -155,11 +154,7 @@ class _Call(NamedTuple):
 
     def is_of(self, task: Task) -> bool:
         """Say whether the task would make the same call now."""
-        return (
-            task.func is self.func
-            and task._args is self.args
-            and task._kwargs is self.kwargs
-        )
+        return task.func is self.func and task._args is self.args and task._kwargs is self.kwargs
 
 
 class _DaskTrip(Trip):
@@ -288,7 +283,7 @@ class _DaskTrip(Trip):
         if text:
             attempt.write(text)
             if attempt.echo:
-                _show(text)
+                attempt.show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:
@@ -411,17 +406,6 @@ def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
 def _a(kind: str) -> str:
     """Put an article before the name of a type."""
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
-
-
-def _show(text: str) -> None:
-    """Write where the run's own prints go, past what gives them to tasks."""
-    import sys  # noqa: PLC0415 - kept beside its one use
-
-    stream = sys.stdout
-    real = stream._real if isinstance(stream, Tee) else stream
-    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
-        if real is not None:
-            real.write(text)
 
 
 # -- all of them -------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import weakref
 from multiprocessing.context import set_spawning_popen
@@ -39,7 +38,6 @@ from taskqueue_nb._worker import (
     start,
     unpacked,
 )
-from taskqueue_nb.capture import Tee
 from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.task import (
@@ -378,7 +376,7 @@ class _ProcessTrip(Trip):
         if text:
             attempt.write(text)
             if attempt.echo:
-                _show(text)
+                attempt.show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:
@@ -488,15 +486,6 @@ class _ProcessTrip(Trip):
         if self.held is not None:
             self.held.close()
         super()._close()
-
-
-def _show(text: str) -> None:
-    """Write where the run's own prints go, past what gives them to tasks."""
-    stream = sys.stdout
-    real = stream._real if isinstance(stream, Tee) else stream
-    with contextlib.suppress(OSError, ValueError):  # closed; the attempt keeps the text
-        if real is not None:
-            real.write(text)
 
 
 def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
