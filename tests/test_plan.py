@@ -295,6 +295,25 @@ def test_plan_of_a_graph_that_has_moved_is_refused(move: str) -> None:
     assert [one.fsm_history for one in queue] == before
 
 
+def test_plan_of_arguments_that_do_not_compare_is_applied_or_refused() -> None:
+    """Arrays are compared by what they are, not by their members."""
+    import numpy as np
+
+    one = Task("one", fails, func_args=(), func_kwargs={})
+    queue = TaskQueue(one)
+    run(queue)
+    one.func = lambda rows: rows.sum()
+    one.func_args = (np.arange(3),)
+    plan = queue.plan("retry")
+    one.func_args = (np.arange(4),)
+
+    with pytest.raises(PlanError, match="'one' has other code or arguments"):
+        plan.apply()
+    queue.plan("repair", one, args=[np.arange(5)]).apply()
+    run(queue)
+    assert one.result() == 10
+
+
 def test_plan_applied_twice_is_refused() -> None:
     """The button pressed twice acts once."""
     one = Task("one", fails)

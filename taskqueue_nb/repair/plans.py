@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
+from operator import is_
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,8 +90,7 @@ class Plan:
             self.targets = change.targets
             self.will_run = tuple(foresee(change, queue))
             self._marks = {
-                task: (len(task._log), task.func, task._args, task._kwargs or {})
-                for task in (*change.moved, *(edit.task for edit in change.edits))
+                task: _mark(task) for task in (*change.moved, *(edit.task for edit in change.edits))
             }
         steps = change.steps
         self.stale = tuple(step.task for step in steps if step.event == "invalidate")
@@ -212,7 +212,7 @@ class Plan:
         moved = [
             f"{shorten(task.name)} {self._moved_how(task)}"
             for task, mark in self._marks.items()
-            if mark != (len(task._log), task.func, task._args, task._kwargs or {})
+            if not all(map(is_, mark[1:], _mark(task)[1:])) or mark[0] != len(task._log)
         ]
         if not moved:
             try:
@@ -490,6 +490,11 @@ def state_at(task: Task, when: float) -> State:
     while at >= 0 and log[at + 2] > when:
         at -= 4
     return str(log[at + 1]) if at >= 0 else task._first_state
+
+
+def _mark(task: Task) -> tuple[int, Any, Any, Any]:
+    """Return what shows that a task has moved: the arguments may be arrays, so by identity."""
+    return len(task._log), task.func, task._args, task._kwargs or None
 
 
 def _same(one: Change, other: Change) -> bool:
