@@ -30,7 +30,14 @@ from taskqueue_nb.executors.dask_call import (
     calls_there,
     shown_there,
 )
-from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
+from taskqueue_nb.executors.trip import (
+    Place,
+    TravelError,
+    Trip,
+    WorkerError,
+    argument_names,
+    with_article,
+)
 from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.task import (
@@ -39,7 +46,6 @@ from taskqueue_nb.task import (
     LazyValue,
     Task,
     TaskError,
-    signature_of,
     with_results,
     words_of,
 )
@@ -214,7 +220,7 @@ class _DaskTrip(Trip):
         args, kwargs = with_results(
             (self.call.args, self.call.kwargs or {}), self._reference, kinds
         )
-        names = _argument_names(func, len(args)) if args else []
+        names = argument_names(func, len(args)) if args else []
         places = [
             *((name, None, value) for name, value in zip(names, args, strict=True)),
             *((word, word, value) for word, value in kwargs.items()),
@@ -351,8 +357,10 @@ class _DaskTrip(Trip):
         if self.attempt is not None and text:
             self.attempt._error_text = text
         if kind == "unsent":
-            message = f"the result of {called}, {_a(what)}, cannot be sent from its worker: {words}"
-            return TravelError(message, self.task)
+            message = (
+                f"the result of {called}, {with_article(what)}, cannot be sent from its worker"
+            )
+            return TravelError(f"{message}: {words}", self.task)
         if kind == "unread":
             message = f"{what} of {called} cannot be read on its worker: {words}"
             return TravelError(message, self.task)
@@ -365,7 +373,7 @@ class _DaskTrip(Trip):
             except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
                 reason = words_of(error)
         name, _, rest = words.partition(": ")
-        message = f"the exception of {called}, {_a(name)}, cannot be sent from its worker"
+        message = f"the exception of {called}, {with_article(name)}, cannot be sent from its worker"
         return TravelError(f"{message} ({reason}); it said: {rest}", self.task)
 
     def _close(self) -> None:
@@ -389,23 +397,6 @@ def _key_for(name: str) -> str:
     if bracket and stem and item.endswith("]"):
         name = f"{stem}-[{item}"
     return f"{name or 'task'}-{uuid4().hex}"
-
-
-def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
-    """Name the positional arguments of a call as the function does, or else by number."""
-    names = [f"number {place + 1}" for place in range(count)]
-    signature = signature_of(func)
-    known = [] if signature is None else list(signature.parameters.values())
-    for place, parameter in enumerate(known[:count]):
-        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            break
-        names[place] = parameter.name
-    return names
-
-
-def _a(kind: str) -> str:
-    """Put an article before the name of a type."""
-    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
 # -- all of them -------------------------------------------------------------------------------

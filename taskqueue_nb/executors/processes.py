@@ -39,14 +39,20 @@ from taskqueue_nb._worker import (
     start,
     unpacked,
 )
-from taskqueue_nb.executors.trip import Place, TravelError, Trip, WorkerError
+from taskqueue_nb.executors.trip import (
+    Place,
+    TravelError,
+    Trip,
+    WorkerError,
+    argument_names,
+    with_article,
+)
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
     Task,
     TaskError,
-    signature_of,
     with_results,
     words_of,
 )
@@ -401,7 +407,7 @@ class _ProcessTrip(Trip):
         args, kwargs = task._args, task._kwargs or {}
         if args or kwargs:
             args, kwargs = with_results((args, kwargs))
-        names = _argument_names(func, len(args)) if args else []
+        names = argument_names(func, len(args)) if args else []
         places = [
             *((name, None, value) for name, value in zip(names, args, strict=True)),
             *((word, word, value) for word, value in kwargs.items()),
@@ -438,13 +444,13 @@ class _ProcessTrip(Trip):
             try:
                 return next(answer), None
             except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
-                what = f"the result of {self.task._fsm_called()}, {_a(words)}"
+                what = f"the result of {self.task._fsm_called()}, {with_article(words)}"
                 message = f"{what}, cannot be read back from its process: {words_of(error)}"
                 return None, TravelError(message, self.task)
         called = self.task._fsm_called()
         if kind == "unsent":
-            what = f"the result of {called}, {_a(more[0])}, cannot be sent back from its process"
-            return None, TravelError(f"{what}: {words}", self.task)
+            what = f"the result of {called}, {with_article(more[0])}, cannot be sent back"
+            return None, TravelError(f"{what} from its process: {words}", self.task)
         text, last = more
         if self.attempt is not None:
             self.attempt._error_text = text
@@ -464,7 +470,9 @@ class _ProcessTrip(Trip):
         except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
             reason = words_of(error)
         name, _, rest = words.partition(": ")
-        message = f"the exception of {called}, {_a(name)}, cannot be sent back from its process"
+        message = (
+            f"the exception of {called}, {with_article(name)}, cannot be sent back from its process"
+        )
         return TravelError(f"{message} ({reason}); it said: {rest}", self.task)
 
     def died(self, worker: _Worker | None) -> BaseException | None:
@@ -489,26 +497,9 @@ class _ProcessTrip(Trip):
         super()._close()
 
 
-def _argument_names(func: Callable[..., Any], count: int) -> list[str]:
-    """Name the positional arguments of a call as the function does, or else by number."""
-    names = [f"number {place + 1}" for place in range(count)]
-    signature = signature_of(func)
-    known = [] if signature is None else list(signature.parameters.values())
-    for place, parameter in enumerate(known[:count]):
-        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            break
-        names[place] = parameter.name
-    return names
-
-
 def _is_short(name: str) -> bool:
     """Say whether a name needs neither cloudpickle, as its class is known, nor a file."""
     return type(name) is str and len(name) <= _SHORT
-
-
-def _a(kind: str) -> str:
-    """Put an article before the name of a type."""
-    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def _ended(code: int | None) -> str:

@@ -25,6 +25,7 @@ from taskqueue_nb.task import (
     Task,
     TaskError,
     attempt_here,
+    signature_of,
     with_results,
     words_of,
 )
@@ -247,3 +248,20 @@ class Trip:
             self._clock.cancel()
         if first:
             self._done(self.task, self.attempt, self.sends_more)
+
+
+def argument_names(func: Callable[..., Any], count: int) -> list[str]:
+    """Name the positional arguments of a call as the function does, or else by number."""
+    names = [f"number {place + 1}" for place in range(count)]
+    signature = signature_of(func)
+    known = [] if signature is None else list(signature.parameters.values())
+    for place, parameter in enumerate(known[:count]):
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            break
+        names[place] = parameter.name
+    return names
+
+
+def with_article(kind: str) -> str:
+    """Put an article before the name of a type."""
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
