@@ -471,46 +471,6 @@ def test_late_answer_is_dropped(client: Any, tmp_path: Path) -> None:
     assert [attempt.outcome for attempt in task.attempts] == ["CANCELLED", "DONE"]
 
 
-def test_waiting_task_is_cancelled_at_once(client: Any, tmp_path: Path) -> None:
-    """What waits at the cluster is let go, and is never called."""
-    gate, calls = str(tmp_path / "gate"), tmp_path / "calls"
-    busy = [Task(f"busy{i}", wait_for_file, func_args=(gate,)) for i in range(2)]
-    late = [Task(f"late{i}", note, func_args=(str(calls), i)) for i in range(4)]
-    queue = TaskQueue(*busy, *late).start(executor=client)
-    for task in (*busy, *late):
-        await_state(task, "RUNNING" if task in busy else "QUEUED")
-
-    queue.cancel(*late)
-
-    assert {task.fsm_state for task in late} == {"CANCELLED"}
-    queue.cancel(*busy)
-    assert queue.wait(LIMIT)
-    until(Path(gate + ".stopped").exists, "the end of the calls before")
-    run(TaskQueue(Task("next", make_value), Task("and", make_value)), executor=client)
-    assert not calls.exists()
-    check_settled(queue)
-
-
-def test_given_up_calls_hold_up_no_others(client: Any, tmp_path: Path) -> None:
-    """Dask sends further tasks to a worker whose call was given up; ours go to the other one."""
-    gate = tmp_path / "gate"
-
-    def deaf() -> None:
-        while not gate.exists():
-            time.sleep(0.01)
-
-    slow = Task("slow", deaf, timeout=0.2)
-    others = [Task(f"t{i}", make_value, func_args=(i,)) for i in range(30)]
-    later = TaskQueue(*(Task(f"later{i}", make_value) for i in range(10)))
-
-    run(TaskQueue(slow, *others), executor=client)
-    run(later, executor=client)
-
-    assert isinstance(slow.exception, TimeoutError)
-    assert all(task.is_done for task in (*others, *later))
-    gate.touch()
-
-
 def test_interrupted_run_leaves_nothing_behind(client: Any, tmp_path: Path) -> None:
     """What was under way is cancelled, here and there."""
     gate = str(tmp_path / "gate")
