@@ -178,7 +178,6 @@ def test_a_coroutine_function_may_run_in_another_process() -> None:
 
 def test_a_coroutine_function_may_run_in_a_worker_process() -> None:
     """The same with processes of our own; with the queue's executor it stays here, on the loop."""
-    pytest.importorskip("pebble")
     task, here = (Task(os_loop, func_args=(os.getpid(),)) for _ in range(2))
     task.executor = "processes:1"
 

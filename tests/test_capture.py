@@ -431,8 +431,10 @@ def test_log_that_does_not_reach_the_root_is_kept() -> None:
 @plain_logging()
 def test_log_to_a_console_of_rich_is_kept_once() -> None:
     """Its handler has no stream of its own, and writes to what `sys.stdout` is."""
-    console = pytest.importorskip("rich.console").Console(width=80, force_jupyter=False)
-    ROOT.addHandler(pytest.importorskip("rich.logging").RichHandler(console=console))
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    ROOT.addHandler(RichHandler(console=Console(width=80, force_jupyter=False)))
     one = Task("one", logging.getLogger("tests").warning, func_args=("unmistakable",))
 
     one.dispatch()
