@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.resources import files
+from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -53,6 +54,7 @@ from taskqueue_nb.widget.mending import OF_QUEUE, Mending
 from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
+from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
 
 __all__ = ["TaskGraph", "show", "widget_of"]
@@ -162,6 +164,7 @@ class TaskGraph(anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
@@ -226,6 +229,7 @@ class TaskGraph(anywidget.AnyWidget):
                 return
             self._closed = True
         self._stop_listening()
+        self._recorder.close()
         PUMP.remove(self._mark)
         with _WIDGETS_LOCK:
             if _WIDGETS.get(self._queue) is self:
@@ -254,6 +258,7 @@ class TaskGraph(anywidget.AnyWidget):
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
+        again += self._recorder.see(self._laid, self.send)
         again += self._still.see(running=self._queue.running)
         return min(again, default=None)
 
@@ -471,6 +476,9 @@ class TaskGraph(anywidget.AnyWidget):
             if command.at == "" or _is_place(command.at, self._laid):
                 self._at, self._seen = command.at, ()
                 self._mark()
+            return
+        if command.verb == "record":
+            self._recorder.hear(command)
             return
         with self._clicks_lock:
             if command.click in self._clicks:
@@ -806,6 +814,7 @@ class _Cells:
 
     def __init__(self) -> None:
         self.run = 0
+        self._idle_since = 0.0
         self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
         self._listens = False
 
@@ -815,10 +824,19 @@ class _Cells:
         shell = get_ipython()
         if shell is not None and not self._listens:
             self._listens = True
+            shell.events.register("pre_run_cell", self._runs)
             shell.events.register("post_run_cell", self._ran)
+
+    def idle_since(self) -> float:
+        """Return when the last cell ended, on the monotonic clock; infinite while one runs."""
+        return self._idle_since
+
+    def _runs(self, *_: object) -> None:
+        self._idle_since = inf
 
     def _ran(self, *_: object) -> None:
         self.run += 1
+        self._idle_since = monotonic()
         for mark in tuple(self._marks):
             mark()
 

@@ -15,9 +15,11 @@ QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+_QUIET: Final = frozenset({"look", "record"})  # change nothing, and have no answer
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
+    "record": frozenset({"from", "view", "names"}),
     "retry_failed": frozenset({"plan"}),
     "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),
@@ -31,6 +33,8 @@ _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
 _MOST_EDITS: Final = 60
+_MOST_ROWS: Final = 1 << 32
+_MOST_NAMES: Final = 500
 LONGEST_SOURCE: Final = 100_000  # characters
 
 _SHORT: Final = reprlib.Repr()
@@ -55,6 +59,9 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    start: int = 0
+    view: str = ""
+    names: tuple[int, ...] = ()
 
 
 def click_of(content: object) -> str:
@@ -93,7 +100,7 @@ def read(content: object, tasks: int) -> Command:
     if type(content) is not dict:
         raise RefusedError("The page sent something that is no command.")
     verb = content.get("verb")
-    if type(verb) is not str or verb not in {"look", *QUEUE_VERBS, *TASK_VERBS}:
+    if type(verb) is not str or verb not in {*_QUIET, *QUEUE_VERBS, *TASK_VERBS}:
         raise RefusedError(
             f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
         )
@@ -102,7 +109,7 @@ def read(content: object, tasks: int) -> Command:
     if len(content) > len(known) or not all(type(key) is str and key in known for key in content):
         raise RefusedError(f"{verb!r} came with something that does not belong to it.")
     click = click_of(content)
-    if not click and verb != "look":
+    if not click and verb not in _QUIET:
         raise RefusedError(f"{verb!r} came without the id of a click.")
     return Command(
         click=click,
@@ -114,6 +121,9 @@ def read(content: object, tasks: int) -> Command:
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        start=_row(content.get("from", 0)),
+        view=_text(content.get("view", ""), _LONGEST_ID),
+        names=_numbers(content.get("names", []), tasks),
     )
 
 
@@ -140,6 +150,18 @@ def _text(text: Any, longest: int) -> str:
     if len(text) > longest:
         raise RefusedError(f"{len(text):,} characters are too many; {longest:,} are allowed.")
     return text
+
+
+def _row(number: Any) -> int:
+    if type(number) is not int or not -1 <= number < _MOST_ROWS:
+        raise RefusedError("The record has no such row.")
+    return number
+
+
+def _numbers(numbers: Any, tasks: int) -> tuple[int, ...]:
+    if type(numbers) is not list or len(numbers) > _MOST_NAMES:
+        raise RefusedError(f"At most {_MOST_NAMES} names are given at once.")
+    return tuple(_task(number, tasks) for number in numbers)
 
 
 def _edits(edits: Any) -> Mapping[str, str]:
