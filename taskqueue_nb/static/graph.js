@@ -614,7 +614,7 @@ function drawing(root, { select, leave, cause }) {
     return { x: event.clientX - outer.x, y: event.clientY - outer.y };
   };
   element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools")) return;
+    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools, .tq-past")) return;
     if (fingers.size === 0) travelled = 0;
     fingers.set(event.pointerId, point(event));
   });
@@ -658,7 +658,7 @@ function drawing(root, { select, leave, cause }) {
     { passive: false },
   );
   element.addEventListener("dblclick", (event) => {
-    if (!(/** @type {Element} */ (event.target).closest(".node, .tq-tools"))) fit();
+    if (!(/** @type {Element} */ (event.target).closest(".node, .tq-tools, .tq-past"))) fit();
   });
 
   return {
@@ -978,6 +978,7 @@ export function render({ model, el }, ready = {}) {
   const moment = make("span");
   const rewound = roled(make("div", "tq-past", moment, back.element), "status");
   rewound.hidden = true;
+  graph.element.append(rewound); // over the graph, so that nothing moves when it comes
   const extra = parts(model, ready);
   const below = dock(
     {
@@ -995,7 +996,6 @@ export function render({ model, el }, ready = {}) {
   );
   root.append(
     make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line),
-    rewound,
     main,
     below.element,
     live,

@@ -164,7 +164,7 @@ function makeFeed({ model, send }) {
     name(task) {
       const known = names.get(task);
       if (known !== undefined) return known;
-      if (!asked.has(task) && wanted.size < MOST_NAMES) wanted.add(task);
+      if (structures && !asked.has(task) && wanted.size < MOST_NAMES) wanted.add(task); // most come with the structure
       if (wanted.size && naming === undefined) {
         naming = setTimeout(() => {
           naming = undefined;
@@ -277,6 +277,8 @@ export function timeline(context) {
   let gutter = 60; // px for the names of the lanes
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let later;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let relist;
   /** @type {Map<number, Look>} */
   let looks = new Map();
   /** @type {Map<number, number>} */
@@ -317,6 +319,7 @@ export function timeline(context) {
     from = Math.min(Math.max(middle - span / 2, -span * 0.9), all - span * 0.1);
     to = from + span;
     redraw();
+    listSoon();
   }
 
   function fit() {
@@ -324,6 +327,7 @@ export function timeline(context) {
     follow(false);
     refit();
     redraw();
+    listSoon();
   }
 
   function refit() {
@@ -859,8 +863,15 @@ export function timeline(context) {
     fillList();
   }
 
+  /** List what is in view, once it rests. */
+  function listSoon() {
+    clearTimeout(relist);
+    if (!list.hidden) relist = setTimeout(fillList, 150);
+  }
+
   function fillList() {
     if (list.hidden) return;
+    if (!free) refit();
     const [a, b] = [toTime(story.stretches, Math.max(0, from)), toTime(story.stretches, Math.min(to, whole()))];
     const found = [];
     let more = 0;
@@ -991,6 +1002,7 @@ export function timeline(context) {
       stop();
       cancelAnimationFrame(frame);
       clearTimeout(later);
+      clearTimeout(relist);
       looksAt?.disconnect();
       sizes?.disconnect();
       for (const query of queries) query.removeEventListener("change", renew);
@@ -1254,8 +1266,9 @@ export function history(context) {
       const was = known.get(story.before[row]);
       const is = known.get(story.letter[row]);
       const time = make("span", "tq-when", clockTime(story.when[row], true));
+      const went = make("span", "tq-was", `${was?.word ?? "unknown"} →`);
       const line = roled(
-        make("div", "tq-step", time, make("span", "tq-who", feed.name(task)), make("span", "tq-was", was?.word ?? "unknown", " → "), badge(is)),
+        make("div", "tq-step", time, make("span", "tq-who", feed.name(task)), make("span", "tq-went", went, badge(is))),
         "option",
       );
       line.id = `${id}-${place}`;

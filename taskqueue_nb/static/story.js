@@ -550,8 +550,9 @@ export function scrolledTo(scroll, pane, count, row, at, highest = 8e6) {
   const room = Math.max(1, height - pane);
   const scale = height === whole ? 1 : (whole - pane) / room;
   const top = scroll * scale;
-  if (at * row < top) return (at * row) / scale;
-  if ((at + 1) * row > top + pane) return ((at + 1) * row - pane) / scale;
+  const margin = Math.min(2 * row, pane / 3); // what stands before and after it is seen, too
+  if (at * row - margin < top) return Math.max(0, at * row - margin) / scale;
+  if ((at + 1) * row + margin > top + pane) return ((at + 1) * row + margin - pane) / scale;
   return scroll;
 }
 

@@ -404,12 +404,13 @@ class Recorder:
         self._listen(wanted=wanted)
         if not wanted:
             return []
-        again = [*self._gather(laid), *self._send_rows(send)]
+        again = self._gather(laid)
         with self._lock:
             due, self._due = self._due, set()
             names, self._names = list(self._names), {}
         if "structure" in due and self._structure is not None:  # else it is due once there is one
             send(*self._structure)
+        again += self._send_rows(send)
         if "critical" in due:
             send(*_critical_message(self._critical))
         if names:

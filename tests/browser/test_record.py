@@ -111,7 +111,9 @@ def test_shots(notebook: MakeNotebook, page: Page, shots: Path, theme: str, widt
     view.notebook.theme(f"JupyterLab {theme.title()}")
     view.open("Timeline")
     expect(view.root.locator(".tq-critical")).to_contain_text("Critical path")
-    view.notebook.evaluate("import time; time.sleep(4); Disk.full = False; queue.retry(then_run=True); queue.wait()")
+    view.notebook.evaluate(
+        "import time; time.sleep(4); Disk.full = False; queue.retry(then_run=True); queue.wait()"
+    )
     view.expect_states(report="done")
     expect(view.canvas).to_have_attribute("aria-label", re.compile("16 attempts"))
     page.wait_for_timeout(1500)
