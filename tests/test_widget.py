@@ -288,7 +288,7 @@ def test_a_mark_costs_next_to_nothing_and_takes_no_widget_along() -> None:
 
 def test_idle_views_are_not_flushed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing runs and nothing changes: nothing is sent, and nobody wakes."""
-    until(lambda: not page.widget._mark.due, "the last flush")
+    until(lambda: PUMP._clients[page.widget._mark].wants() is None, "the last flush")
     flushed = threading.Event()
     real = page.widget.flush
 
