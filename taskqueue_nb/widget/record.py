@@ -34,7 +34,9 @@ _NAME: Final = 60  # characters of a task's or a worker's name
 _NAMED: Final = 2_000  # tasks whose names every page gets; those of others it asks for
 _WORKERS: Final = 2_000  # with a name; whatever comes later counts as having none
 _SETTLING: Final = 0.05  # seconds until a step is taken in: what others did before it is there then
-_AHEAD: Final = 1.0  # seconds by which a clock that was set back may lie behind a step
+_AHEAD: Final = (
+    1.0  # seconds; a step that is further in the future is one before a clock was set back
+)
 
 CHUNK: Final = 20_000  # rows of one message, 15 bytes each
 _CHUNK_GAP: Final = 0.5  # seconds between two such messages: a Jupyter server lets 1 MB/s through
@@ -138,7 +140,8 @@ class Record:
         int
             The number of new rows.
         """
-        horizon = time() - settling
+        now = time()
+        young = (now - settling, now + _AHEAD)
         tasks = self._queue.tasks
         missing = len(tasks) - len(self._read)
         self._read += [0] * missing
@@ -146,7 +149,7 @@ class Record:
         found: list[tuple[float, int, int, int, Attempt | None]] = []
         is_settled = True
         for number, (task, read) in enumerate(zip(tasks, self._read, strict=True)):
-            if len(task._log) > read and not self._take(number, task, horizon, found):
+            if len(task._log) > read and not self._take(number, task, young, found):
                 is_settled = False
         found.sort(key=itemgetter(0))  # stable: equal times keep the order of a task
         for row, (_, _, _, worker, attempt) in enumerate(found, self._count):
@@ -165,14 +168,14 @@ class Record:
         self,
         number: int,
         task: Task,
-        horizon: float,
+        young: tuple[float, float],
         found: list[tuple[float, int, int, int, Attempt | None]],
     ) -> bool:
         """Take in the steps of one task; False if some are too young."""
         log = task._log
         for place in range(self._read[number], len(log) - 3, 4):
             state, when, extra = log[place + 1 : place + 4]
-            if horizon < when < horizon + _AHEAD:
+            if young[0] < when < young[1]:
                 return False
             when = max(when, self._last[number])  # the clock was set back; the order counts
             attempt = _attempt_at(task, place)
