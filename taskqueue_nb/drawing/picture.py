@@ -379,6 +379,9 @@ def draw(
         return Drawing([], [], _Parts(Layout((160.0, 44.0), {}, {}, {}), [], {}), 0)
     clusters = _clusters(folds)
     placed = units([shape[1:] for shape in shapes], edges, [fold.group for fold in folds])
+    for unit in placed:
+        for i in unit.boxes if unit.is_block else ():
+            shapes[i] = shapes[i]._replace(width=unit.cell[0], height=unit.cell[1])
     source = _source(placed, between(placed, edges), clusters)
     layout = _with_boxes(laid_out(source, [unit.name for unit in placed]), placed)
     return Drawing(

@@ -670,7 +670,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
       if (indexOf(awaited) >= 0) {
         stop(awaited, true);
         awaited = "";
-      } else stop(indexOf(tab) < 0 ? eye : tab, focused);
+      } else stop(indexOf(tab) < 0 ? (boxes.find(({ of }) => of === tab)?.at ?? eye) : tab, focused);
       mark();
     },
     /** Give each box its state; the style sheet does the rest. @param {string} states @param {Record<string, string>} newSays */
