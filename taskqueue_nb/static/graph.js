@@ -504,7 +504,6 @@ export function render({ model, el }, ready = {}) {
   const moment = make("span");
   const rewound = roled(make("div", "tq-past", moment, back.element), "status");
   rewound.hidden = true;
-  graph.element.append(rewound); // over the graph, so that nothing moves when it comes
   const extra = parts(model, ready);
   const below = dock(
     {
@@ -521,7 +520,7 @@ export function render({ model, el }, ready = {}) {
     (name, use) => extra.want(name, use, !lost),
   );
   root.append(
-    make("div", "tq-top", tools.bar, tools.gauge, make("div", "tq-row", legend.element, search.element), tools.line),
+    make("div", "tq-top", tools.bar, tools.gauge, make("div", "tq-row", legend.element, search.element), make("div", "tq-lines", tools.line, rewound)),
     main,
     below.element,
     live,

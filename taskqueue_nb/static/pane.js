@@ -508,7 +508,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
     return { x: event.clientX - outer.x, y: event.clientY - outer.y };
   };
   element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools, .tq-scope, .tq-past")) return;
+    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools, .tq-scope")) return;
     if (fingers.size === 0) travelled = 0;
     fingers.set(event.pointerId, point(event));
   });
@@ -552,7 +552,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
     { passive: false },
   );
   element.addEventListener("dblclick", (event) => {
-    if (!(/** @type {Element} */ (event.target).closest(".node, .tq-tools, .tq-scope, .tq-past"))) fit();
+    if (!(/** @type {Element} */ (event.target).closest(".node, .tq-tools, .tq-scope"))) fit();
   });
 
   return {

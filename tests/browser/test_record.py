@@ -55,7 +55,7 @@ FAULTS: Final = """(root) => {
         || inner.bottom > dock.bottom + 1)
       faults.push(`outside: ${e.className} ${e.textContent}`);
   }
-  for (const row of root.querySelectorAll('.tq-row, .tq-step, .tq-past')) {
+  for (const row of root.querySelectorAll('.tq-strip, .tq-step, .tq-past')) {
     const boxes = [...row.children].filter(seen).map((e) => [e, e.getBoundingClientRect()]);
     for (const [a, p] of boxes) for (const [b, q] of boxes)
       if (a !== b && p.left < q.right - 1 && q.left < p.right - 1
