@@ -155,6 +155,7 @@ export interface Traits {
 /** What is loaded after the first picture: a module for each. */
 export interface Parts {
   details: typeof import("./details.js");
+  record: typeof import("./record.js");
 }
 
 /** A panel of the dock. */
@@ -178,6 +179,8 @@ export interface Context {
   act(verb: string, extra?: Record<string, unknown>): void;
   /** Show another moment, a letter per box, and say which; null shows the present again. */
   rewind(letters: string | null, sentence: string): void;
+  /** Whether another moment is shown. */
+  rewound(): boolean;
 }
 
 /** The part of anywidget's model that the view uses. */
