@@ -29,6 +29,28 @@ export interface Lens {
   plain: boolean;
 }
 
+/** A task in the table; times in seconds, `started` since the epoch. */
+export type Row = [
+  at: string,
+  label: string,
+  letter: string,
+  attempts: number,
+  started: number | null,
+  took: number | null,
+  error: string,
+  required: number,
+];
+
+/** A page of the table: rows from `start` on, of `total`. */
+export interface Table {
+  column: string;
+  down: boolean;
+  start: number;
+  total: number;
+  text: string;
+  rows: Row[];
+}
+
 /** The tasks whose names match a text: the best of them, and how many there are. */
 export interface Finds {
   text: string;
@@ -148,6 +170,7 @@ export interface Traits {
   selected: string;
   lens: Lens;
   finds: Finds;
+  table: Table | Record<string, never>;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
 }
@@ -156,6 +179,7 @@ export interface Traits {
 export interface Parts {
   details: typeof import("./details.js");
   record: typeof import("./record.js");
+  table: typeof import("./table.js");
 }
 
 /** A panel of the dock. */
@@ -173,6 +197,8 @@ export interface Context {
   selected(): string;
   looks(): Look[];
   boxes(): Box[];
+  /** The letters of the states that are looked at alone; "" for all. */
+  filter(): string;
   /** A message without an answer. */
   send(message: Record<string, unknown>): void;
   /** A click on the queue, with an answer. */
