@@ -43,7 +43,7 @@ export function table(context) {
   named(on.element, "More tasks");
   const body = make("tbody");
   const head = make("tr");
-  const sheet = make("table", "tq-table tq-tasks", make("thead", "", head), body);
+  const sheet = make("table", "tq-tasks", make("thead", "", head), body);
   sheet.setAttribute("aria-label", "Tasks of this queue");
   const scroller = roled(typed(make("div", "tq-scroller", sheet)), "region", "Table of tasks");
   scroller.tabIndex = 0;
