@@ -23,7 +23,7 @@ from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.drawing import drawing_of, letters
 from taskqueue_nb.palette import URGENCY, look
 from taskqueue_nb.task import Attempt
-from taskqueue_nb.widget import TaskGraph
+from taskqueue_nb.widget import TaskGraph, _at_of
 from taskqueue_nb.widget import record as recording
 from taskqueue_nb.widget.messages import Command, RefusedError, read
 from taskqueue_nb.widget.record import CHUNK, Record, Recorder
@@ -370,7 +370,7 @@ class Wire:
     def __init__(self, queue: TaskQueue, *, idle_since: float = 0.0) -> None:
         self.queue, self.idle_since = queue, idle_since
         self.marks = 0
-        self.recorder = Recorder(queue, self._mark, lambda: self.idle_since)
+        self.recorder = Recorder(queue, self._mark, lambda: self.idle_since, _at_of)
         self.sent: list[tuple[dict[str, Any], list[bytes]]] = []
         self.laid: Any = None
 
@@ -561,7 +561,8 @@ def test_the_structure_says_where_each_task_is() -> None:
         wire.ask(0)
         wire.rest()
         (content, (boxes, first)) = wire.of("boxes")[-1]
-        assert (content["boxes"], content["tasks"]) == (5, 5)
+        assert content["boxes"] == [box["at"] for box in widget.boxes] == [*"01234"]
+        assert content["tasks"] == 5
         assert content["names"]["4"] == "given\\n"
         assert content["urgency"] == "".join(look(state).letter for state in URGENCY)
         assert struct.unpack("<5I", boxes) == (0, 1, 2, 3, 4)

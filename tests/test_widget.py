@@ -954,8 +954,9 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "record", "eval", "exec", "delete", "__class__",
-    "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
+    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "record", "eval", "exec", "delete",
+    "__class__", "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source",
+    "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
     None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},

@@ -192,7 +192,7 @@ class TaskGraph(anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
-        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since)
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since, _at_of)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")

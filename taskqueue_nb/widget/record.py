@@ -341,6 +341,8 @@ class Recorder:
     hears_since : callable
         Since when messages of the pages come through, on the monotonic clock: while an ordinary
         cell runs they may not, and that is infinite.
+    at_of : callable
+        How the page calls a box of a drawing.
 
     Notes
     -----
@@ -350,9 +352,14 @@ class Recorder:
     """
 
     def __init__(
-        self, queue: TaskQueue, mark: Callable[[], object], hears_since: Callable[[], float]
+        self,
+        queue: TaskQueue,
+        mark: Callable[[], object],
+        hears_since: Callable[[], float],
+        at_of: Callable[[Box, Any], str],
     ) -> None:
-        self._queue, self._mark, self._hears_since = queue, mark, hears_since
+        self._queue, self._mark = queue, mark
+        self._hears_since, self._at_of = hears_since, at_of
         self.record = Record(queue)
         self._lock = threading.Lock()
         self._pages: dict[str, float] = {}  # the name of each, and when it was last heard of
@@ -459,7 +466,7 @@ class Recorder:
         try:
             new = self.record.gather()
             if laid is not self._laid and laid is not None:
-                self._structure = _structure(laid)
+                self._structure = _structure(laid, self._at_of)
                 self._laid = laid
                 self._is_due("structure")
             rests = self.record.is_settled and not self._queue.running
@@ -514,7 +521,7 @@ def _look(of: weakref.ref[Recorder], laid: _Laid | None) -> None:
         recorder.look(laid)
 
 
-def _structure(laid: _Laid) -> tuple[dict[str, Any], list[bytes]]:
+def _structure(laid: _Laid, at_of: Callable[[Box, Any], str]) -> tuple[dict[str, Any], list[bytes]]:
     """Say in which box each task is, in what state each began, and what the first are called."""
     nowhere = 0xFFFFFFFF
     boxes = array("I", [nowhere]) * len(laid.tasks)
@@ -524,7 +531,7 @@ def _structure(laid: _Laid) -> tuple[dict[str, Any], list[bytes]]:
     first = "".join([look(task._first_state).letter for task in laid.tasks])
     content = {
         "part": "record",
-        "boxes": len(laid.boxes),
+        "boxes": [at_of(box, laid) for box in laid.boxes],
         "tasks": len(laid.tasks),
         "urgency": "".join(look(state).letter for state in URGENCY),
         "names": _names(laid.tasks, range(min(_NAMED, len(laid.tasks)))),
