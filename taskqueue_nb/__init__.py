@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_nb.executors import TravelError, WorkerError
+from taskqueue_nb.faults import InjectedError
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
@@ -30,6 +31,7 @@ __all__ = [
     "EarlierError",
     "FSMError",
     "FSMTransitionEvent",
+    "InjectedError",
     "Plan",
     "PlanError",
     "Result",
