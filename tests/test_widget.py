@@ -30,7 +30,8 @@ from taskqueue_nb.task import FSM_TRANSITIONS
 from taskqueue_nb.widget import _CELLS, TaskGraph, _Inline, widget_of
 from taskqueue_nb.widget.details import actions_of, details_of, edited_arguments
 from taskqueue_nb.widget.literals import NotALiteralError, literal_of, parse
-from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, RefusedError, read
+from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, VIEW_VERBS, RefusedError, read
+from taskqueue_nb.widget.modules import linked
 from taskqueue_nb.widget.pump import PUMP, Mark, Pump, Worker
 
 ROOT: Final = Path(__file__).parent.parent
@@ -70,6 +71,7 @@ class Page:
         self._ids = itertools.count(1)
         self.widget.comm.publish_msg = self._publish
         self.is_shown()
+        until(lambda: "details" in self.widget.parts, "the details' module")
 
     def _publish(self, _kind: str, data: Any = None, **_more: Any) -> None:
         if isinstance(data, dict) and data.get("method") == "update":
@@ -286,7 +288,7 @@ def test_a_mark_costs_next_to_nothing_and_takes_no_widget_along() -> None:
 
 def test_idle_views_are_not_flushed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing runs and nothing changes: nothing is sent, and nobody wakes."""
-    until(lambda: not page.widget._mark.due, "the last flush")
+    until(lambda: PUMP._clients[page.widget._mark].wants() is None, "the last flush")
     flushed = threading.Event()
     real = page.widget.flush
 
@@ -950,8 +952,8 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "eval", "exec", "delete", "__class__", "close", "",
-    "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
+    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "eval", "exec", "delete", "__class__",
+    "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
     None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},
@@ -1062,9 +1064,19 @@ def test_any_content_is_a_command_or_refused(content: Any) -> None:
     except RefusedError as refusal:
         said = str(refusal)
     else:
-        assert command.verb in {"look", *QUEUE_VERBS, *TASK_VERBS}
+        assert command.verb in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
         return
     assert 10 < len(said) < 300
+
+
+def test_a_part_is_sent_when_a_page_asks_for_it() -> None:
+    """The page gets a module by its name, once; anything else is refused and sends nothing."""
+    page = Page(TaskQueue(Task("one", list)))
+    assert page.widget.parts["details"] == linked("details")
+    for name in ("graph", "../graph", "", None, ["details"]):
+        page.custom({"verb": "part", "at": name})
+    until(lambda: len(page.widget.answers) == 5, "five answers")
+    assert set(page.widget.parts) == {"details"}
 
 
 @pytest.mark.parametrize("name", ["_esm", "_css", "svg", "states", "boxes", "layout", "answers"])
@@ -1101,7 +1113,7 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
-    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "edit", "exec"}):
         where = {"task": 1} if verb in TASK_VERBS else {}
         page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
         if verb != "repair":

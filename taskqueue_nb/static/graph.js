@@ -2,18 +2,20 @@
 /**
  * The live view of a task graph. It draws what the kernel tells it and reports what was clicked.
  *
- * The top of this file is pure functions; below them each part of the view is a function that
- * makes its elements and returns how to update them; `render` wires the parts together.
+ * The top of this file is pure functions; below them each piece of the view is a function that
+ * makes its elements and returns how to update them; `render` wires the pieces together. What is not
+ * needed for the first picture is a part: a module of its own, which the kernel sends when it is wanted.
  *
  * @typedef {import("./types.js").Action} Action
  * @typedef {import("./types.js").Answer} Answer
+ * @typedef {import("./types.js").Context} Context
  * @typedef {import("./types.js").Details} Details
- * @typedef {import("./types.js").Field} Field
  * @typedef {import("./types.js").Foreseen} Foreseen
- * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
  * @typedef {import("./types.js").Mending} Mending
  * @typedef {import("./types.js").Model} Model
+ * @typedef {import("./types.js").Panel} Panel
+ * @typedef {import("./types.js").Parts} Parts
  * @typedef {import("./types.js").Place} Place
  * @typedef {import("./types.js").Progress} Progress
  * @typedef {import("./types.js").Rect} Rect
@@ -21,7 +23,8 @@
  * @typedef {import("./types.js").View} View
  */
 
-const SVG = "http://www.w3.org/2000/svg";
+import { SVG, badge, button, dress, icon, make, messages, named, roled, telling, typed } from "./elements.js";
+
 const ELEMENTS = new Set(
   "svg g path polygon polyline ellipse circle rect line text tspan title".split(" "),
 );
@@ -35,7 +38,6 @@ const ATTRIBUTES = new Set(
 );
 const WAITING_AFTER = 1000; // ms without an answer until the view says what it waits for
 const SPEAK_EVERY = 2000; // ms between two sentences for a screen reader
-const PRAISE_FOR = 6000; // ms that a message about something done stays
 const LARGEST = 1.25; // px per point at most when fitting: small graphs do not blow up
 const SHORTEST = 280; // px of the pane
 const TALLEST = 480;
@@ -172,20 +174,6 @@ export function neighbour(points, from, key) {
   return best;
 }
 
-/** A length of time for people. @param {number} seconds @returns {string} */
-export function duration(seconds) {
-  if (seconds < 0.0995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  if (seconds < 59.5) return `${Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  if (seconds < 600) {
-    const whole = Math.floor(Math.round(seconds) / 60);
-    return `${whole} min ${Math.round(seconds) - whole * 60} s`;
-  }
-  if (minutes < 60) return `${minutes} min`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
 /** The time left, coarse enough not to flicker. @param {number} seconds @returns {string} */
 export function timeLeft(seconds) {
   if (seconds < 1.5) return "about 1 s left";
@@ -216,39 +204,6 @@ export function counted(counts, looks) {
     .filter((look) => counts[look.state] && !look.victim)
     .map((look) => `${counts[look.state]} ${look.word}`)
     .join(", ");
-}
-
-/**
- * What the user changed: the key of each field whose text is not what it was.
- *
- * @param {Field[]} fields
- * @param {Map<string, string>} texts
- * @returns {Record<string, string>}
- */
-export function edits(fields, texts) {
-  /** @type {Record<string, string>} */
-  const found = {};
-  for (const field of fields) {
-    const text = texts.get(field.key);
-    if (text === undefined || field.kind === "task") continue;
-    const before = field.kind === "kept" ? "" : field.text;
-    if (text.trim() !== before.trim()) found[field.key] = text;
-  }
-  return found;
-}
-
-/**
- * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
- *
- * @param {string} text
- * @param {number} at
- * @param {string} key
- * @returns {string}
- */
-export function indent(text, at, key) {
-  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
-  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
-  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
 }
 
 /**
@@ -326,27 +281,7 @@ export function clicks(model, { changed, answered }) {
   };
 }
 
-// ---------------------------------------------------------------- elements
-
-/**
- * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {string} [className]
- * @param {(Node | string)[]} children
- * @returns {HTMLElementTagNameMap[K]}
- */
-function make(tag, className = "", ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
-/** Keep the notebook's shortcuts away from it. @template {HTMLElement | SVGElement} E @param {E} element @returns {E} */
-function typed(element) {
-  element.dataset.lmSuppressShortcuts = "true";
-  return element;
-}
+// ---------------------------------------------------------------- the parts
 
 const ICONS = {
   run: "M3 1.5v11l9-5.5z",
@@ -356,120 +291,6 @@ const ICONS = {
   undo: "M5 1 1 5l4 4V6.3h3a2.2 2.2 0 0 1 0 4.4H4v2h4a4.2 4.2 0 0 0 0-8.4H5z",
   retry: "M7 2a5 5 0 1 0 4.9 6h-1.8A3.3 3.3 0 1 1 7 3.7c.9 0 1.7.4 2.3 1L7.5 6.5H12V2l-1.5 1.5A5 5 0 0 0 7 2z",
 };
-
-/** @param {string} path @returns {SVGSVGElement} */
-function icon(path) {
-  const svg = document.createElementNS(SVG, "svg");
-  const shape = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "0 0 14 14");
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("class", "tq-icon");
-  shape.setAttribute("d", path);
-  svg.append(shape);
-  return svg;
-}
-
-/**
- * A button that keeps the focus while it is off (a disabled one would lose it).
- *
- * @param {string} text
- * @param {() => void} act
- * @param {string} [className]
- */
-function button(text, act, className = "") {
-  const element = typed(make("button", `tq-button ${className}`.trim()));
-  const label = make("span", "", text);
-  element.type = "button";
-  element.append(label);
-  element.addEventListener("click", () => {
-    if (element.getAttribute("aria-disabled") !== "true") act();
-  });
-  return {
-    element,
-    label,
-    /** @param {boolean} yes */
-    enable(yes) {
-      element.setAttribute("aria-disabled", String(!yes));
-    },
-  };
-}
-
-/** Say what an element is, and what it is called. @template {Element} E @param {E} element @param {string} role @param {string} [name] @returns {E} */
-function roled(element, role, name) {
-  element.setAttribute("role", role);
-  if (name) element.setAttribute("aria-label", name);
-  return element;
-}
-
-/** Name an element that shows but a sign. @param {HTMLElement} element @param {string} name @param {string} [title] */
-function named(element, name, title = name) {
-  element.setAttribute("aria-label", name);
-  element.title = title;
-  return element;
-}
-
-let notes = 0;
-
-/** A line that says what a button will do, also to who hears the button. @param {HTMLElement} element */
-function telling(element) {
-  const note = make("small", "tq-says");
-  note.id = `tq-says-${++notes}`;
-  element.setAttribute("aria-describedby", note.id);
-  return note;
-}
-
-/** A glyph and a word in the colours of a state. @param {Look | undefined} look @param {string} [text] */
-function badge(look, text) {
-  const glyph = make("span", "tq-glyph", look?.glyph ?? "");
-  glyph.setAttribute("aria-hidden", "true");
-  const element = make("span", "tq-badge", glyph, make("span", "", text ?? look?.word ?? ""));
-  dress(element, look);
-  return element;
-}
-
-/** Give an element the colours of a state. @param {HTMLElement | SVGElement} element @param {Look} [look] */
-function dress(element, look) {
-  element.dataset.state = look?.state.toLowerCase() ?? "";
-  if (look?.victim) element.dataset.victim = "true";
-  else delete element.dataset.victim;
-}
-
-/** A place for one message: good news politely, refusals at once. @param {string} className */
-function messages(className) {
-  const status = roled(make("div", "tq-status"), "status");
-  const alert = roled(make("div", "tq-alert"), "alert");
-  const close = button("×", () => say("status", ""), "tq-close");
-  const element = make("div", `tq-message ${className}`, status, alert, named(close.element, "Dismiss the message"));
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  let waiting = false;
-
-  /** @param {"status" | "alert"} kind @param {string} text @param {boolean} [stays] */
-  function say(kind, text, stays = false) {
-    clearTimeout(timer);
-    waiting = false;
-    status.textContent = kind === "status" ? text : "";
-    alert.textContent = kind === "alert" ? text : "";
-    element.dataset.kind = kind;
-    element.hidden = !text;
-    if (kind === "status" && text && !stays) timer = setTimeout(() => say("status", ""), PRAISE_FOR);
-  }
-
-  say("status", "");
-  return {
-    element,
-    say,
-    /** @param {boolean} late */
-    wait(late) {
-      if (late === waiting) return;
-      say("status", late ? "Waiting for the running cell to hear this click…" : "", true);
-      waiting = late;
-    },
-    dispose: () => clearTimeout(timer),
-  };
-}
-
-// ---------------------------------------------------------------- the parts
 
 /**
  * Run, Hold, Step, Stop, Retry all failed, Undo; how far the run is, what blocks it.
@@ -963,429 +784,6 @@ function stamp(node, look, says) {
 }
 
 /**
- * Everything about the selected task.
- *
- * @param {{
- *   select: (at: string) => void,
- *   leave: () => void,
- *   act: (at: string, verb: string, extra: Record<string, unknown>) => void,
- *   busy: (at: string) => boolean,
- * }} does
- */
-function panel({ select, leave, act, busy }) {
-  const title = make("h3", "tq-title");
-  title.tabIndex = -1;
-  typed(title);
-  const state = make("div", "tq-state");
-  const close = button("×", leave, "tq-close");
-  named(close.element, "Close the details");
-  const body = make("div", "tq-body");
-  const message = messages("tq-side-message");
-  const actions = make("div", "tq-actions");
-  const foot = make("div", "tq-foot", message.element, actions);
-  const head = make("div", "tq-head", make("div", "tq-titles", title, state), close.element);
-  const element = make("section", "tq-side", head, body, foot);
-  element.setAttribute("aria-label", "Details of the selected task");
-  element.hidden = true;
-  element.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    leave();
-    event.stopPropagation();
-    event.preventDefault();
-  });
-
-  let at = "";
-  let lost = false;
-  /** @type {Details | null} */
-  let now = null;
-  /** @type {Look[]} */
-  let looks = [];
-  /** @type {Map<string, string>} What the user typed, by field. */
-  const texts = new Map();
-  /** @type {Map<string, string>} What each section shows, to leave the unchanged alone. */
-  const shown = new Map();
-  let letter = "";
-
-  const lookOf = (/** @type {string} */ of) => looks.find((look) => look.letter === of);
-
-  /** @param {Link[]} links @returns {HTMLElement} */
-  function linked(links) {
-    const list = make("span", "tq-links");
-    for (const [to, label, of] of links) {
-      const link = typed(make("button", "tq-link", badge(lookOf(of), label)));
-      link.type = "button";
-      link.title = lookOf(of)?.word ?? "";
-      if (to) link.setAttribute("aria-label", `Go to ${label}: ${link.title}`);
-      link.disabled = !to; // a task of another queue
-      link.addEventListener("click", () => select(to));
-      list.append(link);
-    }
-    return list;
-  }
-
-  /**
-   * A part of the panel, drawn anew only when what it shows has changed; the focus stays in it.
-   *
-   * @param {HTMLElement} holder
-   * @param {string} name
-   * @param {unknown} value
-   * @param {() => (Node | string)[]} draw
-   */
-  function part(holder, name, value, draw) {
-    const text = JSON.stringify(value ?? null);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
-    const active = /** @type {HTMLElement | null} */ (document.activeElement);
-    const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
-    const children = draw();
-    holder.replaceChildren(...children);
-    holder.hidden = children.length === 0;
-    if (inside === null) return;
-    /** @type {HTMLElement | null} */
-    const again = inside ? holder.querySelector(`[data-key="${CSS.escape(inside)}"]`) : null;
-    (again ?? title).focus({ preventScroll: true });
-  }
-
-  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
-  /** @type {Section[]} */
-  const sections = [];
-
-  /** A section that folds. @param {string} name @returns {Section} */
-  function section(name) {
-    const content = make("div", "tq-content");
-    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
-    folds.open = true;
-    body.append(folds);
-    sections.push({ name, folds, content });
-    return sections[sections.length - 1];
-  }
-
-  const why = make("div", "tq-why");
-  const error = make("div", "tq-error");
-  const progress = make("div", "tq-progressed");
-  const form = make("form", "tq-form");
-  const members = make("div", "tq-members");
-  body.append(why, error, progress, members, form);
-  const supply = section("Use a value instead");
-  const result = section("Result");
-  const trace = section("Traceback");
-  const source = section("Source");
-  const output = section("Output");
-  const attempts = section("Attempts");
-  const around = section("Around it");
-
-  /** @param {string} text */
-  const code = (text) => {
-    const pre = typed(make("pre", "tq-pre", text));
-    pre.tabIndex = 0;
-    return pre;
-  };
-
-  /** Press the action that stands out, as Enter in a field does. */
-  function submit() {
-    const first = /** @type {HTMLElement | null} */ (actions.querySelector(".tq-primary"));
-    first?.click();
-  }
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit();
-  });
-
-  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
-  function plain(field, key, text) {
-    field.value = text;
-    field.dataset.key = key;
-    field.spellcheck = false;
-    field.autocomplete = "off";
-    field.setAttribute("autocapitalize", "off");
-    const typedIn = () => {
-      texts.set(key, field.value);
-      enable();
-    };
-    field.addEventListener("input", typedIn);
-    return typedIn;
-  }
-
-  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
-  function literal(text, key, enter) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(make(long ? "textarea" : "input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
-    else field.type = "text";
-    plain(field, key, text);
-    field.addEventListener("keydown", (event) => {
-      const pressed = /** @type {KeyboardEvent} */ (event);
-      if (pressed.key !== "Escape") pressed.stopPropagation();
-      if (pressed.key !== "Enter" || (long && !pressed.ctrlKey && !pressed.metaKey)) return;
-      pressed.preventDefault();
-      enter();
-    });
-    return field;
-  }
-
-  /** @returns {Record<string, string>} */
-  const edited = () => (now?.editable ? edits(now.fields ?? [], texts) : {});
-
-  /** @returns {string | undefined} */
-  function editedSource() {
-    const text = texts.get("()");
-    return now?.editable && text !== now.source ? text : undefined;
-  }
-
-  /** Take all edits back. */
-  function reset() {
-    texts.clear();
-    shown.delete("form");
-    shown.delete(source.name);
-    update(now, looks, letter, lost);
-  }
-
-  /** @param {Details} details @returns {Node[]} */
-  function fields(details) {
-    if (!details.fields?.length) return [];
-    const rows = details.fields.map((field) => {
-      const name = make("span", "tq-name", field.name);
-      const row = make("label", "tq-field", name);
-      row.dataset.field = field.key;
-      if (field.kind === "task") {
-        const kept = make("div", "tq-field", name, linked(field.links));
-        kept.title = "The result of this task is passed";
-        return kept;
-      }
-      if (!details.editable) {
-        row.append(make("code", "tq-value", field.text));
-        return row;
-      }
-      const before = field.kind === "kept" ? "" : field.text;
-      const input = literal(texts.get(field.key) ?? before, field.key, submit);
-      input.setAttribute("aria-label", `Argument ${field.name}${field.kind === "kept" ? ", kept" : ""}`);
-      if (field.kind === "kept") {
-        input.placeholder = `kept: ${field.text}`;
-        input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
-      } else if (field.kind === "default") name.append(make("small", "", " default"));
-      row.append(input);
-      if (field.links.length) row.append(linked(field.links));
-      return row;
-    });
-    return [make("h4", "", "Arguments"), ...rows];
-  }
-
-  /** @param {Details} details @returns {Node[]} */
-  function sourced(details) {
-    if (typeof details.source !== "string") return [];
-    const field = typed(make("textarea", "tq-input tq-source"));
-    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
-    field.readOnly = !details.editable;
-    field.rows = Math.min(16, field.value.split("\n").length + 1);
-    field.wrap = "off";
-    field.setAttribute("aria-label", "Source of the function");
-    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
-    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
-    field.addEventListener("blur", () => (leaving = true));
-    field.addEventListener("pointerdown", () => (leaving = false));
-    field.addEventListener("keydown", (event) => {
-      const { key, shiftKey, ctrlKey, metaKey } = event;
-      if (key === "Escape" && leaving) return; // the second one closes the details
-      event.stopPropagation();
-      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
-      if (key === "Enter" && (ctrlKey || metaKey)) submit();
-      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
-        const text = indent(field.value, field.selectionStart, key);
-        // the deprecated way is the only one that the browser can undo
-        if (!document.execCommand?.("insertText", false, text)) {
-          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
-          typedIn();
-        }
-      } else if (key !== "Escape") return;
-      event.preventDefault();
-    });
-    return [field];
-  }
-
-  /** @param {Details} details @returns {Node[]} */
-  function supplied(details) {
-    if (!details.suppliable) return [];
-    const go = () => act(at, "supply", { value: input.value, run: then.checked });
-    const input = literal(texts.get("=") ?? "", "=", go);
-    input.setAttribute("aria-label", "Value to use as the result");
-    input.placeholder = "a Python literal, such as 42 or [1, 2]";
-    const then = typed(make("input"));
-    then.type = "checkbox";
-    then.checked = true;
-    const use = button("Use this value", go);
-    use.element.dataset.key = "supply";
-    return [
-      input,
-      make("div", "tq-row", use.element, make("label", "tq-check", then, " then continue")),
-      telling(use.element),
-    ];
-  }
-
-  /** @param {Details} details @returns {Node[]} */
-  function table(details) {
-    if (!details.attempts?.length) return [];
-    const rows = details.attempts.map((attempt) => {
-      const when = attempt.started === null ? "" : new Date(attempt.started * 1000).toLocaleTimeString();
-      const took = attempt.took === null ? "" : duration(attempt.took);
-      const row = make(
-        "tr",
-        "",
-        make("td", "", String(attempt.number)),
-        make("td", "", badge(lookOf(attempt.letter))),
-        make("td", "", when),
-        make("td", "tq-number", took),
-      );
-      if (attempt.error) row.title = attempt.error;
-      return row;
-    });
-    const heads = ["#", "ended", "started", "took"].map((text) => {
-      const cell = make("th", "", text);
-      cell.scope = "col";
-      return cell;
-    });
-    return [make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows))];
-  }
-
-  /** @param {Details} details @returns {Node[]} */
-  function neighbours(details) {
-    const rows = [];
-    for (const [name, links] of /** @type {[string, Link[] | undefined][]} */ ([
-      ["Requires", details.required],
-      ["Required by", details.blocking],
-    ])) {
-      if (links?.length) rows.push(make("div", "tq-around", make("span", "tq-name", name), linked(links)));
-    }
-    return rows;
-  }
-
-  /** Bring the buttons, and what each says that it will do, up to date. */
-  function enable() {
-    const moved = now !== null && letter !== "" && now.letter !== letter;
-    const off = lost || moved || busy(at);
-    const changes = Object.keys(edited());
-    for (const row of form.querySelectorAll(".tq-field")) {
-      row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
-    }
-    const what = changes.length > 0 || editedSource() !== undefined;
-    source.content.classList.toggle("tq-edited", editedSource() !== undefined);
-    [...actions.children].forEach((row, i) => {
-      const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
-      const [go, back] = row.querySelectorAll("button");
-      const repairs = verb === "repair";
-      const wrong = verb !== "cancel" && repairs === !what; // edits are for the one button that takes them
-      go.setAttribute("aria-disabled", String(off || wrong));
-      go.classList.toggle("tq-primary", (repairs || (verb === "retry" && run)) && !wrong);
-      back?.setAttribute("aria-disabled", String(!what));
-      const note = row.querySelector("small");
-      if (!note) return;
-      note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
-    });
-    supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
-    const note = supply.content.querySelector("small");
-    if (note) note.textContent = now?.supplies ?? "";
-  }
-
-  /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone */
-  function update(details, newLooks, newLetter, gone) {
-    looks = newLooks;
-    letter = newLetter;
-    lost = gone;
-    now = details;
-    if (!details) {
-      enable();
-      return;
-    }
-    title.textContent = details.label;
-    part(state, "state", [letter || details.letter, details.calls], () => [
-      badge(lookOf(letter || details.letter)),
-      ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
-    ]);
-    const reasons = [details.why, details.cause, details.stale && `Stale: ${details.stale}`];
-    part(why, "why", reasons, () => reasons.flatMap((text) => (text ? [make("div", "", text)] : [])));
-    part(error, "error", details.error, () => (details.error ? [details.error] : []));
-    part(progress, "progress", details.progressed, () => {
-      if (!details.progressed) return [];
-      const [did, of] = details.progressed;
-      const bar = make("progress");
-      bar.max = of || 1;
-      bar.value = did;
-      return [bar, make("span", "", `${did} of ${of}`)];
-    });
-    part(members, "members", [details.members, details.more], () => {
-      if (!details.members) return [];
-      const more = details.more ? [make("p", "tq-more", `and ${details.more} more`)] : [];
-      return [linked(details.members), ...more];
-    });
-    part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
-    /** @type {[Section, unknown, () => (Node | string)[]][]} */
-    const folded = [
-      [supply, [details.at, details.suppliable], () => supplied(details)],
-      [
-        result,
-        details.result,
-        () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
-      ],
-      [source, [details.at, details.source, details.editable], () => sourced(details)],
-      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
-      [output, details.output, () => (details.output ? [code(details.output)] : [])],
-      [attempts, details.attempts, () => table(details)],
-      [around, [details.required, details.blocking], () => neighbours(details)],
-    ];
-    for (const [{ name, folds, content }, value, draw] of folded) {
-      part(content, name, value, draw);
-      folds.hidden = content.hidden;
-    }
-    part(actions, "actions", details.actions?.map(({ label }) => label), () =>
-      (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
-        const made = button(label, () => {
-          const plan = now?.actions?.[i]?.plan;
-          const source = editedSource();
-          const edits = { edits: edited(), ...(source === undefined ? {} : { source }) };
-          act(at, verb, { run, ...(verb === "repair" ? edits : plan ? { plan } : {}) });
-        });
-        made.element.title = hint;
-        made.element.dataset.verb = verb;
-        made.element.dataset.key = `${verb}-${run}`;
-        const row = make("div", "tq-does", made.element);
-        if (verb === "repair") row.append(button("Reset", reset, "tq-quiet").element);
-        row.append(telling(made.element));
-        return row;
-      }),
-    );
-    enable();
-  }
-
-  return {
-    element,
-    message,
-    enable,
-    update,
-    /** Show another task, or nothing. @param {string} to @param {string} label */
-    open(to, label) {
-      if (to === at) return;
-      at = to;
-      now = null;
-      texts.clear();
-      shown.clear();
-      message.say("status", "");
-      element.hidden = !to;
-      title.textContent = label;
-      for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
-      for (const { folds, content } of sections) {
-        content.replaceChildren();
-        folds.hidden = true;
-      }
-      supply.folds.open = false;
-      body.scrollTop = 0;
-    },
-    /** @param {string} text */
-    wait(text) {
-      if (!now) part(why, "why", text, () => (text ? [text] : []));
-    },
-  };
-}
-
-/**
  * Hide the still picture of the same queue in the same cell while this view lives.
  *
  * @param {HTMLElement} el
@@ -1428,12 +826,126 @@ export function hideStill(el, key) {
   };
 }
 
+// ---------------------------------------------------------------- what comes after the picture
+
+/** @type {Map<string, Promise<any>>} By its text: several views on a page share a module. */
+const modules = new Map();
+
+/** A module from its text. @param {string} text @returns {Promise<any>} */
+function imported(text) {
+  let found = modules.get(text);
+  if (!found) {
+    const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+    found = import(url).finally(() => URL.revokeObjectURL(url));
+    modules.set(text, found);
+  }
+  return found;
+}
+
+/**
+ * The parts of a view: at once where the page has them, else when the kernel has sent them.
+ *
+ * @param {Model} model
+ * @param {Partial<Parts>} ready
+ */
+function parts(model, ready) {
+  /** @type {Map<keyof Parts, ((part: any) => void)[]>} */
+  const waiting = new Map();
+  /** @param {keyof Parts} name */
+  async function come(name) {
+    const text = model.get("parts")[name];
+    const wanted = waiting.get(name);
+    if (!text || !wanted) return;
+    waiting.delete(name);
+    const part = await imported(text);
+    for (const use of wanted) use(part);
+  }
+  return {
+    come: () => [...waiting.keys()].forEach((name) => void come(name)),
+    forget: () => waiting.clear(),
+    /** @template {keyof Parts} K @param {K} name @param {(part: Parts[K]) => void} use @param {boolean} ask */
+    want(name, use, ask) {
+      const part = ready[name];
+      if (part) {
+        use(part);
+        return;
+      }
+      waiting.set(name, [...(waiting.get(name) ?? []), use]);
+      if (ask && !model.get("parts")[name]) model.send({ verb: "part", at: name });
+      void come(name);
+    },
+  };
+}
+
+/** What the dock holds, by the name of the panel: its part, and its title. @type {[string, keyof Parts, string, string][]} */
+const PANELS = [
+];
+
+/**
+ * Panels below the graph, one at a time: a row of tabs that open and close them.
+ *
+ * @param {Context} context
+ * @param {(name: keyof Parts, use: (part: any) => void) => void} want
+ */
+function dock(context, want) {
+  const tabs = roled(make("div", "tq-tabs"), "group", "More views of this queue");
+  const place = make("div", "tq-docked");
+  const element = make("div", "tq-dock", tabs, place);
+  place.hidden = true;
+  let open = "";
+  /** @type {Panel | null} */
+  let panel = null;
+
+  /** @param {string} name */
+  function show(name) {
+    panel?.dispose();
+    panel = null;
+    open = name;
+    for (const tab of tabs.children) {
+      tab.setAttribute("aria-expanded", String(/** @type {HTMLElement} */ (tab).dataset.panel === name));
+    }
+    place.replaceChildren();
+    place.hidden = !name;
+    const [, part] = PANELS.find(([each]) => each === name) ?? [];
+    if (!part) return;
+    place.append(make("p", "tq-more", "Loading…"));
+    want(part, (module) => {
+      if (open !== name || panel) return;
+      panel = /** @type {Panel} */ (module[name](context));
+      place.replaceChildren(panel.element);
+      panel.update();
+    });
+  }
+
+  for (const [name, , label, title] of PANELS) {
+    const tab = button(label, () => show(open === name ? "" : name), "tq-tab").element;
+    tab.dataset.panel = name;
+    tab.title = title;
+    tab.setAttribute("aria-expanded", "false");
+    tabs.append(tab);
+  }
+  return {
+    element,
+    /** Something that a panel may show has changed. */
+    update: () => panel?.update(),
+    close: () => show(""),
+  };
+}
+
 // ---------------------------------------------------------------- the view
 
-/** @param {{model: Model, el: HTMLElement}} context @returns {() => void} */
-export function render({ model, el }) {
+/**
+ * @param {{model: Model, el: HTMLElement}} context
+ * @param {Partial<Parts>} [ready] parts that need not be sent
+ * @returns {() => void}
+ */
+export function render({ model, el }, ready = {}) {
   let selected = "";
   let lost = false;
+  /** @type {string | null} The letters of another moment, while the view is rewound to it. */
+  let past = null;
+  /** @type {ReturnType<Parts["details"]["panel"]> | undefined} */
+  let side;
   let spoken = 0;
   let drawDue = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -1448,7 +960,7 @@ export function render({ model, el }) {
   const sent = clicks(model, {
     changed: refresh,
     answered(place, done, sentence) {
-      const where = place === "side" && selected ? side.message : top;
+      const where = place === "side" && selected && side ? side.message : top;
       where.say(done ? "status" : "alert", sentence);
     },
   });
@@ -1459,36 +971,84 @@ export function render({ model, el }) {
   });
   const legend = chips((letters) => graph.filter(letters));
   const graph = drawing(root, { select, leave: () => select(""), cause });
-  const side = panel({
-    select: (at) => {
-      select(at);
-      graph.reveal(at);
+  const main = make("div", "tq-main", graph.element, top.element);
+  const back = button("Live", () => rewind(null, ""), "tq-primary");
+  const moment = make("span");
+  const rewound = roled(make("div", "tq-past", moment, back.element), "status");
+  rewound.hidden = true;
+  const extra = parts(model, ready);
+  const below = dock(
+    {
+      model,
+      select: (at) => select(at),
+      selected: () => selected,
+      looks: () => model.get("looks"),
+      boxes: () => model.get("boxes"),
+      send: (message) => model.send(message),
+      act: (verb, more) => sent.send(`queue:${verb}`, "top", { verb, ...more }),
+      rewind,
     },
-    leave: () => {
-      select("");
-      graph.focus();
-    },
-    act: (at, verb, extra) => sent.send(`task:${at}`, "side", { verb, task: Number(at), ...extra }),
-    busy: (at) => sent.busy(`task:${at}`),
-  });
-  const main = make("div", "tq-main", graph.element, side.element, top.element);
-  root.append(make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line), main, live);
+    (name, use) => extra.want(name, use, !lost),
+  );
+  root.append(
+    make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line),
+    rewound,
+    main,
+    below.element,
+    live,
+  );
   el.append(root);
+  extra.want(
+    "details",
+    ({ panel }) => {
+      side = panel({
+        select: (at) => {
+          select(at);
+          graph.reveal(at);
+        },
+        leave: () => {
+          select("");
+          graph.focus();
+        },
+        act: (at, verb, more) => sent.send(`task:${at}`, "side", { verb, task: Number(at), ...more }),
+        busy: (at) => sent.busy(`task:${at}`),
+      });
+      main.insertBefore(side.element, top.element);
+      if (!selected) return;
+      side.open(selected, labelOf(selected));
+      details();
+    },
+    false, // it comes by itself
+  );
+
+  /** Show another moment, or the present again. @param {string | null} letters @param {string} sentence */
+  function rewind(letters, sentence) {
+    past = letters;
+    moment.textContent = sentence;
+    rewound.hidden = past === null;
+    root.classList.toggle("tq-rewound", past !== null);
+    states();
+    refresh();
+  }
+
+  /** Nothing can be done: the kernel is gone, or what is seen is not the present. */
+  const idle = () => lost || past !== null;
+  const labelOf = (/** @type {string} */ at) => model.get("boxes").find((box) => box.at === at)?.label ?? "";
 
   /** @param {string} at */
   function select(at) {
     selected = at;
     clearTimeout(looking);
-    const label = model.get("boxes").find((box) => box.at === at)?.label ?? "";
-    side.open(at, label);
+    side?.open(at, labelOf(at));
     root.classList.toggle("tq-open", at !== "");
     graph.select(at);
     if (at) {
       graph.reveal(at);
       if (!lost) model.send({ verb: "look", at });
-      looking = setTimeout(() => side.wait(lost ? "" : "Waiting for the running cell…"), WAITING_AFTER);
+      looking = setTimeout(() => side?.wait(lost ? "" : "Waiting for the running cell…"), WAITING_AFTER);
     }
     details();
+    below.update();
   }
 
   /** Select the next or previous cause of failures. @param {number} step */
@@ -1503,14 +1063,14 @@ export function render({ model, el }) {
     const letter = model.get("states")[i] ?? "";
     const known = selected && told.at === selected ? /** @type {Details} */ (told) : null;
     if (known) clearTimeout(looking);
-    side.update(known, model.get("looks"), letter, lost);
+    side?.update(known, model.get("looks"), letter, idle());
   }
 
   function refresh() {
-    tools.update(model.get("progress"), model.get("mending"), model.get("counts"), model.get("looks"), lost);
-    side.enable();
+    tools.update(model.get("progress"), model.get("mending"), model.get("counts"), model.get("looks"), idle());
+    side?.enable();
     top.wait(sent.late("top"));
-    side.message.wait(sent.late("side"));
+    side?.message.wait(sent.late("side"));
   }
 
   function counts() {
@@ -1525,8 +1085,10 @@ export function render({ model, el }) {
   }
 
   function states() {
-    graph.paint(model.get("states"), model.get("says"));
+    if (past === null) graph.paint(model.get("states"), model.get("says"));
+    else graph.paint(past, {});
     details();
+    below.update();
   }
 
   function draw() {
@@ -1575,6 +1137,7 @@ export function render({ model, el }) {
     ["change:progress", refresh],
     ["change:mending", refresh],
     ["change:details", details],
+    ["change:parts", () => extra.come()],
     ["change:answers", answers],
     ["comm_live_update", connection],
   ];
@@ -1589,10 +1152,12 @@ export function render({ model, el }) {
 
   return () => {
     unhide();
+    extra.forget();
+    below.close();
     sizes?.disconnect();
     sent.forget();
     top.dispose();
-    side.message.dispose();
+    side?.message.dispose();
     clearTimeout(speaker);
     clearTimeout(looking);
     for (const [event, does] of listeners) model.off(event, does);

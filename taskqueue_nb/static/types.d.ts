@@ -127,13 +127,43 @@ export interface Traits {
   key: string;
   note: string;
   selected: string;
+  /** Modules that came after the first picture: name → text. */
+  parts: Partial<Record<keyof Parts, string>>;
+}
+
+/** What is loaded after the first picture: a module for each. */
+export interface Parts {
+  details: typeof import("./details.js");
+}
+
+/** A panel of the dock. */
+export interface Panel {
+  element: HTMLElement;
+  /** Something has changed: the selection, the states, the structure. */
+  update(): void;
+  dispose(): void;
+}
+
+/** What a panel may use of the view that it belongs to. */
+export interface Context {
+  model: Model;
+  select(at: string): void;
+  selected(): string;
+  looks(): Look[];
+  boxes(): Box[];
+  /** A message without an answer. */
+  send(message: Record<string, unknown>): void;
+  /** A click on the queue, with an answer. */
+  act(verb: string, extra?: Record<string, unknown>): void;
+  /** Show another moment, a letter per box, and say which; null shows the present again. */
+  rewind(letters: string | null, sentence: string): void;
 }
 
 /** The part of anywidget's model that the view uses. */
 export interface Model {
   get<K extends keyof Traits>(key: K): Traits[K];
-  on(event: string, callback: () => void): void;
-  off(event: string, callback: () => void): void;
+  on(event: string, callback: (...told: any[]) => void): void;
+  off(event: string, callback: (...told: any[]) => void): void;
   send(message: Record<string, unknown>): void;
 }
 

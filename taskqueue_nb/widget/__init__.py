@@ -11,7 +11,6 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from importlib.resources import files
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -51,6 +50,7 @@ from taskqueue_nb.widget.details import (
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.mending import OF_QUEUE, Mending
 from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
+from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
 from taskqueue_nb.widget.still import Still, plain_text
@@ -58,7 +58,6 @@ from taskqueue_nb.widget.still import Still, plain_text
 __all__ = ["TaskGraph", "show", "widget_of"]
 
 _LOG: Final = logging.getLogger("taskqueue_nb")
-_STATIC: Final = files("taskqueue_nb") / "static"
 
 _LISTED: Final = 500  # tasks in the list that stands for a drawing, where there is no engine
 _FIRST_LAYOUT: Final = 0.25  # seconds that the cell waits for the first layout at most
@@ -111,8 +110,8 @@ class TaskGraph(anywidget.AnyWidget):
     waits for the page, nor the page for the cell.
     """
 
-    _esm = (_STATIC / "graph.js").read_text(encoding="utf-8")
-    _css = palette.css() + (_STATIC / "graph.css").read_text(encoding="utf-8")
+    _esm = linked("graph")
+    _css = palette.css() + styles("graph")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
@@ -128,8 +127,10 @@ class TaskGraph(anywidget.AnyWidget):
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)
     selected = t.Unicode().tag(sync=True)
+    parts = t.Dict().tag(sync=True)  # modules of the page that come after the first picture
 
     _numbers: Final = itertools.count(1)
+    _parts: tuple[str, ...] = ()  # that a page wants
     _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
@@ -251,6 +252,7 @@ class TaskGraph(anywidget.AnyWidget):
         news = self._news()
         again += self._see_what_to_mend(news["counts"])
         again += self._see_stale(news["counts"])
+        self._want("details")  # goes with the next message: not every kernel hears a click at once
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
@@ -268,6 +270,7 @@ class TaskGraph(anywidget.AnyWidget):
             "mending": self._mended,
             "answers": list(self._given),
             "selected": self._at,
+            "parts": {name: linked(name) for name in self._parts},
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
@@ -280,6 +283,12 @@ class TaskGraph(anywidget.AnyWidget):
             news["says"] = _says(laid, self._mending.is_stale)
         news["boxes"] = _boxes(laid)
         return news
+
+    def _want(self, part: str) -> None:
+        """Have a module sent to the page, once."""
+        if part not in self._parts:
+            self._parts += (part,)
+            self._mark()
 
     # -- layout ------------------------------------------------------------------------------------
 
@@ -471,6 +480,9 @@ class TaskGraph(anywidget.AnyWidget):
             if command.at == "" or _is_place(command.at, self._laid):
                 self._at, self._seen = command.at, ()
                 self._mark()
+            return
+        if command.verb == "part":
+            self._want(command.at)
             return
         with self._clicks_lock:
             if command.click in self._clicks:

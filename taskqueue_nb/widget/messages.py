@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.widget.literals import LONGEST
+from taskqueue_nb.widget.modules import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
+VIEW_VERBS: Final = frozenset({"look", "part"})  # of what is seen alone: they need no answer
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
+    "part": frozenset({"at"}),
     "retry_failed": frozenset({"plan"}),
     "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),
@@ -93,7 +96,7 @@ def read(content: object, tasks: int) -> Command:
     if type(content) is not dict:
         raise RefusedError("The page sent something that is no command.")
     verb = content.get("verb")
-    if type(verb) is not str or verb not in {"look", *QUEUE_VERBS, *TASK_VERBS}:
+    if type(verb) is not str or verb not in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS:
         raise RefusedError(
             f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
         )
@@ -102,8 +105,10 @@ def read(content: object, tasks: int) -> Command:
     if len(content) > len(known) or not all(type(key) is str and key in known for key in content):
         raise RefusedError(f"{verb!r} came with something that does not belong to it.")
     click = click_of(content)
-    if not click and verb != "look":
+    if not click and verb not in VIEW_VERBS:
         raise RefusedError(f"{verb!r} came without the id of a click.")
+    if verb == "part" and content.get("at") not in PARTS:
+        raise RefusedError("There is no such part of the view.")
     return Command(
         click=click,
         verb=verb,

@@ -7,6 +7,8 @@ import { drawn, failed, LOOKS, makeModel, window } from "./page.mjs";
 const { document } = window;
 
 const graph = await import("../../taskqueue_nb/static/graph.js");
+const details = await import("../../taskqueue_nb/static/details.js");
+const { duration } = await import("../../taskqueue_nb/static/elements.js");
 
 /** @type {HTMLElement} */
 let el;
@@ -28,7 +30,7 @@ afterEach(() => {
 /** @param {Parameters<typeof makeModel>[0]} [changes] */
 function shown(changes) {
   const model = makeModel(changes);
-  end = graph.render({ model, el });
+  end = graph.render({ model, el }, { details });
   return model;
 }
 
@@ -122,7 +124,7 @@ suite("pure functions", () => {
   });
 
   test("times are for people", () => {
-    const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(graph.duration);
+    const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(duration);
     const left = [0.2, 7.4, 31, 140, 9000].map(graph.timeLeft);
 
     assert.deepEqual(times, ["31 ms", "2.3 s", "42 s", "2 min 5 s", "10 min 0 s", "50 min", "2 h 1 min"]);
@@ -133,17 +135,17 @@ suite("pure functions", () => {
     const { fields = [] } = failed();
     const texts = new Map([["a0", "7"], ["kdegree", " 9 "], ["kmodel", "3"]]);
 
-    assert.deepEqual(graph.edits(fields, texts), { kmodel: "3" });
-    assert.deepEqual(graph.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
+    assert.deepEqual(details.edits(fields, texts), { kmodel: "3" });
+    assert.deepEqual(details.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
   });
 
   test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
     const text = "def f(x):\n    if x:\n  y";
 
-    assert.deepEqual([0, 2, 14, text.length].map((at) => graph.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
-    assert.equal(graph.indent(text, 9, "Enter"), "\n    ");
-    assert.equal(graph.indent(text, 19, "Enter"), "\n        ");
-    assert.equal(graph.indent(text, text.length, "Enter"), "\n  ");
+    assert.deepEqual([0, 2, 14, text.length].map((at) => details.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
+    assert.equal(details.indent(text, 9, "Enter"), "\n    ");
+    assert.equal(details.indent(text, 19, "Enter"), "\n        ");
+    assert.equal(details.indent(text, text.length, "Enter"), "\n  ");
   });
 
   test("next and previous go round, and begin at the ends", () => {
@@ -461,7 +463,7 @@ suite("the details", () => {
   test("in a view of another model no note has the same id", () => {
     opened();
     const other = document.body.appendChild(document.createElement("div"));
-    const endOther = graph.render({ model: makeModel(), el: other });
+    const endOther = graph.render({ model: makeModel(), el: other }, { details });
     const ids = [...document.querySelectorAll(".tq-says")].map((note) => note.id);
 
     assert.equal(new Set(ids).size, ids.length);
@@ -684,7 +686,7 @@ suite("a view's life", () => {
   test("two views of one model do not meet", () => {
     const model = shown();
     const other = document.body.appendChild(document.createElement("div"));
-    const endOther = graph.render({ model, el: other });
+    const endOther = graph.render({ model, el: other }, { details });
 
     fire(node("1"), "click");
 

@@ -61,6 +61,7 @@ export function traits(changes = {}) {
     key: "Task graph 1",
     note: "",
     selected: "",
+    parts: {},
     ...changes,
   };
 }

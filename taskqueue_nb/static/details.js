@@ -1,0 +1,466 @@
+// @ts-check
+/**
+ * The details of the selected task: what it is, how it failed, and what can be done about it.
+ *
+ * @typedef {import("./types.js").Details} Details
+ * @typedef {import("./types.js").Field} Field
+ * @typedef {import("./types.js").Link} Link
+ * @typedef {import("./types.js").Look} Look
+ */
+import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+
+/**
+ * What the user changed: the key of each field whose text is not what it was.
+ *
+ * @param {Field[]} fields
+ * @param {Map<string, string>} texts
+ * @returns {Record<string, string>}
+ */
+export function edits(fields, texts) {
+  /** @type {Record<string, string>} */
+  const found = {};
+  for (const field of fields) {
+    const text = texts.get(field.key);
+    if (text === undefined || field.kind === "task") continue;
+    const before = field.kind === "kept" ? "" : field.text;
+    if (text.trim() !== before.trim()) found[field.key] = text;
+  }
+  return found;
+}
+
+/**
+ * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
+ *
+ * @param {string} text
+ * @param {number} at
+ * @param {string} key
+ * @returns {string}
+ */
+export function indent(text, at, key) {
+  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
+  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
+  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
+}
+
+/**
+ * Everything about the selected task.
+ *
+ * @param {{
+ *   select: (at: string) => void,
+ *   leave: () => void,
+ *   act: (at: string, verb: string, extra: Record<string, unknown>) => void,
+ *   busy: (at: string) => boolean,
+ * }} does
+ */
+export function panel({ select, leave, act, busy }) {
+  const title = make("h3", "tq-title");
+  title.tabIndex = -1;
+  typed(title);
+  const state = make("div", "tq-state");
+  const close = button("×", leave, "tq-close");
+  named(close.element, "Close the details");
+  const body = make("div", "tq-body");
+  const message = messages("tq-side-message");
+  const actions = make("div", "tq-actions");
+  const foot = make("div", "tq-foot", message.element, actions);
+  const head = make("div", "tq-head", make("div", "tq-titles", title, state), close.element);
+  const element = make("section", "tq-side", head, body, foot);
+  element.setAttribute("aria-label", "Details of the selected task");
+  element.hidden = true;
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    leave();
+    event.stopPropagation();
+    event.preventDefault();
+  });
+
+  let at = "";
+  let lost = false;
+  /** @type {Details | null} */
+  let now = null;
+  /** @type {Look[]} */
+  let looks = [];
+  /** @type {Map<string, string>} What the user typed, by field. */
+  const texts = new Map();
+  /** @type {Map<string, string>} What each section shows, to leave the unchanged alone. */
+  const shown = new Map();
+  let letter = "";
+
+  const lookOf = (/** @type {string} */ of) => looks.find((look) => look.letter === of);
+
+  /** @param {Link[]} links @returns {HTMLElement} */
+  function linked(links) {
+    const list = make("span", "tq-links");
+    for (const [to, label, of] of links) {
+      const link = typed(make("button", "tq-link", badge(lookOf(of), label)));
+      link.type = "button";
+      link.title = lookOf(of)?.word ?? "";
+      if (to) link.setAttribute("aria-label", `Go to ${label}: ${link.title}`);
+      link.disabled = !to; // a task of another queue
+      link.addEventListener("click", () => select(to));
+      list.append(link);
+    }
+    return list;
+  }
+
+  /**
+   * A part of the panel, drawn anew only when what it shows has changed; the focus stays in it.
+   *
+   * @param {HTMLElement} holder
+   * @param {string} name
+   * @param {unknown} value
+   * @param {() => (Node | string)[]} draw
+   */
+  function part(holder, name, value, draw) {
+    const text = JSON.stringify(value ?? null);
+    if (shown.get(name) === text) return;
+    shown.set(name, text);
+    const active = /** @type {HTMLElement | null} */ (document.activeElement);
+    const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
+    const children = draw();
+    holder.replaceChildren(...children);
+    holder.hidden = children.length === 0;
+    if (inside === null) return;
+    /** @type {HTMLElement | null} */
+    const again = inside ? holder.querySelector(`[data-key="${CSS.escape(inside)}"]`) : null;
+    (again ?? title).focus({ preventScroll: true });
+  }
+
+  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
+  /** @type {Section[]} */
+  const sections = [];
+
+  /** A section that folds. @param {string} name @returns {Section} */
+  function section(name) {
+    const content = make("div", "tq-content");
+    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
+    folds.open = true;
+    body.append(folds);
+    sections.push({ name, folds, content });
+    return sections[sections.length - 1];
+  }
+
+  const why = make("div", "tq-why");
+  const error = make("div", "tq-error");
+  const progress = make("div", "tq-progressed");
+  const form = make("form", "tq-form");
+  const members = make("div", "tq-members");
+  body.append(why, error, progress, members, form);
+  const supply = section("Use a value instead");
+  const result = section("Result");
+  const trace = section("Traceback");
+  const source = section("Source");
+  const output = section("Output");
+  const attempts = section("Attempts");
+  const around = section("Around it");
+
+  /** @param {string} text */
+  const code = (text) => {
+    const pre = typed(make("pre", "tq-pre", text));
+    pre.tabIndex = 0;
+    return pre;
+  };
+
+  /** Press the action that stands out, as Enter in a field does. */
+  function submit() {
+    const first = /** @type {HTMLElement | null} */ (actions.querySelector(".tq-primary"));
+    first?.click();
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+
+  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
+  function plain(field, key, text) {
+    field.value = text;
+    field.dataset.key = key;
+    field.spellcheck = false;
+    field.autocomplete = "off";
+    field.setAttribute("autocapitalize", "off");
+    const typedIn = () => {
+      texts.set(key, field.value);
+      enable();
+    };
+    field.addEventListener("input", typedIn);
+    return typedIn;
+  }
+
+  /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
+  function literal(text, key, enter) {
+    const long = text.length > 48 || text.includes("\n");
+    const field = typed(make(long ? "textarea" : "input", "tq-input"));
+    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
+    else field.type = "text";
+    plain(field, key, text);
+    field.addEventListener("keydown", (event) => {
+      const pressed = /** @type {KeyboardEvent} */ (event);
+      if (pressed.key !== "Escape") pressed.stopPropagation();
+      if (pressed.key !== "Enter" || (long && !pressed.ctrlKey && !pressed.metaKey)) return;
+      pressed.preventDefault();
+      enter();
+    });
+    return field;
+  }
+
+  /** @returns {Record<string, string>} */
+  const edited = () => (now?.editable ? edits(now.fields ?? [], texts) : {});
+
+  /** @returns {string | undefined} */
+  function editedSource() {
+    const text = texts.get("()");
+    return now?.editable && text !== now.source ? text : undefined;
+  }
+
+  /** Take all edits back. */
+  function reset() {
+    texts.clear();
+    shown.delete("form");
+    shown.delete(source.name);
+    update(now, looks, letter, lost);
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function fields(details) {
+    if (!details.fields?.length) return [];
+    const rows = details.fields.map((field) => {
+      const name = make("span", "tq-name", field.name);
+      const row = make("label", "tq-field", name);
+      row.dataset.field = field.key;
+      if (field.kind === "task") {
+        const kept = make("div", "tq-field", name, linked(field.links));
+        kept.title = "The result of this task is passed";
+        return kept;
+      }
+      if (!details.editable) {
+        row.append(make("code", "tq-value", field.text));
+        return row;
+      }
+      const before = field.kind === "kept" ? "" : field.text;
+      const input = literal(texts.get(field.key) ?? before, field.key, submit);
+      input.setAttribute("aria-label", `Argument ${field.name}${field.kind === "kept" ? ", kept" : ""}`);
+      if (field.kind === "kept") {
+        input.placeholder = `kept: ${field.text}`;
+        input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
+      } else if (field.kind === "default") name.append(make("small", "", " default"));
+      row.append(input);
+      if (field.links.length) row.append(linked(field.links));
+      return row;
+    });
+    return [make("h4", "", "Arguments"), ...rows];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function sourced(details) {
+    if (typeof details.source !== "string") return [];
+    const field = typed(make("textarea", "tq-input tq-source"));
+    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
+    field.readOnly = !details.editable;
+    field.rows = Math.min(16, field.value.split("\n").length + 1);
+    field.wrap = "off";
+    field.setAttribute("aria-label", "Source of the function");
+    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
+    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
+    field.addEventListener("blur", () => (leaving = true));
+    field.addEventListener("pointerdown", () => (leaving = false));
+    field.addEventListener("keydown", (event) => {
+      const { key, shiftKey, ctrlKey, metaKey } = event;
+      if (key === "Escape" && leaving) return; // the second one closes the details
+      event.stopPropagation();
+      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
+      if (key === "Enter" && (ctrlKey || metaKey)) submit();
+      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
+        const text = indent(field.value, field.selectionStart, key);
+        // the deprecated way is the only one that the browser can undo
+        if (!document.execCommand?.("insertText", false, text)) {
+          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
+          typedIn();
+        }
+      } else if (key !== "Escape") return;
+      event.preventDefault();
+    });
+    return [field];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function supplied(details) {
+    if (!details.suppliable) return [];
+    const go = () => act(at, "supply", { value: input.value, run: then.checked });
+    const input = literal(texts.get("=") ?? "", "=", go);
+    input.setAttribute("aria-label", "Value to use as the result");
+    input.placeholder = "a Python literal, such as 42 or [1, 2]";
+    const then = typed(make("input"));
+    then.type = "checkbox";
+    then.checked = true;
+    const use = button("Use this value", go);
+    use.element.dataset.key = "supply";
+    return [
+      input,
+      make("div", "tq-row", use.element, make("label", "tq-check", then, " then continue")),
+      telling(use.element),
+    ];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function table(details) {
+    if (!details.attempts?.length) return [];
+    const rows = details.attempts.map((attempt) => {
+      const when = attempt.started === null ? "" : new Date(attempt.started * 1000).toLocaleTimeString();
+      const took = attempt.took === null ? "" : duration(attempt.took);
+      const row = make(
+        "tr",
+        "",
+        make("td", "", String(attempt.number)),
+        make("td", "", badge(lookOf(attempt.letter))),
+        make("td", "", when),
+        make("td", "tq-number", took),
+      );
+      if (attempt.error) row.title = attempt.error;
+      return row;
+    });
+    const heads = ["#", "ended", "started", "took"].map((text) => {
+      const cell = make("th", "", text);
+      cell.scope = "col";
+      return cell;
+    });
+    return [make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows))];
+  }
+
+  /** @param {Details} details @returns {Node[]} */
+  function neighbours(details) {
+    const rows = [];
+    for (const [name, links] of /** @type {[string, Link[] | undefined][]} */ ([
+      ["Requires", details.required],
+      ["Required by", details.blocking],
+    ])) {
+      if (links?.length) rows.push(make("div", "tq-around", make("span", "tq-name", name), linked(links)));
+    }
+    return rows;
+  }
+
+  /** Bring the buttons, and what each says that it will do, up to date. */
+  function enable() {
+    const moved = now !== null && letter !== "" && now.letter !== letter;
+    const off = lost || moved || busy(at);
+    const changes = Object.keys(edited());
+    for (const row of form.querySelectorAll(".tq-field")) {
+      row.classList.toggle("tq-edited", changes.includes(/** @type {HTMLElement} */ (row).dataset.field ?? ""));
+    }
+    const what = changes.length > 0 || editedSource() !== undefined;
+    source.content.classList.toggle("tq-edited", editedSource() !== undefined);
+    [...actions.children].forEach((row, i) => {
+      const { verb, run, says = "" } = now?.actions?.[i] ?? { verb: "", run: false };
+      const [go, back] = row.querySelectorAll("button");
+      const repairs = verb === "repair";
+      const wrong = verb !== "cancel" && repairs === !what; // edits are for the one button that takes them
+      go.setAttribute("aria-disabled", String(off || wrong));
+      go.classList.toggle("tq-primary", (repairs || (verb === "retry" && run)) && !wrong);
+      back?.setAttribute("aria-disabled", String(!what));
+      const note = row.querySelector("small");
+      if (!note) return;
+      note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
+    });
+    supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
+    const note = supply.content.querySelector("small");
+    if (note) note.textContent = now?.supplies ?? "";
+  }
+
+  /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone */
+  function update(details, newLooks, newLetter, gone) {
+    looks = newLooks;
+    letter = newLetter;
+    lost = gone;
+    now = details;
+    if (!details) {
+      enable();
+      return;
+    }
+    title.textContent = details.label;
+    part(state, "state", [letter || details.letter, details.calls], () => [
+      badge(lookOf(letter || details.letter)),
+      ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
+    ]);
+    const reasons = [details.why, details.cause, details.stale && `Stale: ${details.stale}`];
+    part(why, "why", reasons, () => reasons.flatMap((text) => (text ? [make("div", "", text)] : [])));
+    part(error, "error", details.error, () => (details.error ? [details.error] : []));
+    part(progress, "progress", details.progressed, () => {
+      if (!details.progressed) return [];
+      const [did, of] = details.progressed;
+      const bar = make("progress");
+      bar.max = of || 1;
+      bar.value = did;
+      return [bar, make("span", "", `${did} of ${of}`)];
+    });
+    part(members, "members", [details.members, details.more], () => {
+      if (!details.members) return [];
+      const more = details.more ? [make("p", "tq-more", `and ${details.more} more`)] : [];
+      return [linked(details.members), ...more];
+    });
+    part(form, "form", [details.at, details.fields, details.editable], () => fields(details));
+    /** @type {[Section, unknown, () => (Node | string)[]][]} */
+    const folded = [
+      [supply, [details.at, details.suppliable], () => supplied(details)],
+      [
+        result,
+        details.result,
+        () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
+      ],
+      [source, [details.at, details.source, details.editable], () => sourced(details)],
+      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
+      [output, details.output, () => (details.output ? [code(details.output)] : [])],
+      [attempts, details.attempts, () => table(details)],
+      [around, [details.required, details.blocking], () => neighbours(details)],
+    ];
+    for (const [{ name, folds, content }, value, draw] of folded) {
+      part(content, name, value, draw);
+      folds.hidden = content.hidden;
+    }
+    part(actions, "actions", details.actions?.map(({ label }) => label), () =>
+      (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
+        const made = button(label, () => {
+          const plan = now?.actions?.[i]?.plan;
+          const source = editedSource();
+          const edits = { edits: edited(), ...(source === undefined ? {} : { source }) };
+          act(at, verb, { run, ...(verb === "repair" ? edits : plan ? { plan } : {}) });
+        });
+        made.element.title = hint;
+        made.element.dataset.verb = verb;
+        made.element.dataset.key = `${verb}-${run}`;
+        const row = make("div", "tq-does", made.element);
+        if (verb === "repair") row.append(button("Reset", reset, "tq-quiet").element);
+        row.append(telling(made.element));
+        return row;
+      }),
+    );
+    enable();
+  }
+
+  return {
+    element,
+    message,
+    enable,
+    update,
+    /** Show another task, or nothing. @param {string} to @param {string} label */
+    open(to, label) {
+      if (to === at) return;
+      at = to;
+      now = null;
+      texts.clear();
+      shown.clear();
+      message.say("status", "");
+      element.hidden = !to;
+      title.textContent = label;
+      for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
+      for (const { folds, content } of sections) {
+        content.replaceChildren();
+        folds.hidden = true;
+      }
+      supply.folds.open = false;
+      body.scrollTop = 0;
+    },
+    /** @param {string} text */
+    wait(text) {
+      if (!now) part(why, "why", text, () => (text ? [text] : []));
+    },
+  };
+}
