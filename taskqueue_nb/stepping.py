@@ -147,6 +147,24 @@ class Stepped:
         with GRAPH_LOCK:
             self._let_go(is_over=True)
 
+    def fire(self, event: str, **extra: Any) -> None:
+        """Settle the attempt by an event that nothing has asked for, unless the call goes on.
+
+        Raises
+        ------
+        TaskError
+            If the function is running.
+        FSMError
+            If the state does not allow the event.
+        """
+        task = self.attempt.task
+        with GRAPH_LOCK:
+            if not self.is_free():
+                raise TaskError(f"{task._fsm_called()}: its function is running", task)
+            task._fsm_move(event, extra)
+            self._let_go(is_over=True)
+        task._fsm_after()
+
     # -- parts -------------------------------------------------------------------------------
 
     @property

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from taskqueue_nb.repair import Plan
     from taskqueue_nb.source import Comparison
     from taskqueue_nb.stepping import Stepped
+    from taskqueue_nb.widget.machine import TaskMachine
 
 R = TypeVar("R")
 
@@ -1626,6 +1627,21 @@ class Task(BaseTask):
         return None if self._attempt is None else self._attempt.progressed
 
     # -- for teaching ------------------------------------------------------------------------
+
+    def machine(self) -> TaskMachine:
+        """Return the live state machine of this task, for a notebook.
+
+        It shows the state diagram with the way that was taken, the events that the state allows as
+        buttons, and a log in words; there the task can be taken one transition at a time, and its
+        next attempt be made to fail or to take longer.
+
+        Returns
+        -------
+        TaskMachine
+            Always the same one, until it is closed. It is shown where it ends a cell; elsewhere
+            than in a notebook it is shown as text.
+        """
+        return self.fsm_machine()
 
     def inject(
         self, *, fail: bool | str = False, slow: float = 0.0, after: bool = False

@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from taskqueue_nb.faults import LONGEST as LONGEST_DELAY
 from taskqueue_nb.widget.literals import LONGEST
 from taskqueue_nb.widget.modules import PARTS
 
@@ -17,6 +18,9 @@ QUEUE_VERBS: Final = frozenset(
 )
 VIEW_VERBS: Final = frozenset({"look", "part"})  # of what is seen alone: they need no answer
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+GRAPH_VERBS: Final = VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
+#: Those of the view of one machine, which has no other task.
+MACHINE_VERBS: Final = frozenset({"fire", "step", "inject"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
@@ -29,10 +33,13 @@ _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "supply": frozenset({"run", "value"}),
     "cancel": frozenset({"run", "plan"}),
     "rerun": frozenset({"run", "plan"}),
+    "fire": frozenset({"event", "value"}),
+    "inject": frozenset({"fail", "slow"}),
 }
 _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
+_LONGEST_EVENT: Final = 100
 _MOST_EDITS: Final = 60
 LONGEST_SOURCE: Final = 100_000  # characters
 
@@ -58,6 +65,9 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    event: str = ""
+    fail: bool = False
+    slow: float = 0.0
 
 
 def click_of(content: object) -> str:
@@ -68,7 +78,7 @@ def click_of(content: object) -> str:
     return ""
 
 
-def read(content: object, tasks: int) -> Command:
+def read(content: object, tasks: int, verbs: frozenset[str] = GRAPH_VERBS) -> Command:
     """Return the command in a message.
 
     Parameters
@@ -77,6 +87,8 @@ def read(content: object, tasks: int) -> Command:
         Whatever the page sent.
     tasks : int
         How many tasks there are: the known ones are 0, 1, … tasks - 1.
+    verbs : frozenset of str
+        What the view can do.
 
     Raises
     ------
@@ -96,7 +108,7 @@ def read(content: object, tasks: int) -> Command:
     if type(content) is not dict:
         raise RefusedError("The page sent something that is no command.")
     verb = content.get("verb")
-    if type(verb) is not str or verb not in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS:
+    if type(verb) is not str or verb not in verbs:
         raise RefusedError(
             f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
         )
@@ -113,12 +125,15 @@ def read(content: object, tasks: int) -> Command:
         click=click,
         verb=verb,
         task=_task(content.get("task"), tasks) if of_task else -1,
-        run=_flag(content.get("run", False)),
+        run=_flag(content.get("run", False), "run"),
         at=_text(content.get("at", ""), _LONGEST_KEY),
         value=_text(content.get("value", ""), LONGEST),
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        event=_text(content.get("event", ""), _LONGEST_EVENT),
+        fail=_flag(content.get("fail", False), "fail"),
+        slow=_seconds(content.get("slow", 0.0)),
     )
 
 
@@ -133,10 +148,16 @@ def _task(number: Any, tasks: int) -> int:
     return number
 
 
-def _flag(flag: Any) -> bool:
+def _flag(flag: Any, name: str) -> bool:
     if type(flag) is not bool:
-        raise RefusedError("'run' is true or false.")
+        raise RefusedError(f"{name!r} is true or false.")
     return flag
+
+
+def _seconds(number: Any) -> float:
+    if type(number) not in (int, float) or not 0 <= number <= LONGEST_DELAY:
+        raise RefusedError(f"A time is a number of seconds, from 0 to {LONGEST_DELAY:g}.")
+    return float(number)
 
 
 def _text(text: Any, longest: int) -> str:
