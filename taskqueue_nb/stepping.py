@@ -161,6 +161,9 @@ class Stepped:
         with GRAPH_LOCK:
             if not self.is_free():
                 raise TaskError(f"{task._fsm_called()}: its function is running", task)
+            task._fsm_target(event)
+            message = f"{task._fsm_called()} was given up in the middle of its steps"
+            self.attempt._error = task._error = TaskError(message, task)
             task._fsm_move(event, extra)
             self._let_go(is_over=True)
         task._fsm_after()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from base64 import b64encode
@@ -191,7 +192,7 @@ class TaskMachine(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the view: it hears nothing more, and a task that it has left halfway is cancelled."""
-        if self._closed:
+        if self._closed or sys.is_finalizing():  # whose threads may have ended with a lock
             return
         with self._closing:  # only one thread does it
             if self._closed:
