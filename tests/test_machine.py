@@ -559,7 +559,7 @@ def test_two_thousand_drawn_messages_do_nothing_wrong(show: Show) -> None:
     draw = random.Random(5)
     task = Task("work", list)
     page = show(task)
-    texts = [*MACHINE_VERBS, *QUEUE_VERBS, *TASK_VERBS, *EVENTS, "", "x", None, 0, -1, 2.5, [], {}]
+    texts: list[Any] = [*MACHINE_VERBS, *QUEUE_VERBS, *TASK_VERBS, *EVENTS, "", "x", None, 0, -1, 2.5, [], {}]
 
     for i in range(2_000):
         keys = draw.sample(["id", "verb", "event", "value", "fail", "slow", "task", "run"], 3)
