@@ -24,6 +24,7 @@ from taskqueue_nb.drawing import NoEngine, diagram_of, path_of, traced_as_svg
 from taskqueue_nb.stepping import stepped_of
 from taskqueue_nb.task import FSM_TRANSITIONS
 from taskqueue_nb.widget import machine as machines
+from taskqueue_nb.widget.details import details_of
 from taskqueue_nb.widget.machine import TaskMachine, machine_of, told
 from taskqueue_nb.widget.messages import (
     MACHINE_VERBS,
@@ -559,7 +560,20 @@ def test_two_thousand_drawn_messages_do_nothing_wrong(show: Show) -> None:
     draw = random.Random(5)
     task = Task("work", list)
     page = show(task)
-    texts: list[Any] = [*MACHINE_VERBS, *QUEUE_VERBS, *TASK_VERBS, *EVENTS, "", "x", None, 0, -1, 2.5, [], {}]
+    texts: list[Any] = [
+        *MACHINE_VERBS,
+        *QUEUE_VERBS,
+        *TASK_VERBS,
+        *EVENTS,
+        "",
+        "x",
+        None,
+        0,
+        -1,
+        2.5,
+        [],
+        {},
+    ]
 
     for i in range(2_000):
         keys = draw.sample(["id", "verb", "event", "value", "fail", "slow", "task", "run"], 3)
@@ -590,6 +604,26 @@ def test_the_graph_does_not_take_the_machines_verbs() -> None:
     for verb in MACHINE_VERBS - QUEUE_VERBS:
         with pytest.raises(RefusedError, match="cannot"):
             read({"id": "a", "verb": verb}, 3)
+
+
+def test_the_details_of_a_queue_say_it_too() -> None:
+    """What is injected, and where a task stands that is in the middle of its steps."""
+    task = Task("work", list)
+
+    task.inject(fail=True)
+    assert details_of(task, "0", {task: 0})["why"] == (
+        "Ready to run. The next attempt will fail: injected."
+    )
+    task.step()
+    assert details_of(task, "0", {task: 0})["why"] == (
+        "In the middle of its steps; the next is: call its function. "
+        "The next attempt will fail: injected."
+    )
+    task.step()
+    why = details_of(task, "0", {task: 0})["why"]
+    assert why.startswith("In the middle of its steps; the next is: except: its function raised")
+    task.step()
+    assert details_of(task, "0", {task: 0})["why"] == ""
 
 
 # -- how it ends -----------------------------------------------------------------------------------

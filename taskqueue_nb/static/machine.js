@@ -316,7 +316,8 @@ function history() {
  */
 export function render({ model, el }) {
   let lost = false;
-  let said = "";
+  /** @type {string | undefined} */
+  let said;
   const root = roled(make("div", "tq tq-machine"), "region");
   const live = roled(make("div", "tq-live"), "status");
   const message = messages("tq-machine-message");
@@ -378,9 +379,8 @@ export function render({ model, el }) {
   function speak(row) {
     const now = row ? `${row.when} ${row.says}` : "";
     if (now === said) return;
-    if (said || live.dataset.begun) live.textContent = row?.says ?? "";
+    if (said !== undefined) live.textContent = row?.says ?? ""; // not what was there at first
     said = now;
-    live.dataset.begun = "true";
   }
 
   function hear() {

@@ -11,6 +11,7 @@ from taskqueue_nb.drawing import clean as clean_line
 from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import described, preview
+from taskqueue_nb.stepping import stepped_of
 from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
 from taskqueue_nb.widget.literals import literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
@@ -196,7 +197,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "label": one_line(task.name),
         "letter": look_of(task).letter,
         "calls": _call(task.func),
-        "why": _why(task),
+        "why": " ".join(part for part in (_why(task), _injected(task)) if part),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
         "traceback": clean(last.error_text or "") if failed and last is not None else "",
         "output": clean(last.output) if last is not None else "",
@@ -263,11 +264,19 @@ def _why(task: Task) -> str:
         return "Ready to run."
     if task.fsm_state == "RUNNING" and task.runstate.cancelled:
         return "Asked to stop."
+    if (stepped := stepped_of(task)) is not None:
+        return f"In the middle of its steps; the next is: {one_line(stepped.says(), _LINE)}."
     if task.fsm_state == "CANCELLED":
         history = task.fsm_history
         because = history[-1].extra.get("because") if history else None
         return f"Cancelled: {one_line(because)}." if isinstance(because, str) else ""
     return ""
+
+
+def _injected(task: Task) -> str:
+    """Return what will go wrong with the next attempt, in a sentence; "" if nothing was asked for."""
+    fault = task.injected
+    return "" if fault is None else f"The next attempt {one_line(str(fault))}."
 
 
 def progress_of(task: Task) -> tuple[float, float] | None:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from time import localtime, strftime
 from typing import Any, Final
 
 import anywidget
@@ -599,7 +598,7 @@ class _Still(Still):
         svg = traced_as_svg(self._fsm, steps)
         data = b64encode(svg.encode()).decode("ascii")
         rows = [_row(self._fsm, each) for each in _recent(self._fsm, steps)[:_STILL_ROWS]]
-        items = "".join(f"<li>{_clock(row['when'])} {xml(row['says'])}</li>" for row in rows)
+        items = "".join(f"<li>{xml(row['says'])}</li>" for row in rows)  # a clock never compares
         html = (
             f'<div class="taskqueue-nb"><p><b>{xml(title)}</b>: {xml(state)}</p>'
             f'<img alt="{xml(f"{self.key}: {title}, {state}")}" '
@@ -610,10 +609,6 @@ class _Still(Still):
 
     def _bundle(self) -> dict[str, str]:
         return self.bundle()
-
-
-def _clock(when: float) -> str:
-    return strftime("%H:%M:%S", localtime(when))
 
 
 # -- display ---------------------------------------------------------------------------------------

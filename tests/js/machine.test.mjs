@@ -315,6 +315,12 @@ suite("the log", () => {
     assert.equal(one(".tq-live").textContent, rows[0].says);
   });
 
+  test("says the first transition of all", () => {
+    const model = shown();
+    model.put({ log: rows });
+    assert.equal(one(".tq-live").textContent, rows[0].says);
+  });
+
   test("is left as it is while nothing is new", () => {
     const model = shown({ log: rows });
     const item = el.querySelector(".tq-log li");
