@@ -262,10 +262,8 @@ def _why(task: Task) -> str:
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
             return f"Waits for {names}{more}."
         return "Ready to run."
-    if task.fsm_state == "RUNNING" and task.runstate.cancelled:
-        return "Asked to stop."
-    if (stepped := stepped_of(task)) is not None:
-        return f"In the middle of its steps; the next is: {one_line(stepped.says(), _LINE)}."
+    if task.fsm_state == "RUNNING":
+        return _why_running(task)
     if task.fsm_state == "CANCELLED":
         history = task.fsm_history
         because = history[-1].extra.get("because") if history else None
@@ -273,8 +271,17 @@ def _why(task: Task) -> str:
     return ""
 
 
+def _why_running(task: Task) -> str:
+    if task.runstate.cancelled:
+        return "Asked to stop."
+    stepped = stepped_of(task)
+    if stepped is None:
+        return ""
+    return f"In the middle of its steps; the next is: {one_line(stepped.says(), _LINE)}."
+
+
 def _injected(task: Task) -> str:
-    """Return what will go wrong with the next attempt, in a sentence; "" if nothing was asked for."""
+    """Return what will go wrong with the next attempt, in a sentence; "" if nothing will."""
     fault = task.injected
     return "" if fault is None else f"The next attempt {one_line(str(fault))}."
 
