@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from taskqueue_nb.drawing.dot import MAX_NODES, drawing_of, tasks_as_dot, tasks_as_svg
 from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.fold import NO_WISH, Wish
 from taskqueue_nb.drawing.machine import (
     Diagram,
     Path,
@@ -27,11 +28,13 @@ from taskqueue_nb.drawing.words import clean, error_name, name_of, xml
 
 __all__ = [
     "MAX_NODES",
+    "NO_WISH",
     "Box",
     "Diagram",
     "Drawing",
     "NoEngine",
     "Path",
+    "Wish",
     "clean",
     "diagram_of",
     "draw",
