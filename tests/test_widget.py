@@ -203,7 +203,7 @@ def test_one_layout_per_structure(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(len(tasks))
         return drawing_of(tasks, nodes)
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", counting)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", counting)
     monkeypatch.setattr("taskqueue_nb.widget._LAYOUT_GAP", 0.0)
     page = Page(repairable())
     for _ in page.queue.run():
@@ -224,7 +224,7 @@ def test_without_an_engine_the_tasks_are_listed(monkeypatch: pytest.MonkeyPatch)
     def missing(*_: Any) -> Any:
         raise NoEngine("There is no engine: pip install graphviz-pure.")
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", missing)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", missing)
     page = Page(repairable())
     for _ in page.queue.run():
         pass

@@ -18,7 +18,7 @@ import graphviz
 
 from taskqueue_nb.drawing import engine as engines
 from taskqueue_nb.drawing.engine import ADVICE, EngineError, NoEngine
-from taskqueue_nb.drawing.fold import Edges, Fold, folded, is_victim, levels
+from taskqueue_nb.drawing.fold import NO_WISH, Edges, Fold, Wish, folded, is_victim, levels
 from taskqueue_nb.drawing.words import attribute, clean, error_name, lines, name_of, width, xml
 from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, Theme, look
 
@@ -54,12 +54,15 @@ class Box(NamedTuple):
         The task, or all that are folded into the box.
     key : str or None
         What a folded box was folded by; None for a box of one task.
+    of : str
+        What a box of one task can be folded by, with others; "" if there are none.
     """
 
     id: str
     label: str
     tasks: tuple[Any, ...]
     key: str | None
+    of: str = ""
 
     @property
     def is_folded(self) -> bool:
@@ -338,7 +341,7 @@ def draw(
     tasks: Iterable[Any],
     max_nodes: int = 200,
     keep: Collection[Any] = (),
-    first: Sequence[Any] = (),
+    wish: Wish = NO_WISH,
 ) -> Drawing:
     """Lay tasks out.
 
@@ -350,8 +353,8 @@ def draw(
         The largest number of boxes; more tasks are folded into groups.
     keep : collection of Task
         Those that had a box of their own in the drawing before this one.
-    first : sequence of Task
-        Those that are to have a box of their own before all others, as far as there is room.
+    wish : Wish
+        What is to be seen before all else.
 
     Returns
     -------
@@ -363,10 +366,12 @@ def draw(
     NoEngine
         If nothing on this machine can lay it out; its `sentence` says what to install.
     """
-    folding = folded(tasks, max_nodes, keep, first)
+    folding = folded(tasks, max_nodes, keep, wish)
     folds, edges = folding.folds, folding.edges
     shapes = [_shape(fold) for fold in folds]
-    boxes = [Box(f"t{i}", fold.label, fold.tasks, fold.key) for i, fold in enumerate(folds)]
+    boxes = [
+        Box(f"t{i}", fold.label, fold.tasks, fold.key, fold.of) for i, fold in enumerate(folds)
+    ]
     if not boxes:
         return Drawing([], [], _Parts(Layout((160.0, 44.0), {}, {}, {}), [], {}), 0)
     clusters = _clusters(folds)

@@ -15,6 +15,25 @@ export interface Box {
   at: string;
   label: string;
   size: number;
+  /** The `at` of the box that it would be folded into, or "". */
+  of: string;
+}
+
+/** How much of the queue the drawing shows. */
+export interface Lens {
+  /** The task that is looked at with what stands around it, or "". */
+  around: string;
+  seen: number;
+  total: number;
+  /** Whether nobody has folded, unfolded or left out anything. */
+  plain: boolean;
+}
+
+/** The tasks whose names match a text: the best of them, and how many there are. */
+export interface Finds {
+  text: string;
+  hits: Link[];
+  total: number;
 }
 
 export interface Progress {
@@ -127,6 +146,8 @@ export interface Traits {
   key: string;
   note: string;
   selected: string;
+  lens: Lens;
+  finds: Finds;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
 }

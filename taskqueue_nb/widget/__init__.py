@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -23,11 +23,9 @@ from IPython.display import display
 
 from taskqueue_nb import palette, reprs
 from taskqueue_nb.drawing import (
-    MAX_NODES,
     Box,
     Drawing,
     NoEngine,
-    drawing_of,
     error_name,
     letters,
     look_of,
@@ -48,9 +46,18 @@ from taskqueue_nb.widget.details import (
     progress_of,
     said,
 )
+from taskqueue_nb.widget.finding import found
+from taskqueue_nb.widget.lens import PLAIN, Lens
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.mending import OF_QUEUE, Mending
-from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
+from taskqueue_nb.widget.messages import (
+    QUEUE_VERBS,
+    VIEW_VERBS,
+    Command,
+    RefusedError,
+    click_of,
+    read,
+)
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
@@ -81,6 +88,7 @@ class _Laid(NamedTuple):
     """The drawing of one structure, or why there is none."""
 
     structure: int
+    lens: Lens
     tasks: tuple[Task, ...]
     places: Mapping[Task, int]
     drawing: Drawing | None
@@ -128,10 +136,16 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)
     selected = t.Unicode().tag(sync=True)
+    lens = t.Dict().tag(sync=True)  # how much of the queue the drawing shows
+    finds = t.Dict().tag(sync=True)  # the tasks whose names match what somebody types
     parts = t.Dict().tag(sync=True)  # modules of the page that come after the first picture
 
     _numbers: Final = itertools.count(1)
     _parts: tuple[str, ...] = ()  # that a page wants
+    _lens = PLAIN
+    _at = ""  # what is selected
+    _sought = ""
+    _finds: dict[str, Any] = {"text": "", "hits": [], "total": 0}  # noqa: RUF012 - replaced, never changed
     _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
@@ -145,7 +159,6 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._clicks: dict[str, None] = {}
         self._clicks_lock = threading.Lock()
         self._nameless = itertools.count(1)
-        self._at = ""
         self._found: dict[str, Any] = {}
         self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
@@ -171,6 +184,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._looker = Worker("taskqueue_nb details")
         self._planner = Worker("taskqueue_nb plans")
         self._staler = Worker("taskqueue_nb stale")
+        self._finder = Worker("taskqueue_nb find")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -263,6 +277,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             "answers": list(self._given),
             "selected": self._at,
             "parts": {name: linked(name) for name in self._parts},
+            "finds": self._finds,
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
@@ -282,7 +297,9 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         if self._laying:
             return []
         gap = _LAYOUT_GAP
-        if laid is not None and laid.structure == self._queue.structure:
+        if laid is not None and laid.lens != self._lens:
+            gap = 0.0  # somebody waits for it
+        elif laid is not None and laid.structure == self._queue.structure:
             if laid.drawing is None or not laid.drawing.outdated():
                 return []
             if not _hides_failure(laid):
@@ -297,7 +314,9 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     def _lay_out(self, done: threading.Event | None = None) -> None:
         """Make the drawing of the present structure."""
         try:
-            self._laid = _lay_out(self._queue)
+            before = self._laid
+            keep = before.drawing.own if before is not None and before.drawing is not None else ()
+            self._laid = _lay_out(self._queue, self._lens, keep)
         finally:
             self._laid_at = monotonic()
             self._laying = False
@@ -440,13 +459,8 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         except RefusedError as refusal:
             self._answer(click_of(content), str(refusal), done=False)
             return
-        if command.verb == "look":
-            if command.at == "" or _is_place(command.at, self._laid):
-                self._at, self._seen = command.at, ()
-                self._mark()
-            return
-        if command.verb == "part":
-            self._want(command.at)
+        if command.verb in VIEW_VERBS:
+            self._show(command)
             return
         with self._clicks_lock:
             if command.click in self._clicks:
@@ -455,6 +469,42 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             if len(self._clicks) > _CLICKS:
                 del self._clicks[next(iter(self._clicks))]
         self._obeyer.do(partial(self._obey, command))
+
+    def _show(self, command: Command) -> None:
+        """Show something else of the queue; nothing is done to its tasks."""
+        verb, at, laid = command.verb, command.at, self._laid
+        if verb == "part":
+            self._want(at)
+        elif verb == "find":
+            self._sought = command.value
+            self._finder.do(partial(self._find, command.value))
+        elif verb == "around" and not at:
+            self._look_through(self._lens._replace(centre=()))
+        elif verb == "fold" and not at:
+            self._look_through(PLAIN)
+        elif verb == "look" and not at:
+            self._at, self._seen = "", ()
+            self._mark()
+        elif laid is not None and _is_place(at, laid):
+            if verb == "look":
+                self._at, self._seen = at, ()
+                self._mark()
+            self._look_through(_seen_through(self._lens, verb, at, laid))
+
+    def _look_through(self, lens: Lens) -> None:
+        if lens != self._lens:
+            self._lens = lens
+            self._mark()
+
+    def _find(self, text: str) -> None:
+        """Look for tasks by their names; only the last text counts."""
+        laid = self._laid
+        if text != self._sought or laid is None:
+            return
+        places, total = found(text, [one_line(task.name) for task in laid.tasks])
+        hits = [link_to(laid.tasks[place], laid.places) for place in places]
+        self._finds = {"text": text, "hits": hits, "total": total}
+        self._mark()
 
     def _answer(self, click: str, sentence: str, *, done: bool) -> None:
         if not click:
@@ -701,12 +751,12 @@ def _looks() -> list[dict[str, Any]]:
     return known
 
 
-def _lay_out(queue: TaskQueue) -> _Laid:
-    """Make the drawing of a queue's present structure."""
+def _lay_out(queue: TaskQueue, lens: Lens = PLAIN, keep: Collection[Task] = ()) -> _Laid:
+    """Make the drawing of a queue's present structure; `keep` had boxes of their own before."""
     structure = queue.structure  # before the rest: a later change is seen
     drawing, note = None, ""
     try:
-        drawing = drawing_of(queue, MAX_NODES)
+        drawing = lens.drawing(queue, keep)
     except NoEngine as error:
         note = error.sentence
     except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
@@ -722,12 +772,12 @@ def _lay_out(queue: TaskQueue) -> _Laid:
     else:
         boxes = drawing.boxes
         note = "" if boxes else "There are no tasks yet."
-    return _Laid(structure, tasks, places, drawing, boxes, fallen, note)
+    return _Laid(structure, lens, tasks, places, drawing, boxes, fallen, note)
 
 
 def _picture(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, Any]:
     """Return the traits that a drawing is shown by, with the states as they are now."""
-    news: dict[str, Any] = {"note": laid.note, "boxes": _boxes(laid)}
+    news: dict[str, Any] = {"note": laid.note, "boxes": _boxes(laid), "lens": _through(laid)}
     if laid.drawing is None:
         news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
     else:
@@ -739,9 +789,37 @@ def _picture(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, Any]:
 
 def _boxes(laid: _Laid) -> list[dict[str, Any]]:
     return [
-        {"at": _at_of(box, laid), "label": one_line(box.label), "size": len(box.tasks)}
+        {
+            "at": _at_of(box, laid),
+            "label": one_line(box.label),
+            "size": len(box.tasks),
+            "of": _group_at(box.of) if box.of else "",
+        }
         for box in laid.boxes
     ]
+
+
+def _through(laid: _Laid) -> dict[str, Any]:
+    """Say how much of the queue a drawing shows."""
+    seen = sum(len(box.tasks) for box in laid.boxes)
+    around = one_line(laid.lens.centre[0].name) if laid.lens.centre else ""
+    return {"around": around, "seen": seen, "total": len(laid.tasks), "plain": laid.lens == PLAIN}
+
+
+def _seen_through(lens: Lens, verb: str, at: str, laid: _Laid) -> Lens:
+    """Return what is wanted of the picture after a verb at a place."""
+    task = _task_at(at, laid)
+    box = next((box for box in laid.boxes if _at_of(box, laid) == at), None)
+    if verb == "look":  # what is folded away comes out
+        return lens.showing(task) if task is not None and box is None and laid.drawing else lens
+    if verb == "around":
+        return lens.around(box.tasks if box is not None else () if task is None else (task,))
+    if box is None:
+        return lens
+    if verb == "unfold":
+        return lens if box.key is None else lens.opened(box.key)
+    beside = [other.tasks[0] for other in laid.boxes if other.of == box.of]
+    return lens.shut(box.of, beside) if box.of else lens
 
 
 def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
@@ -771,7 +849,11 @@ def _at_of(box: Box, laid: _Laid) -> str:
     """Return how the page calls what a box stands for; it stays so when the graph grows."""
     if box.key is None:
         return str(laid.places[box.tasks[0]])
-    return f"group {crc32(box.key.encode(errors='surrogatepass')):08x}"
+    return _group_at(box.key)
+
+
+def _group_at(key: str) -> str:
+    return f"group {crc32(key.encode(errors='surrogatepass')):08x}"
 
 
 def _hides_failure(laid: _Laid) -> bool:

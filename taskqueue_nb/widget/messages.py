@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
-VIEW_VERBS: Final = frozenset({"look", "part"})  # of what is seen alone: they need no answer
+# Of what is seen alone: they need no answer.
+VIEW_VERBS: Final = frozenset({"look", "part", "find", "unfold", "fold", "around"})
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
     "part": frozenset({"at"}),
+    "find": frozenset({"value"}),
+    "unfold": frozenset({"at"}),
+    "fold": frozenset({"at"}),
+    "around": frozenset({"at"}),
     "retry_failed": frozenset({"plan"}),
     "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),

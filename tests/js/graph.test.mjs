@@ -8,6 +8,7 @@ const { document } = window;
 
 const graph = await import("../../taskqueue_nb/static/graph.js");
 const details = await import("../../taskqueue_nb/static/details.js");
+const pane = await import("../../taskqueue_nb/static/pane.js");
 const { duration } = await import("../../taskqueue_nb/static/elements.js");
 
 /** @type {HTMLElement} */
@@ -61,7 +62,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 suite("pure functions", () => {
   test("a drawing keeps what a picture needs and nothing else", () => {
-    const svg = graph.safeSvg(
+    const svg = pane.safeSvg(
       `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="x()">
        <script>x()</script><style>*{}</style><foreignObject><p xmlns="http://www.w3.org/1999/xhtml">x</p></foreignObject>
        <a xlink:href="javascript:x()"><text>link</text></a><image href="http://x/"/><set attributeName="href"/>
@@ -77,18 +78,18 @@ suite("pure functions", () => {
   });
 
   test("what is no drawing is refused", () => {
-    assert.throws(() => graph.safeSvg("<p>no</p>"), /not an SVG/);
-    assert.throws(() => graph.safeSvg("<svg"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<p>no</p>"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<svg"), /not an SVG/);
   });
 
   test("only boxes whose letter changed are painted, or all when their number did", () => {
-    assert.deepEqual(graph.changed("ppp", "pdp"), [1]);
-    assert.deepEqual(graph.changed("pp", "ppp"), [0, 1, 2]);
+    assert.deepEqual(pane.changed("ppp", "pdp"), [1]);
+    assert.deepEqual(pane.changed("pp", "ppp"), [0, 1, 2]);
   });
 
   test("a fitted view holds all of the drawing, in the middle, never blown up", () => {
-    const big = graph.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
-    const small = graph.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
+    const big = pane.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
+    const small = pane.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
 
     assert.equal(big.k, 0.5);
     assert.deepEqual([big.x, big.y], [14, 175]);
@@ -97,30 +98,30 @@ suite("pure functions", () => {
 
   test("zooming holds the point under the pointer still, and has bounds", () => {
     const before = { x: 10, y: 20, k: 1 };
-    const after = graph.zoomed(before, 2, { x: 110, y: 70 });
+    const after = pane.zoomed(before, 2, { x: 110, y: 70 });
 
     assert.deepEqual((110 - after.x) / after.k, (110 - before.x) / before.k);
     assert.deepEqual((70 - after.y) / after.k, (70 - before.y) / before.k);
-    assert.equal(graph.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
-    assert.equal(graph.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
+    assert.equal(pane.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
+    assert.equal(pane.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
   });
 
   test("a box is brought into the pane by as little as that takes", () => {
     const view = { x: 0, y: 0, k: 1 };
-    const pane = { width: 200, height: 100 };
+    const size = { width: 200, height: 100 };
 
-    assert.deepEqual(graph.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, pane), view);
-    assert.deepEqual(graph.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, pane), { x: -28, y: 0, k: 1 });
-    assert.deepEqual(graph.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, pane), { x: 48, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, size), view);
+    assert.deepEqual(pane.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, size), { x: -28, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, size), { x: 48, y: 0, k: 1 });
   });
 
   test("an arrow goes to the nearest box in its direction, or nowhere", () => {
     const points = [{ x: 0, y: 0 }, { x: 100, y: 50 }, { x: 100, y: -10 }, undefined, { x: 300, y: 0 }];
 
-    assert.equal(graph.neighbour(points, 0, "ArrowRight"), 2);
-    assert.equal(graph.neighbour(points, 2, "ArrowDown"), 1);
-    assert.equal(graph.neighbour(points, 0, "ArrowLeft"), 0);
-    assert.equal(graph.neighbour(points, 3, "ArrowLeft"), 3);
+    assert.equal(pane.neighbour(points, 0, "ArrowRight"), 2);
+    assert.equal(pane.neighbour(points, 2, "ArrowDown"), 1);
+    assert.equal(pane.neighbour(points, 0, "ArrowLeft"), 0);
+    assert.equal(pane.neighbour(points, 3, "ArrowLeft"), 3);
   });
 
   test("times are for people", () => {
@@ -189,17 +190,17 @@ suite("the graph", () => {
     const model = shown();
     fire(node("1"), "click");
     button("+").click();
-    const transform = one(".tq-pane > svg > g").getAttribute("transform");
+    const transform = one(".tq-sheet").getAttribute("transform");
     const labels = ["load", "fit", "report", "more"];
 
     model.put({
       svg: drawn(labels),
-      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1, of: "" })),
       states: "dfpp",
     });
     await settled();
 
-    assert.equal(one(".tq-pane > svg > g").getAttribute("transform"), transform);
+    assert.equal(one(".tq-sheet").getAttribute("transform"), transform);
     assert.ok(node("1").classList.contains("tq-on"));
     assert.equal(node("1").getAttribute("tabindex"), "0");
     assert.equal(node("3").dataset.state, "pending");

@@ -27,7 +27,7 @@ export const LOOKS = [
 export function drawn(labels) {
   const boxes = labels.map(
     (label, i) =>
-      `<g id="t${i}" class="node"><title>t${i}</title><path d="M0,${i * 40}h80v30h-80z"/>` +
+      `<g id="t${i}" class="node"><title>t${i}</title><rect class="box" x="0" y="${i * 40}" width="80" height="30"/>` +
       `<text class="label">${label}</text><text class="glyph"></text><text class="word"></text></g>`,
   );
   const edges = labels.slice(1).map((_, i) => `<g id="e${i}-${i + 1}" class="edge"><path d="M0,0"/></g>`);
@@ -42,7 +42,7 @@ export function traits(changes = {}) {
   const labels = ["load", "fit", "report"];
   return {
     svg: drawn(labels),
-    boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+    boxes: labels.map((label, i) => ({ at: String(i), label, size: 1, of: "" })),
     states: "dfp",
     says: { 1: "failed: ValueError" },
     counts: { PENDING: 1, FAILED: 1, DONE: 1 },
@@ -62,6 +62,8 @@ export function traits(changes = {}) {
     note: "",
     selected: "",
     parts: {},
+    lens: { around: "", seen: labels.length, total: labels.length, plain: true },
+    finds: { text: "", hits: [], total: 0 },
     ...changes,
   };
 }
