@@ -148,8 +148,23 @@ export interface Traits {
   selected: string;
   lens: Lens;
   finds: Finds;
+  /** Of a page without a kernel, in which nothing can be done. */
+  still?: boolean;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
+}
+
+/** What a page without a kernel holds. */
+export interface Saved {
+  traits: Traits;
+  /** By `at`. A value `{$: n}` of one of them stands for the n-th of `values`. */
+  details: Record<string, Details>;
+  values: unknown[];
+  /** Of every task, in the order of the queue, as far as they go. */
+  names: string[];
+  letters: string;
+  /** What is said of tasks without details. */
+  rest: string;
 }
 
 /** What is loaded after the first picture: a module for each. */

@@ -743,7 +743,7 @@ def _heading(queue: TaskQueue) -> str:
 
 def _looks() -> list[dict[str, Any]]:
     """Return how the states look: the trait of the same name."""
-    known = [
+    known: list[dict[str, Any]] = [
         {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
         for state, each in (*PALETTE.items(), ("unknown", look(None)), (VICTIM.state, VICTIM))
     ]
