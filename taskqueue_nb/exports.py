@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
-
-    from taskqueue_nb.taskqueue import TaskQueue
 
 __all__ = ["Exports"]
 
@@ -23,8 +21,8 @@ class Exports:
 
     __slots__ = ()
 
-    def _exported(self) -> TaskQueue:
-        """Return the queue that is meant."""
+    def _exported(self) -> Any:
+        """Return the queue that is meant; its class is a layer above."""
         raise NotImplementedError
 
     @overload

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
 import os
+import re
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +27,9 @@ from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.drawing import png
 from taskqueue_nb.drawing.files import write
 from taskqueue_nb.palette import GROUND, PALETTE
-from test_text import HOSTILE, NUMBERS, check_svg, named
+from taskqueue_nb.widget import TaskGraph
+from taskqueue_nb.widget.modules import PARTS, linked
+from test_text import BIG, EVIL, HOSTILE, NUMBERS, check_svg, evil_objects, named
 
 SVG: Final = "{http://www.w3.org/2000/svg}"
 
@@ -244,3 +255,370 @@ def test_many_tasks_are_folded() -> None:
     assert 1 <= svg.count('class="node"') <= 50
     assert len(svg) < 100_000
     assert len(queue.to_png(max_nodes=50)) < 1_000_000
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+#: All elements of a page, in their order, up to the picture; and what may stand below that.
+HEAD: Final = [
+    "html", "head", "meta", "meta", "meta", "meta", "meta", "title", "style", "body", "header",
+    "h1", "p", "time", "div", "main", "section", "p", "svg",
+]  # fmt: skip
+BELOW: Final = {
+    "caption", "g", "li", "path", "p", "polygon", "rect", "span", "strong", "table", "tbody", "td",
+    "text", "th", "thead", "title", "tr", "ul",
+}  # fmt: skip
+
+
+class Parsed(HTMLParser):
+    """A page as a browser reads it: its elements, and the texts of those that are no markup."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        page.encode()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element with its attributes."""
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element of a picture that holds nothing."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that it ends what was begun last."""
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Keep a text by its element."""
+        if self._open:
+            self.texts.setdefault(self._open[-1], []).append(data)
+
+    def handle_comment(self, data: str) -> None:
+        """Refuse comments."""
+        raise AssertionError(data)
+
+    def handle_decl(self, decl: str) -> None:
+        """Refuse declarations, but for the first."""
+        assert decl == "DOCTYPE html"
+        assert not self.tags
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        found: dict[str, Any] = json.loads(self.texts["script"][0], parse_constant=refused)
+        return found
+
+    def details(self, at: str) -> dict[str, Any]:
+        """Return the details of a task as the page shows them."""
+        data = self.data
+        return {
+            key: data["values"][value["$"]] if isinstance(value, dict) and "$" in value else value
+            for key, value in data["details"][at].items()
+        }
+
+
+def refused(constant: str) -> None:
+    """Fail on what is no JSON."""
+    raise AssertionError(constant)
+
+
+def check_page(page: str) -> Parsed:
+    """Fail unless a page holds our elements alone, asks for nothing, and runs one script."""
+    parsed = Parsed(page)
+    tags = [tag for tag, _ in parsed.tags]
+    assert tags[: len(HEAD) - 1] == HEAD[:-1]
+    assert tags[-2:] == ["script", "script"]
+    assert set(tags[len(HEAD) - 1 : -2]) <= {*BELOW, "svg"}
+    for tag, attributes in parsed.tags:
+        assert not {"src", "href", "srcset", "action", "data", "background", "xlink:href"} & set(
+            attributes
+        )
+        assert not any(name.startswith("on") for name in attributes)
+        if tag == "meta":
+            assert attributes.get("http-equiv") in (None, "Content-Security-Policy")
+    (style,) = parsed.texts["style"]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] or "" for _, a in parsed.tags if a.get("http-equiv"))
+    _, script = parsed.texts["script"]
+    sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{sha}';" in policy
+    assert script == linked("page")
+    assert not re.search(r"[<>&]", parsed.texts["script"][0])
+    return parsed
+
+
+def test_a_page_is_one_safe_file() -> None:
+    """It has a title, a policy, the picture with the states as they are, and the view's data."""
+    parsed = check_page(fits().to_html())
+
+    assert parsed.texts["title"][0] == "fits"
+    assert dict(parsed.tags[0][1]) == {"lang": "en"}
+    data = parsed.data
+    assert data["traits"]["states"] == "dfp"
+    assert data["traits"]["counts"] == {"PENDING": 1, "FAILED": 1, "DONE": 1}
+    assert data["traits"]["still"] is True
+    assert (data["names"], data["letters"]) == (["load", "fit", "report"], "dfp")
+    nodes = [a["data-state"] for tag, a in parsed.tags if tag == "g" and a.get("class") == "node"]
+    assert nodes == ["done", "failed", "pending"]
+    assert any("a reading is missing" in text for text in parsed.texts["li"])
+
+
+def test_a_page_has_the_details_of_every_task() -> None:
+    """Traceback, result, source and neighbours are there; nothing that could be pressed is."""
+    parsed = check_page(fits().to_html())
+
+    load, fit, report = (parsed.details(at) for at in "012")
+    assert load["result"] == {"type": "list", "text": "[1, 2, 3]"}
+    assert "a reading is missing" in fit["traceback"]
+    assert "def broken" in fit["source"]
+    assert fit["cause"].startswith("Cause 1 of 1")
+    assert report["why"] == "Blocked by fit, which is failed."
+    assert report["required"] == [["1", "fit", "f"]]
+    for details in (load, fit, report):
+        assert (details["actions"], details["suppliable"], details["editable"]) == (
+            [],
+            False,
+            False,
+        )
+    assert parsed.data["traits"]["mending"]["causes"] == "1 cause blocks 1 task"
+    assert parsed.data["traits"]["mending"]["at"] == ["1"]
+
+
+def test_a_page_shows_every_part_of_the_view() -> None:
+    """Whatever the kernel would send when it is wanted is there from the start."""
+    script = linked("page")
+    ready = re.search(r"^export const ready = .*?;$", script, flags=re.MULTILINE | re.DOTALL)
+
+    assert ready is not None
+    for part in PARTS:
+        assert re.search(rf"\b{part}: ", ready[0]), f"page.js does not show {part}"
+
+
+def test_a_page_of_the_live_view_is_the_same() -> None:
+    """The view and its queue give the same page, but for the time."""
+    queue = fits()
+    with closing(TaskGraph(queue)) as view:
+        one, other = check_page(view.to_html()), check_page(queue.to_html())
+        pictures = view.to_svg(), view.to_png()
+
+    assert one.data == other.data
+    assert pictures == (queue.to_svg(), queue.to_png())
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=NUMBERS)
+def test_hostile_texts_are_texts_in_a_page(text: str) -> None:
+    """Names, groups, arguments, results, output and errors of any text leave the page as it is."""
+    queue = named(text)
+    said = Task(f"say {text}", lambda: print(text) or text)
+    said.dispatch()
+    queue.add(said)
+
+    parsed = check_page(queue.to_html())
+
+    details = parsed.details("0")
+    assert details["letter"] == "f"
+    assert parsed.data["details"].keys() == {"0", "1", "2"}
+    assert "why" in parsed.details("1")
+    assert sum(a.get("class") == "node" for _, a in parsed.tags) == 3
+
+
+@pytest.mark.parametrize("at", range(len(EVIL)), ids=EVIL)
+def test_evil_objects_leave_the_page_whole(at: int) -> None:
+    """As arguments, results and in exceptions, no object keeps the page from coming."""
+    evil = evil_objects()[at]
+    done = Task("done", lambda value: value, func_args=([evil],))
+    done.dispatch()
+
+    def fails() -> None:
+        raise ValueError(evil)
+
+    failed = Task("failed", fails)
+    failed.dispatch()
+    began = time.perf_counter()
+
+    page = TaskQueue(failed, done).to_html()
+
+    parsed = check_page(page)
+    assert time.perf_counter() - began < 20
+    assert len(page) < 1_000_000
+    assert parsed.details("0")["letter"] == "f"
+    assert parsed.details("1")["label"] == "done"
+
+
+class Hangs:
+    """Does not come back when it is looked at, until the test ends."""
+
+    ended = threading.Event()
+
+    def __repr__(self) -> str:
+        self.ended.wait(60)
+        return "late"
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hangs]:
+    """Return an object that hangs."""
+    Hangs.ended.clear()
+    yield Hangs()
+    Hangs.ended.set()
+    for thread in threading.enumerate():
+        if thread.name == "taskqueue_nb export":
+            thread.join(10)
+
+
+def test_a_repr_that_hangs_hides_its_own_task_alone(hanging: Hangs) -> None:
+    """The page comes, with a sentence in the place of those details and all of the others."""
+    tasks = [Task("first", lambda: 1), Task("hangs", lambda: hanging), Task("last", lambda: 3)]
+    queue = TaskQueue(*tasks)
+    list(queue.run())
+    began = time.perf_counter()
+
+    parsed = check_page(queue.to_html())
+
+    assert time.perf_counter() - began < 10
+    first, hangs, last = (parsed.details(at) for at in "012")
+    assert (first["result"]["text"], last["result"]["text"]) == ("1", "3")
+    assert (hangs["label"], hangs["letter"]) == ("hangs", "d")
+    assert "took too long" in hangs["why"]
+
+
+def test_time_is_bounded(hanging: Hangs) -> None:
+    """However many hang, the page comes when the time is up; the rest have a sentence."""
+    queue = TaskQueue(*(Task(f"hangs {i}", lambda: hanging) for i in range(30)))
+    list(queue.run())
+    began = time.perf_counter()
+
+    parsed = check_page(queue.to_html(seconds=1.5))
+
+    assert time.perf_counter() - began < 10
+    assert len(parsed.data["details"]) < 10
+    assert "took too long" in parsed.data["rest"]
+    assert len(parsed.data["names"]) == 30
+
+
+def test_without_time_there_is_the_picture() -> None:
+    """Details may be left out altogether."""
+    parsed = check_page(fits().to_html(seconds=0))
+
+    assert parsed.data["details"] == {}
+    assert parsed.data["traits"]["states"] == "dfp"
+
+
+def test_size_is_bounded_and_failures_come_first() -> None:
+    """What has failed has its details, and of the rest as many as there is room for."""
+    tasks = [Task(f"part {i}", lambda i=i: "x" * 3000 + str(i)) for i in range(40)]
+    tasks[25] = Task("fails", broken)
+    queue = TaskQueue(*tasks)
+    list(queue.run())
+
+    page = queue.to_html(limit=60_000)
+    parsed = check_page(page)
+
+    assert len(page) < 60_000 + len(queue.to_html(limit=0))
+    assert "a reading is missing" in parsed.details("25")["traceback"]
+    assert 5 < len(parsed.data["details"]) < 30
+    assert "too large" in parsed.data["rest"]
+    assert parsed.data["names"][39] == "part 39"
+
+
+def test_huge_texts_stay_small() -> None:
+    """A name, group, error and argument of 4 MB each give a page of bounded size."""
+    page = named(BIG).to_html()
+
+    check_page(page)
+    assert len(page) < 500_000
+
+
+def test_what_comes_again_is_written_once() -> None:
+    """A hundred tasks of one function hold its source once."""
+    queue = TaskQueue(*(Task(f"part {i}", broken) for i in range(100)))
+    list(queue.run())
+
+    page = queue.to_html()
+
+    parsed = check_page(page)
+    assert page.count("Fail as tasks do") == 1
+    assert all("Fail as tasks do" in parsed.details(str(i))["source"] for i in range(100))
+
+
+def test_a_page_of_a_running_queue_shows_the_moment() -> None:
+    """It says that it was saved amid a run, and nothing in it runs on."""
+    started, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        may_end.wait(20)
+
+    queue = TaskQueue(Task("works", work), executor=1)
+    queue.start()
+    assert started.wait(20)
+
+    page = queue.to_html()
+    may_end.set()
+    queue.wait(20)
+
+    parsed = check_page(page)
+    assert "while it ran" in page
+    assert parsed.data["traits"]["states"] == "r"
+    assert parsed.data["traits"]["progress"]["running"] is False
+
+
+def test_a_page_needs_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a layout engine the tasks are listed."""
+    monkeypatch.setenv("TASKQUEUE_NB_DOT", "/nowhere/dot")
+    queue = TaskQueue(Task("only", print), Task("two", print))
+
+    parsed = Parsed(queue.to_html())
+
+    assert parsed.data["traits"]["svg"] == ""
+    assert [box["label"] for box in parsed.data["traits"]["boxes"]] == ["only", "two"]
+    assert "graphviz" in parsed.data["traits"]["note"]
+
+
+def test_a_page_of_no_tasks() -> None:
+    """An empty queue has a page, too."""
+    parsed = check_page(TaskQueue().to_html())
+
+    assert parsed.texts["title"][0] == "0 tasks"
+    assert parsed.data["traits"]["note"] == "There are no tasks yet."
+
+
+def test_exports_change_nothing() -> None:
+    """No export runs, fires or touches anything."""
+    ran: list[int] = []
+    seen: list[object] = []
+    tasks = [Task(f"t{i}", ran.append, func_args=(i,)) for i in range(5)]
+    for task in tasks:
+        task.fsm_callback(task.FSM_ANY_STATE, lambda task, step: seen.append(step))
+    queue = TaskQueue(*tasks)
+    changes: list[int] = []
+    queue.on_change(lambda: changes.append(1))
+
+    queue.to_html(), queue.to_svg(), queue.to_png()
+
+    assert (ran, seen, changes) == ([], [], [])
+    assert {task.fsm_state for task in tasks} == {"PENDING"}
+
+
+def test_a_large_queue_has_a_page_in_time() -> None:
+    """Two thousand tasks: a page of a few megabytes, in seconds."""
+    queue = TaskQueue(*(Task(f"part {i}", lambda i=i: [i] * 50) for i in range(2_000)))
+    list(queue.run())
+    began = time.perf_counter()
+
+    page = queue.to_html()
+
+    assert time.perf_counter() - began < 20
+    assert len(page) < 4_000_000
+    assert len(check_page(page).data["details"]) > 2_000
