@@ -113,7 +113,9 @@ class Page:
 
         def truth() -> bool:
             letters = "".join(look(task.fsm_state).letter for task in self.queue)
-            return self.widget.states == letters and self.widget.counts == self.queue.counts()
+            folded = any(box["size"] > 1 for box in self.widget.boxes)
+            shown = folded or self.widget.states == letters
+            return shown and self.widget.counts == self.queue.counts()
 
         until(truth, "the states")
 
@@ -1067,6 +1069,39 @@ def test_any_content_is_a_command_or_refused(content: Any) -> None:
         assert command.verb in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
         return
     assert 10 < len(said) < 300
+
+
+def test_a_page_folds_finds_and_looks_around() -> None:
+    """What it asks to see changes the picture, and neither a task nor its state."""
+    tasks = [Task(f"load-{i}", list) for i in range(300)]
+    page = Page(
+        TaskQueue(*tasks, *(Task(f"fit-{i}", str, func_args=(t,)) for i, t in enumerate(tasks)))
+    )
+
+    def ats() -> list[str]:
+        return [box["at"] for box in page.widget.boxes]
+
+    group = ats()[0]
+
+    page.custom({"verb": "unfold", "at": group})
+    until(lambda: len(ats()) > 2, "the parts")
+    assert group not in ats()
+    page.custom({"verb": "fold", "at": ""})
+    until(lambda: len(ats()) == 2, "the groups")
+    page.custom({"verb": "find", "value": "fit 29"})
+    until(lambda: page.widget.finds["text"] == "fit 29", "what is found")
+    assert page.widget.finds["hits"][0][:2] == ("329", "fit-29")
+    page.custom({"verb": "look", "at": "329"})
+    until(lambda: "329" in ats(), "a box of its own")
+    page.custom({"verb": "around", "at": "329"})
+    until(lambda: sorted(ats()) == ["29", "329"], "what stands around it")
+    assert page.widget.lens == {"around": "fit-29", "seen": 2, "total": 600, "plain": False}
+    page.custom({"verb": "around", "at": ""})
+    until(lambda: page.widget.lens["seen"] == 600, "all")
+
+    assert not page.widget.answers
+    assert page.queue.counts() == {"PENDING": 600}
+    page.widget.close()
 
 
 def test_a_part_is_sent_when_a_page_asks_for_it() -> None:

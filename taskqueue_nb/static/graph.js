@@ -484,7 +484,7 @@ export function render({ model, el }, ready = {}) {
     find: (text) => model.send({ verb: "find", value: text }),
     go: (at) => {
       select(at);
-      graph.focus();
+      graph.focus(at);
     },
     leave: () => graph.focus(),
   });

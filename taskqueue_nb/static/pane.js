@@ -293,6 +293,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
   let says = {};
   let selected = "";
   let tab = "";
+  let awaited = ""; // what gets the focus when it has a box
 
   const pane = () => ({ width: element.clientWidth || 640, height: element.clientHeight || 400 });
   const indexOf = (/** @type {string} */ at) => boxes.findIndex((box) => box.at === at);
@@ -448,6 +449,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
       stop(boxes[i].at, true);
       select(boxes[i].at);
     });
+    node.addEventListener("focus", () => stop(boxes[i].at, false));
     node.addEventListener("dblclick", () => {
       if (boxes[i].size > 1) see("unfold", boxes[i].at);
     });
@@ -467,9 +469,8 @@ export function drawing(root, { select, leave, cause, find, see }) {
       node?.classList.toggle("tq-on", i === j);
       node?.setAttribute("aria-pressed", String(i === j));
     });
-    for (const edge of edges) {
-      edge.element.classList.toggle("tq-near", i >= 0 && (edge.from === i || edge.to === i));
-    }
+    for (const { element } of edges) element.classList.remove("tq-near");
+    for (const { from, to, element } of edges) if (from === i || to === i) element.classList.add("tq-near");
     const box = boxes[i];
     unfold.element.hidden = !box || box.size < 2;
     fold.element.hidden = !box?.of;
@@ -558,7 +559,11 @@ export function drawing(root, { select, leave, cause, find, see }) {
     element,
     fit,
     reveal,
-    focus: () => stop(tab, true),
+    /** @param {string} [at] */
+    focus(at = tab) {
+      if (indexOf(at) < 0) awaited = at;
+      else stop(at, true);
+    },
     /** The pane has another size. */
     resized() {
       clearTimeout(following);
@@ -643,8 +648,8 @@ export function drawing(root, { select, leave, cause, find, see }) {
       }
       map.draw(world, boxes.map((_, i) => places[i]));
       for (const g of sheet.querySelectorAll("g.edge")) {
-        const [, from, to] = /^e(\d+)-(\d+)$/.exec(g.id) ?? [];
-        if (to) edges.push({ from: Number(from), to: Number(to), element: g });
+        const [from, to] = g.id.slice(1).split("-").map((ends) => ends.split("_").map(Number));
+        for (const start of to ? from : []) for (const end of to) edges.push({ from: start, to: end, element: g });
         g.querySelector("title")?.remove();
       }
       for (const g of sheet.querySelectorAll("[id]")) g.removeAttribute("id"); // two views, one page
@@ -661,7 +666,11 @@ export function drawing(root, { select, leave, cause, find, see }) {
         }
       }
       glide(before);
-      stop(indexOf(tab) < 0 ? eye : tab, focused);
+      if (selected && !before.has(selected)) reveal(selected);
+      if (indexOf(awaited) >= 0) {
+        stop(awaited, true);
+        awaited = "";
+      } else stop(indexOf(tab) < 0 ? (boxes.find(({ of }) => of === tab)?.at ?? eye) : tab, focused);
       mark();
     },
     /** Give each box its state; the style sheet does the rest. @param {string} states @param {Record<string, string>} newSays */

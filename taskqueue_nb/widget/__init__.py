@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -145,6 +145,8 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     _lens = PLAIN
     _at = ""  # what is selected
     _sought = ""
+    _named: tuple[Task, ...] = ()
+    _names: Sequence[str] = ()  # of these
     _finds: dict[str, Any] = {"text": "", "hits": [], "total": 0}  # noqa: RUF012 - replaced, never changed
     _closed = True  # until it is open: one that could not be made has nothing to close
 
@@ -501,7 +503,9 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         laid = self._laid
         if text != self._sought or laid is None:
             return
-        places, total = found(text, [one_line(task.name) for task in laid.tasks])
+        if self._named != laid.tasks:
+            self._named, self._names = laid.tasks, [one_line(task.name) for task in laid.tasks]
+        places, total = found(text, self._names)
         hits = [link_to(laid.tasks[place], laid.places) for place in places]
         self._finds = {"text": text, "hits": hits, "total": total}
         self._mark()

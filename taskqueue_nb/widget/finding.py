@@ -46,26 +46,35 @@ def found(text: str, names: Sequence[str], limit: int = 12) -> Found:
     >>> [names[place] for place in found("fgt", names).places]
     ['fit[Gentoo]']
     """
-    characters = [re.escape(character) for character in text.lower() if not character.isspace()]
+    wanted = " ".join(text.lower().split())
+    characters = wanted.replace(" ", "")
     if not characters:
         return Found([], 0)
-    fuzzy = re.compile(".*?".join(characters), flags=re.DOTALL)
-    wanted = " ".join(text.lower().split())
     ranked = []
     for place, name in enumerate(names):
         lower = name[:_LONGEST].lower()
-        match = fuzzy.search(lower)
-        if match is not None:
-            ranked.append((*_rank(wanted, lower, match), len(lower), place))
+        span = _span(characters, lower)
+        if span:
+            ranked.append((*_rank(wanted, lower, span), len(lower), place))
     best = nsmallest(limit, ranked)
     return Found([place for *_, place in best], len(ranked))
 
 
-def _rank(wanted: str, name: str, match: re.Match[str]) -> tuple[int, int]:
+def _span(characters: str, name: str) -> int:
+    """Return over how much of a name the characters are spread; 0 if it does not hold them all."""
+    at = start = name.find(characters[0])
+    for character in characters[1:]:
+        if at < 0:
+            return 0
+        at = name.find(character, at + 1)
+    return at + 1 - start if at >= 0 else 0
+
+
+def _rank(wanted: str, name: str, span: int) -> tuple[int, int]:
     """Say how well a name matches: the smaller, the better."""
     at = name.find(wanted)
     if at < 0:
-        return 4, match.end() - match.start()
+        return 4, span
     if name == wanted:
         return 0, 0
     if at == 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.drawing import MAX_NODES, NO_WISH, Drawing, Wish, draw, drawing_of
@@ -85,18 +83,14 @@ PLAIN: Final = Lens()
 
 
 def _near(centre: Iterable[Task], known: Collection[Task]) -> set[Task]:
-    """Return tasks and what stands around them: the nearest, as long as they are few."""
+    """Return tasks with what leads up to them and what follows from them: the nearest, if few."""
     found = {task for task in centre if task in known}
-    edge = deque(found)
+    before = after = frozenset(found)
     for step in range(_STEPS):
-        beside = {
-            other
-            for task in edge
-            for other in chain(task.required, task.blocking)
-            if other in known and other not in found
-        }
+        before = frozenset(other for task in before for other in task.required if other in known)
+        after = frozenset(other for task in after for other in task.blocking if other in known)
+        beside = (before | after) - found
         if step and len(found) + len(beside) > _AROUND:
             break
         found |= beside
-        edge = deque(beside)
     return found

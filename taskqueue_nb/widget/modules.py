@@ -25,7 +25,7 @@ def linked(name: str) -> str:
     """Return a module with all that it imports, as one text that imports nothing.
 
     The modules stand after one another, each once and behind what it imports; so no two of them may
-    give the same name to something of their own. Their documentation, a third of them, stays behind.
+    give the same name to something of their own. Their documentation stays behind.
 
     Parameters
     ----------

@@ -124,6 +124,16 @@ suite("pure functions", () => {
     assert.equal(pane.neighbour(points, 3, "ArrowLeft"), 3);
   });
 
+  test("an arrow walks along a requirement before it goes to what is merely near", () => {
+    const points = [{ x: 0, y: 0 }, { x: 100, y: 0 }, { x: 100, y: 60 }, { x: 200, y: 0 }];
+    const edges = [{ from: 0, to: 2 }, { from: 1, to: 3 }];
+
+    assert.equal(pane.along(points, edges, 0, "ArrowRight"), 2);
+    assert.equal(pane.along(points, edges, 2, "ArrowLeft"), 0);
+    assert.equal(pane.along(points, edges, 2, "ArrowUp"), 0); // where no requirement leads straight up
+    assert.equal(pane.along(points, edges, 3, "ArrowRight"), 3);
+  });
+
   test("times are for people", () => {
     const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(duration);
     const left = [0.2, 7.4, 31, 140, 9000].map(graph.timeLeft);
@@ -281,6 +291,109 @@ suite("the graph", () => {
     fire(node("1"), "click");
     model.put({ states: "ddd" });
     assert.equal(node("1").textContent, "✓fit");
+  });
+});
+
+suite("a large graph", () => {
+  const groups = [
+    { at: "group a", label: "load × 300", size: 300, of: "" },
+    { at: "7", label: "fit-7", size: 1, of: "group b" },
+  ];
+  const large = {
+    svg: drawn(["load × 300", "fit-7"]),
+    boxes: groups,
+    states: "pf",
+    says: {},
+    lens: { around: "", seen: 301, total: 301, plain: false },
+  };
+  const seen = (/** @type {string} */ text) => !button(text).hidden;
+
+  test("what can be done with a box stands below the graph, and u, f and a do it", () => {
+    const model = shown(large);
+    const asked = () => model.sent.filter(({ verb }) => verb !== "look").map(({ verb, at }) => [verb, at]);
+    assert.deepEqual(["Unfold", "Fold", "Around it", "Reset folding"].map(seen), [false, false, false, true]);
+
+    fire(node("group a"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [true, false, true]);
+    button("Unfold").click();
+    fire(node("7"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [false, true, true]);
+    for (const key of ["f", "u", "a"]) press(node("7"), key);
+    fire(node("group a"), "dblclick");
+    button("Reset folding").click();
+
+    assert.deepEqual(asked(), [
+      ["unfold", "group a"],
+      ["fold", "7"],
+      ["around", "7"],
+      ["unfold", "group a"],
+      ["fold", ""],
+    ]);
+  });
+
+  test("around a task, the view says so, and a, Escape and a button lead back", () => {
+    const model = shown({ ...large, lens: { around: "fit-7", seen: 2, total: 301, plain: false } });
+    assert.match(one(".tq-scope").textContent ?? "", /^Around fit-7: 2 of 301 tasks/);
+
+    button("Show all").click();
+    press(node("7"), "a");
+    press(node("7"), "Escape");
+
+    assert.deepEqual(model.sent, Array(3).fill({ verb: "around", at: "" }));
+    model.put({ lens: { around: "", seen: 301, total: 301, plain: true } });
+    assert.ok(one(".tq-scope").hidden);
+    assert.ok(!seen("Reset folding"));
+  });
+
+  test("one arrow may lead to many boxes: all of them are near", () => {
+    shown({ svg: drawn(["load", "fit", "report"]).replace('id="e0-1"', 'id="e0-1_2"') });
+
+    fire(node("2"), "click");
+
+    assert.equal(el.querySelectorAll(".edge.tq-near").length, 2);
+  });
+
+  test("a task is found by a few letters, and a late answer is not shown", () => {
+    const model = shown();
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    press(node("0"), "/");
+    assert.equal(document.activeElement, field);
+
+    field.value = "rep";
+    fire(field, "input");
+    model.put({ finds: { text: "re", hits: [["0", "load", "d"]], total: 1 } });
+    assert.ok(one(".tq-drop").hidden);
+    model.put({ finds: { text: "rep", hits: [["2", "report", "p"], ["1", "fit", "f"]], total: 9 } });
+    assert.equal(field.getAttribute("aria-expanded"), "true");
+    assert.match(one(".tq-drop").textContent ?? "", /report.*fit.*and 7 more/);
+    press(field, "ArrowDown");
+    press(field, "ArrowUp");
+    assert.equal(field.getAttribute("aria-activedescendant"), one('.tq-hit[aria-selected="true"]').id);
+    press(field, "Enter");
+
+    assert.deepEqual(model.sent.map(({ verb, value, at }) => [verb, value ?? at]), [
+      ["find", "rep"],
+      ["find", ""],
+      ["look", "2"],
+    ]);
+    assert.equal(field.value, "");
+    assert.equal(document.activeElement, node("2"));
+  });
+
+  test("what is found but folded away gets the focus when it has a box", async () => {
+    const model = shown(large);
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    field.focus();
+    field.value = "load-3";
+    fire(field, "input");
+    model.put({ finds: { text: "load-3", hits: [["3", "load-3", "p"]], total: 1 } });
+    one(".tq-hit").click();
+
+    model.put({ svg: drawn(["load × 299", "load-3", "fit-7"]), boxes: [groups[0], { at: "3", label: "load-3", size: 1, of: "group a" }, groups[1]], states: "ppf" });
+    await settled();
+
+    assert.equal(document.activeElement, node("3"));
+    assert.ok(node("3").classList.contains("tq-on"));
   });
 });
 
