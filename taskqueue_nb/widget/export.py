@@ -316,7 +316,8 @@ def _page(heading: str, when: str, still: str, data: str) -> str:
 
 def _styles() -> str:
     view = str(TaskGraph._css)
-    dark = f"@media screen and (prefers-color-scheme: dark) {{ {DARK} }}\n"
+    still = DARK.replace(".tq-picture", "#tq-still .tq-picture")  # the view has a button
+    dark = f"@media screen and (prefers-color-scheme: dark) {{ {still} }}\n"
     return view + palette.css(".tq-page") + dark + styles("page")
 
 
