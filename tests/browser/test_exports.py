@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from taskqueue_nb import Task, TaskQueue
 from test_text import HOSTILE, named
@@ -44,7 +44,7 @@ def temperatures() -> TaskQueue:
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
     """Open queues as pages from files; a complaint, or a request for anything else, is an error."""
     wrong: list[str] = []
-    contexts = []
+    contexts: list[BrowserContext] = []
 
     def open_(queue: TaskQueue, **options: Any) -> Page:
         path = queue.to_html(tmp_path / f"page {len(contexts)}.html", seconds=120)
