@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.drawing import png
 from taskqueue_nb.drawing.files import write
 from taskqueue_nb.palette import GROUND, PALETTE
-from taskqueue_nb.widget import TaskGraph
+from taskqueue_nb.widget import TaskGraph, export
 from taskqueue_nb.widget.modules import PARTS, linked
 from test_text import BIG, EVIL, HOSTILE, NUMBERS, check_svg, evil_objects, named
 
@@ -395,6 +396,33 @@ def test_a_page_has_the_details_of_every_task() -> None:
     assert parsed.data["traits"]["mending"]["at"] == ["1"]
 
 
+def test_a_page_has_the_record() -> None:
+    """Every transition is there, as the kernel would send it: played to the end it is the state."""
+    queue = fits()
+    queue.retry()
+    list(queue.run())
+
+    data = check_page(queue.to_html()).data
+
+    structure, rows, critical = data["record"]
+    when, task, letter, _ = (base64.b64decode(column) for column in rows[1])
+    count = rows[0]["count"]
+    assert count == rows[0]["total"] == sum(len(each.fsm_history) for each in queue.tasks)
+    assert list(struct.unpack(f"<{count}d", when)) == sorted(struct.unpack(f"<{count}d", when))
+    states = [*base64.b64decode(structure[1][1]).decode()]
+    for number, now in zip(struct.unpack(f"<{count}I", task), letter.decode(), strict=True):
+        states[number] = now
+    assert "".join(states) == data["letters"] == "dfp"
+    assert critical[0]["critical"]["tasks"] == 2
+
+
+def test_a_long_record_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some number of transitions the page does without."""
+    monkeypatch.setattr(export, "_ROWS", 3)
+
+    assert check_page(fits().to_html()).data["record"] == []
+
+
 def test_a_page_shows_every_part_of_the_view() -> None:
     """Whatever the kernel would send when it is wanted is there from the start."""
     script = linked("page")
@@ -402,17 +430,19 @@ def test_a_page_shows_every_part_of_the_view() -> None:
 
     assert ready is not None
     for part in PARTS:
-        assert re.search(rf"\b{part}: ", ready[0]), f"page.js does not show {part}"
+        assert re.search(rf"\b{part}: \{{", ready[0]), f"page.js does not show {part}"
 
 
 def test_a_page_of_the_live_view_is_the_same() -> None:
     """The view and its queue give the same page, but for the time."""
     queue = fits()
     with closing(TaskGraph(queue)) as view:
-        one, other = check_page(view.to_html()), check_page(queue.to_html())
+        one, other = check_page(view.to_html()).data, check_page(queue.to_html()).data
         pictures = view.to_svg(), view.to_png()
 
-    assert one.data == other.data
+    for data in (one, other):
+        del data["record"][1][0]["now"]
+    assert one == other
     assert pictures == (queue.to_svg(), queue.to_png())
 
 

@@ -388,6 +388,8 @@ function parts(model, ready) {
 
 /** What the dock holds, by the name of the panel: its part, and its title. @type {[string, keyof Parts, string, string][]} */
 const PANELS = [
+  ["timeline", "record", "Timeline", "A bar for each attempt, by when and where it ran"],
+  ["history", "record", "History", "Every transition, and the graph as it was at any moment"],
 ];
 
 /**
@@ -515,12 +517,19 @@ export function render({ model, el }, ready = {}) {
       send: (message) => model.send(message),
       act: (verb, more) => sent.send(`queue:${verb}`, "top", { verb, ...more }),
       rewind,
+      rewound: () => past !== null,
     },
     (name, use) => extra.want(name, use, !lost),
   );
   root.append(
-    make("div", "tq-top", ...(still ? [] : [tools.bar]), tools.gauge, make("div", "tq-row", legend.element, search.element), tools.line),
-    rewound,
+    make(
+      "div",
+      "tq-top",
+      ...(still ? [] : [tools.bar]),
+      tools.gauge,
+      make("div", "tq-row", legend.element, search.element),
+      make("div", "tq-lines", tools.line, rewound),
+    ),
     main,
     below.element,
     live,

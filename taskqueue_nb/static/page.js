@@ -12,6 +12,7 @@
 import { panel } from "./details.js";
 import { button, make } from "./elements.js";
 import { render } from "./graph.js";
+import { history, timeline } from "./record.js";
 
 const HITS = 12;
 
@@ -65,6 +66,12 @@ export function told(at, { details, values, names, letters, rest }) {
   return Object.fromEntries(whole);
 }
 
+/** @param {string} base64 */
+function bytes(base64) {
+  const text = atob(base64);
+  return new DataView(Uint8Array.from(text, (character) => character.charCodeAt(0)).buffer);
+}
+
 /**
  * A model whose kernel is what was saved: it answers looks, and nothing else.
  *
@@ -76,10 +83,26 @@ export function recorded(saved) {
   const traits = saved.traits;
   /** @type {Map<string, Set<(...told: any[]) => void>>} */
   const listeners = new Map();
+  let replayed = false;
+  /** @param {string} event @param {unknown[]} told */
+  function fire(event, ...told) {
+    for (const does of listeners.get(event) ?? []) does(...told);
+  }
   /** @template {keyof Traits} K @param {K} key @param {Traits[K]} value */
   function put(key, value) {
     traits[key] = value;
-    for (const does of listeners.get(`change:${key}`) ?? []) does();
+    fire(`change:${key}`);
+  }
+  /** Tell what has happened: all of it when somebody first asks, and names. @param {unknown} from @param {unknown} names */
+  function tell(from, names) {
+    if (from === 0 && !replayed) {
+      replayed = true;
+      for (const [message, buffers] of saved.record) fire("msg:custom", message, buffers.map(bytes));
+      names = saved.names.keys();
+    }
+    if (!names) return;
+    const known = [.../** @type {Iterable<number>} */ (names)].filter((i) => i in saved.names);
+    fire("msg:custom", { part: "record", names: Object.fromEntries(known.map((i) => [i, saved.names[i]])) }, []);
   }
   return {
     get: (key) => traits[key],
@@ -89,9 +112,10 @@ export function recorded(saved) {
     off(event, does) {
       listeners.get(event)?.delete(does);
     },
-    send({ verb, at, value }) {
+    send({ verb, at, value, from, names }) {
       if (verb === "look") put("details", at ? told(String(at), saved) : {});
       else if (verb === "find") put("finds", sought(String(value), saved));
+      else if (verb === "record" && from !== -1) queueMicrotask(() => tell(from, names));
     },
   };
 }
@@ -114,15 +138,19 @@ function themes() {
 }
 
 /** Everything that the dock and the side show. */
-export const ready = /** @type {Parts} */ (/** @type {unknown} */ ({ details: { panel } }));
+export const ready = /** @type {Parts} */ (
+  /** @type {unknown} */ ({ details: { panel }, record: { history, timeline } })
+);
 
 /** Put the view in the place of the still picture, which stays for paper. */
 export function show() {
   const holder = document.getElementById("tq-saved");
   if (!holder) return;
-  const el = make("div", "tq-record");
+  /** @type {Saved} */
+  const saved = JSON.parse(holder.textContent ?? "");
+  const el = make("div", `tq-record${saved.record.length ? "" : " tq-unrecorded"}`);
   document.getElementById("tq-still")?.before(el);
-  const end = render({ model: recorded(JSON.parse(holder.textContent ?? "")), el }, ready);
+  const end = render({ model: recorded(saved), el }, ready);
   try {
     document.getElementById("tq-tools")?.append(make("span", "tq", themes()));
     document.documentElement.classList.add("tq-shown");

@@ -227,8 +227,10 @@ function overview(look) {
     paint: (i, look) => dress(/** @type {SVGElement} */ (boxes.children[i]), look),
     /** @param {View} view @param {Size} size */
     show(view, size) {
+      const small = size.width < 3.2 * MAP.width || size.height < 3.2 * MAP.height; // it would hide too much
       const all = world.width * view.k <= size.width + 2 && world.height * view.k <= size.height + 2;
-      element.classList.toggle("tq-off", all && view.x + world.x * view.k > -2 && view.y + world.y * view.k > -2);
+      const whole = view.x + world.x * view.k > -2 && view.y + world.y * view.k > -2;
+      element.classList.toggle("tq-off", small || (all && whole));
       const seen = { x: -view.x / view.k, y: -view.y / view.k, width: size.width / view.k, height: size.height / view.k };
       for (const [name, value] of Object.entries(seen)) pane.setAttribute(name, String(value));
       pane.setAttribute("stroke-width", String(2 / k));

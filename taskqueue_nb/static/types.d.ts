@@ -165,11 +165,14 @@ export interface Saved {
   letters: string;
   /** What is said of tasks without details. */
   rest: string;
+  /** What the kernel would send of what has happened: messages, each with its buffers in base64. */
+  record: [message: Record<string, unknown>, buffers: string[]][];
 }
 
 /** What is loaded after the first picture: a module for each. */
 export interface Parts {
   details: typeof import("./details.js");
+  record: typeof import("./record.js");
 }
 
 /** A panel of the dock. */
@@ -193,6 +196,8 @@ export interface Context {
   act(verb: string, extra?: Record<string, unknown>): void;
   /** Show another moment, a letter per box, and say which; null shows the present again. */
   rewind(letters: string | null, sentence: string): void;
+  /** Whether another moment is shown. */
+  rewound(): boolean;
 }
 
 /** The part of anywidget's model that the view uses. */

@@ -11,6 +11,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -61,6 +62,7 @@ from taskqueue_nb.widget.messages import (
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
+from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
 
 __all__ = ["TaskGraph", "show", "widget_of"]
@@ -120,7 +122,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     """
 
     _esm = linked("graph")
-    _css = palette.css() + styles("graph")
+    _css = palette.css() + styles("graph", "record")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
@@ -167,9 +169,13 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._looking = False
         self._look_gap = _LOOK_GAP
         self._mending = Mending(self._queue)
-        nothing = {"says": "", "plan": ""}
-        self._mended: dict[str, Any] = {"undo": "", "retry": nothing, "refresh": nothing}
-        self._mended |= {"causes": "", "at": []}
+        self._mended: dict[str, Any] = {
+            "undo": "",
+            "retry": {"says": "", "plan": ""},
+            "refresh": {"says": "", "plan": ""},
+            "causes": "",
+            "at": [],
+        }
         self._stale_seen: tuple[Any, ...] = ()
         self._stale_next = 0.0  # when to look again at the earliest
         self._stale_known = 0  # how often a look for what is out of date brought news
@@ -179,6 +185,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
@@ -235,6 +242,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
                 return
             self._closed = True
         self._stop_listening()
+        self._recorder.close()
         PUMP.remove(self._mark)
         with _WIDGETS_LOCK:
             if _WIDGETS.get(self._queue) is self:
@@ -264,6 +272,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
+        again += self._recorder.see(self._laid, self.send)
         again += self._still.see(running=self._queue.running)
         return min(again, default=None)
 
@@ -477,6 +486,8 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         verb, at, laid = command.verb, command.at, self._laid
         if verb == "part":
             self._want(at)
+        elif verb == "record":
+            self._recorder.hear(command)
         elif verb == "find":
             self._sought = command.value
             self._finder.do(partial(self._find, command.value))
@@ -918,6 +929,7 @@ class _Cells:
 
     def __init__(self) -> None:
         self.run = 0
+        self._idle_since = 0.0
         self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
         self._listens = False
 
@@ -927,10 +939,19 @@ class _Cells:
         shell = get_ipython()
         if shell is not None and not self._listens:
             self._listens = True
+            shell.events.register("pre_run_cell", self._runs)
             shell.events.register("post_run_cell", self._ran)
+
+    def idle_since(self) -> float:
+        """Return when the last cell ended, on the monotonic clock; infinite while one runs."""
+        return self._idle_since
+
+    def _runs(self, *_: object) -> None:
+        self._idle_since = inf
 
     def _ran(self, *_: object) -> None:
         self.run += 1
+        self._idle_since = monotonic()
         for mark in tuple(self._marks):
             mark()
 

@@ -37,6 +37,7 @@ from taskqueue_nb.widget.details import details_of, one_line
 from taskqueue_nb.widget.mending import Mending
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, Clock
+from taskqueue_nb.widget.record import Record, _critical_message, _structure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,9 +50,10 @@ _LOG: Final = logging.getLogger("taskqueue_nb")
 
 _PATIENCE: Final = 1.0  # seconds for one task, whose objects may hang when they are looked at
 _REPEATED: Final = 100  # characters from which on a value that comes again is written once
+_ROWS: Final = 500_000  # transitions, 20 bytes each
 _NAMES: Final = 20_000  # tasks that can be found by their names
 _NAME: Final = 80  # characters of each of these
-_KEPT: Final = 200_000  # bytes of the details of one task
+_KEPT: Final = 2_000_000  # bytes of the details of one task
 
 _LATE: Final = "Its details were left out: reading them took too long."
 _LARGE: Final = "Its details were left out, so that this page did not grow too large."
@@ -73,6 +75,7 @@ def page_of(queue: TaskQueue, *, limit: int = 20_000_000, seconds: float = 20.0)
     saved = datetime.now().astimezone()
     laid, mending = _lay_out(queue), Mending(queue)
     running = queue.running
+    record = _record(queue, laid, saved)
     trouble = _mended(queue, mending, laid, until)
     counts = queue.counts()
     progress = Clock().progress(queue, counts)
@@ -97,8 +100,8 @@ def page_of(queue: TaskQueue, *, limit: int = 20_000_000, seconds: float = 20.0)
     still = _still(queue, laid, counts, _one(lambda: below_html(queue, boxes), until) or "")
     details = _Details(limit)
     details.read(_in_order(laid), laid, mending, until)
-    data = _object({"traits": _json(traits), **details.parts(), **_names(laid)})
-    return _page(traits["heading"], _when(saved, running=running), still, data)
+    parts = {"traits": _json(traits), **details.parts(), **_names(laid), "record": _json(record)}
+    return _page(traits["heading"], _when(saved, running=running), still, _object(parts))
 
 
 def _mended(queue: TaskQueue, mending: Mending, laid: _Laid, until: float) -> dict[str, Any]:
@@ -108,6 +111,38 @@ def _mended(queue: TaskQueue, mending: Mending, laid: _Laid, until: float) -> di
     nothing = {"says": "", "plan": ""}
     found = _one(lambda: mending.toolbar(laid.places), until) or {"causes": "", "at": []}
     return {**found, "undo": "", "retry": nothing, "refresh": nothing}
+
+
+# -- what has happened -------------------------------------------------------------------------
+
+
+def _record(
+    queue: TaskQueue, laid: _Laid, saved: datetime
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Return what the kernel would send of every transition; nothing if there are very many."""
+    record = Record(queue)
+    count = record.gather(0.0)
+    if count > _ROWS:
+        return []
+    structure, buffers = _structure(laid)
+    rows = {
+        "part": "record",
+        "from": 0,
+        "count": count,
+        "total": count,
+        "now": saved.timestamp(),
+        "patch": [],
+        "workers": record.workers,
+    }
+    critical = None if queue.running else record.critical()
+    messages = [
+        ({**structure, "names": {}}, buffers),  # they stand elsewhere in the page
+        (rows, record.columns(0, count)),
+        _critical_message(critical),
+    ]
+    return [
+        (message, [b64encode(each).decode("ascii") for each in data]) for message, data in messages
+    ]
 
 
 # -- details -----------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
 # Of what is seen alone: they need no answer.
-VIEW_VERBS: Final = frozenset({"look", "part", "find", "unfold", "fold", "around"})
+VIEW_VERBS: Final = frozenset({"look", "part", "record", "find", "unfold", "fold", "around"})
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
     "part": frozenset({"at"}),
+    "record": frozenset({"from", "view", "names"}),
     "find": frozenset({"value"}),
     "unfold": frozenset({"at"}),
     "fold": frozenset({"at"}),
@@ -39,6 +40,8 @@ _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
 _MOST_EDITS: Final = 60
+_MOST_ROWS: Final = 1 << 32
+_MOST_NAMES: Final = 500
 LONGEST_SOURCE: Final = 100_000  # characters
 
 _SHORT: Final = reprlib.Repr()
@@ -63,6 +66,9 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    start: int = 0
+    view: str = ""
+    names: tuple[int, ...] = ()
 
 
 def click_of(content: object) -> str:
@@ -124,6 +130,9 @@ def read(content: object, tasks: int) -> Command:
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        start=_row(content.get("from", 0)),
+        view=_text(content.get("view", ""), _LONGEST_ID),
+        names=_numbers(content.get("names", []), tasks),
     )
 
 
@@ -150,6 +159,18 @@ def _text(text: Any, longest: int) -> str:
     if len(text) > longest:
         raise RefusedError(f"{len(text):,} characters are too many; {longest:,} are allowed.")
     return text
+
+
+def _row(number: Any) -> int:
+    if type(number) is not int or not -1 <= number < _MOST_ROWS:
+        raise RefusedError("The record has no such row.")
+    return number
+
+
+def _numbers(numbers: Any, tasks: int) -> tuple[int, ...]:
+    if type(numbers) is not list or len(numbers) > _MOST_NAMES:
+        raise RefusedError(f"At most {_MOST_NAMES} names are given at once.")
+    return tuple(_task(number, tasks) for number in numbers)
 
 
 def _edits(edits: Any) -> Mapping[str, str]:

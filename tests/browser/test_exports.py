@@ -146,6 +146,33 @@ def test_wheel_and_drag_move_the_graph(opened: Opened) -> None:
     assert (moved["x"] - box["x"], moved["y"] - box["y"]) == pytest.approx((-40, -50), abs=2)
 
 
+def test_the_slider_rewinds_the_picture(opened: Opened) -> None:
+    """The history is that of the live view: the graph as it was at any moment, and back."""
+    page = opened(temperatures())
+    page.get_by_role("button", name="History").click()
+    slider = page.get_by_role("slider", name="Moment")
+    expect(page.locator(".tq-moment")).to_have_text("As saved: 8 transitions")
+
+    slider.fill("1")
+    expect(page.locator('.tq-pane .node[data-state="running"]')).to_have_count(1)
+    expect(page.locator('.tq-pane .node[data-state="pending"]')).to_have_count(4)
+    expect(page.locator(".tq-past")).to_contain_text("1 of 8 transitions")
+    page.locator(".tq-past").get_by_role("button", name="As saved").click()
+    expect(node(page, "mean of Rome")).to_have_attribute("data-state", "failed")
+    expect(page.locator(".tq-past")).to_be_hidden()
+
+
+def test_the_timeline_has_the_attempts(opened: Opened) -> None:
+    """A bar for each attempt, and nothing that follows a present."""
+    page = opened(temperatures())
+    page.get_by_role("button", name="Timeline").click()
+
+    expect(page.locator(".tq-canvas")).to_be_visible()
+    page.get_by_role("button", name="List").click()
+    expect(page.locator(".tq-attempts")).to_contain_text("mean of Rome")
+    expect(page.get_by_role("button", name="Follow now")).to_have_count(0)
+
+
 def test_tasks_are_found_by_their_names(opened: Opened) -> None:
     """Also those that stand in no box of their own: ten thousand tasks are all there."""
     queue = TaskQueue(*(Task(f"part {i}", print) for i in range(10_000)), name="parts")

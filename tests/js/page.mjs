@@ -101,11 +101,11 @@ export function failed(changes = {}) {
 /** A model whose kernel side is the test. @param {Partial<Traits>} [changes] */
 export function makeModel(changes) {
   const state = traits(changes);
-  /** @type {Map<string, Set<() => void>>} */
+  /** @type {Map<string, Set<(...told: any[]) => void>>} */
   const listeners = new Map();
   /** @type {Record<string, unknown>[]} */
   const sent = [];
-  const fire = (/** @type {string} */ event) => listeners.get(event)?.forEach((does) => does());
+  const fire = (/** @type {string} */ event, /** @type {any[]} */ ...told) => listeners.get(event)?.forEach((does) => does(...told));
   return {
     sent,
     fire,
@@ -119,11 +119,11 @@ export function makeModel(changes) {
     },
     /** @template {keyof Traits} K @param {K} key @returns {Traits[K]} */
     get: (key) => state[key],
-    /** @param {string} event @param {() => void} does */
+    /** @param {string} event @param {(...told: any[]) => void} does */
     on(event, does) {
       listeners.set(event, (listeners.get(event) ?? new Set()).add(does));
     },
-    /** @param {string} event @param {() => void} does */
+    /** @param {string} event @param {(...told: any[]) => void} does */
     off(event, does) {
       listeners.get(event)?.delete(does);
     },

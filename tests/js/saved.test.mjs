@@ -19,6 +19,7 @@ function saved(changes = {}) {
     names: ["load", "fit", "report"],
     letters: "dfp",
     rest: "Its details were left out.",
+    record: [],
     ...changes,
   };
 }
@@ -84,6 +85,29 @@ suite("a record", () => {
 
     assert.equal(JSON.stringify([model.get("states"), model.get("counts"), model.get("boxes")]), before);
     assert.deepEqual(model.get("answers"), []);
+  });
+
+  test("what has happened is told once, behind whoever asked, and names whenever they are wanted", async () => {
+    const when = Buffer.from(new Float64Array([5, 6]).buffer).toString("base64");
+    const model = page.recorded(saved({ record: [[{ part: "record", count: 2 }, [when]]] }));
+    /** @type {any[]} */
+    const heard = [];
+    model.on("msg:custom", (message, buffers) => heard.push([message, buffers]));
+
+    model.send({ verb: "record", from: 0, view: "a" });
+    assert.equal(heard.length, 0);
+    await Promise.resolve();
+    model.send({ verb: "record", from: 0, view: "a" });
+    model.send({ verb: "record", from: -1, view: "a" });
+    model.send({ verb: "record", from: 2, view: "a", names: [2, 7] });
+    await Promise.resolve();
+
+    const [[rows, [times]], [{ names }], [late], ...more] = heard;
+    assert.equal(rows.count, 2);
+    assert.deepEqual([times.getFloat64(0, true), times.getFloat64(8, true)], [5, 6]);
+    assert.deepEqual(names, { 0: "load", 1: "fit", 2: "report" });
+    assert.deepEqual(late.names, { 2: "report" });
+    assert.deepEqual(more, []);
   });
 
   test("who no longer listens hears nothing", () => {
@@ -154,6 +178,11 @@ suite("the page", () => {
     assert.equal(button.textContent, "Light");
     button.click();
     assert.equal(document.documentElement.dataset.theme, "light");
+  });
+
+  test("without a record there is no way to it", () => {
+    opened(saved());
+    assert.ok(one(".tq-record").classList.contains("tq-unrecorded"));
   });
 
   test("what cannot be read leaves the still picture", () => {
