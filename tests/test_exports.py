@@ -369,7 +369,12 @@ def test_a_page_is_one_safe_file() -> None:
     assert data["traits"]["states"] == "dfp"
     assert data["traits"]["counts"] == {"PENDING": 1, "FAILED": 1, "DONE": 1}
     assert data["traits"]["still"] is True
-    assert (data["names"], data["letters"]) == (["load", "fit", "report"], "dfp")
+    assert [row[:4] for row in data["rows"]] == [
+        ["0", "load", "d", 1],
+        ["1", "fit", "f", 1],
+        ["2", "report", "p", 0],
+    ]
+    assert data["rows"][1][6:] == ["ValueError", 1]
     nodes = [a["data-state"] for tag, a in parsed.tags if tag == "g" and a.get("class") == "node"]
     assert nodes == ["done", "failed", "pending"]
     assert any("a reading is missing" in text for text in parsed.texts["li"])
@@ -412,7 +417,7 @@ def test_a_page_has_the_record() -> None:
     states = [*base64.b64decode(structure[1][1]).decode()]
     for number, now in zip(struct.unpack(f"<{count}I", task), letter.decode(), strict=True):
         states[number] = now
-    assert "".join(states) == data["letters"] == "dfp"
+    assert "".join(states) == data["traits"]["states"] == "dfp"
     assert critical[0]["critical"]["tasks"] == 2
 
 
@@ -534,7 +539,7 @@ def test_time_is_bounded(hanging: Hangs) -> None:
     assert time.perf_counter() - began < 10
     assert len(parsed.data["details"]) < 10
     assert "took too long" in parsed.data["rest"]
-    assert len(parsed.data["names"]) == 30
+    assert len(parsed.data["rows"]) == 30
 
 
 def test_without_time_there_is_the_picture() -> None:
@@ -559,7 +564,7 @@ def test_size_is_bounded_and_failures_come_first() -> None:
     assert "a reading is missing" in parsed.details("25")["traceback"]
     assert 5 < len(parsed.data["details"]) < 30
     assert "too large" in parsed.data["rest"]
-    assert parsed.data["names"][39] == "part 39"
+    assert parsed.data["rows"][39][1] == "part 39"
 
 
 def test_huge_texts_stay_small() -> None:

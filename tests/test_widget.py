@@ -1104,6 +1104,24 @@ def test_a_page_folds_finds_and_looks_around() -> None:
     page.widget.close()
 
 
+def test_the_table_is_made_while_somebody_looks_at_it() -> None:
+    """It follows the run, and what is no column of it is refused."""
+    page = Page(repairable())
+    page.custom(
+        {"verb": "table", "at": "state", "down": False, "from": 0, "value": "", "states": ""}
+    )
+    until(lambda: page.widget.table.get("total") == len(page.queue), "the table")
+
+    for _ in page.queue.run():
+        pass
+    until(lambda: page.widget.table["rows"][0][2] == look("FAILED").letter, "the failure on top")
+    page.custom({"verb": "table", "at": "__class__"})
+    until(lambda: len(page.widget.answers) == 1, "the refusal")
+    page.custom({"verb": "table", "at": ""})
+    until(lambda: page.widget._order is None, "the end of it")
+    page.widget.close()
+
+
 def test_a_part_is_sent_when_a_page_asks_for_it() -> None:
     """The page gets a module by its name, once; anything else is refused and sends nothing."""
     page = Page(TaskQueue(Task("one", list)))

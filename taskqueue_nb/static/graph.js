@@ -390,6 +390,7 @@ function parts(model, ready) {
 const PANELS = [
   ["timeline", "record", "Timeline", "A bar for each attempt, by when and where it ran"],
   ["history", "record", "History", "Every transition, and the graph as it was at any moment"],
+  ["table", "table", "Table", "Every task in a table that can be sorted"],
 ];
 
 /**
@@ -452,6 +453,7 @@ function dock(context, want) {
  */
 export function render({ model, el }, ready = {}) {
   let selected = "";
+  let filtered = "";
   let lost = false;
   /** @type {string | null} The letters of another moment, while the view is rewound to it. */
   let past = null;
@@ -481,7 +483,11 @@ export function render({ model, el }, ready = {}) {
     busy: (verb) => sent.busy(`queue:${verb}`),
     cause,
   });
-  const legend = chips((letters) => graph.filter(letters));
+  const legend = chips((letters) => {
+    filtered = [...letters].join("");
+    graph.filter(letters);
+    below.update();
+  });
   const search = finder({
     find: (text) => model.send({ verb: "find", value: text }),
     go: (at) => {
@@ -514,6 +520,7 @@ export function render({ model, el }, ready = {}) {
       selected: () => selected,
       looks: () => model.get("looks"),
       boxes: () => model.get("boxes"),
+      filter: () => filtered,
       send: (message) => model.send(message),
       act: (verb, more) => sent.send(`queue:${verb}`, "top", { verb, ...more }),
       rewind,

@@ -6,15 +6,19 @@
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Model} Model
  * @typedef {import("./types.js").Parts} Parts
+ * @typedef {import("./types.js").Row} Row
  * @typedef {import("./types.js").Saved} Saved
+ * @typedef {import("./types.js").Table} Table
  * @typedef {import("./types.js").Traits} Traits
  */
 import { panel } from "./details.js";
 import { button, make } from "./elements.js";
 import { render } from "./graph.js";
 import { history, timeline } from "./record.js";
+import { table } from "./table.js";
 
 const HITS = 12;
+const PAGE_ROWS = 50; // rows of the table
 
 /** How well a name matches what was typed: the smaller, the better; null if it does not. @param {string} wanted @param {string} name */
 export function rank(wanted, name) {
@@ -35,18 +39,50 @@ export function rank(wanted, name) {
  * @param {string} text
  * @param {Saved} saved
  */
-export function sought(text, { names, letters }) {
+export function sought(text, { rows }) {
   const wanted = text.trim().toLowerCase();
   /** @type {{i: number, rank: number}[]} */
   const found = [];
-  names.forEach((name, i) => {
+  rows.forEach(([, name], i) => {
     const how = wanted ? rank(wanted, name.toLowerCase()) : null;
     if (how !== null) found.push({ i, rank: how });
   });
-  found.sort((a, b) => a.rank - b.rank || names[a.i].length - names[b.i].length || a.i - b.i);
-  /** @type {Link[]} */
-  const hits = found.slice(0, HITS).map(({ i }) => [String(i), names[i], letters[i]]);
+  found.sort((a, b) => a.rank - b.rank || rows[a.i][1].length - rows[b.i][1].length || a.i - b.i);
+  const hits = found.slice(0, HITS).map(({ i }) => /** @type {Link} */ (rows[i].slice(0, 3)));
   return { text, hits, total: found.length };
+}
+
+/** By column, where its value stands in a row. @type {Record<string, number>} */
+const PLACES = { order: 0, name: 1, state: 2, attempts: 3, started: 4, took: 5, error: 6, required: 7 };
+
+/**
+ * A page of the table: equal rows stay in the order of the queue, those without a value stand last.
+ *
+ * @param {{column: string, down: boolean, start: number, text: string, states: string}} order
+ * @param {Saved} saved
+ * @returns {Table}
+ */
+export function tabled({ column, down, start, text, states }, { rows, urgency }) {
+  const wanted = text.trim().toLowerCase();
+  const chosen = rows.filter(
+    ([, name, letter]) =>
+      (!states || states.includes(letter)) && (!wanted || rank(wanted, name.toLowerCase()) !== null),
+  );
+  /** @param {Row} row @returns {number | string | null} */
+  const value = (row) => {
+    const found = row[PLACES[column]];
+    if (column === "order") return Number(found);
+    if (column === "name") return String(found).toLowerCase();
+    if (column === "state") return urgency.indexOf(found === "v" ? "f" : String(found));
+    return found === "" ? null : found;
+  };
+  chosen.sort((a, b) => {
+    const [one, other] = [value(a), value(b)];
+    if (one === null || other === null) return Number(one === null) - Number(other === null);
+    return (one < other ? -1 : Number(one > other)) * (down ? -1 : 1);
+  });
+  const from = Math.min(start, Math.floor(Math.max(0, chosen.length - 1) / PAGE_ROWS) * PAGE_ROWS);
+  return { column, down, start: from, total: chosen.length, text, rows: chosen.slice(from, from + PAGE_ROWS) };
 }
 
 /**
@@ -56,9 +92,9 @@ export function sought(text, { names, letters }) {
  * @param {Saved} saved
  * @returns {Details}
  */
-export function told(at, { details, values, names, letters, rest }) {
-  const i = Number(at);
-  const known = details[at] ?? { at, label: names[i] ?? "", letter: letters[i] ?? "", why: rest };
+export function told(at, { details, values, rows, rest }) {
+  const [, label, letter] = rows[Number(at)] ?? [at, "", ""];
+  const known = details[at] ?? { at, label, letter, why: rest };
   const whole = Object.entries(known).map(([key, value]) => {
     const elsewhere = typeof value === "object" && value !== null && "$" in value;
     return [key, elsewhere ? values[/** @type {{$: number}} */ (value).$] : value];
@@ -98,11 +134,11 @@ export function recorded(saved) {
     if (from === 0 && !replayed) {
       replayed = true;
       for (const [message, buffers] of saved.record) fire("msg:custom", message, buffers.map(bytes));
-      names = saved.names.keys();
+      names = saved.rows.keys();
     }
     if (!names) return;
-    const known = [.../** @type {Iterable<number>} */ (names)].filter((i) => i in saved.names);
-    fire("msg:custom", { part: "record", names: Object.fromEntries(known.map((i) => [i, saved.names[i]])) }, []);
+    const known = [.../** @type {Iterable<number>} */ (names)].filter((i) => i in saved.rows);
+    fire("msg:custom", { part: "record", names: Object.fromEntries(known.map((i) => [i, saved.rows[i][1]])) }, []);
   }
   return {
     get: (key) => traits[key],
@@ -112,10 +148,13 @@ export function recorded(saved) {
     off(event, does) {
       listeners.get(event)?.delete(does);
     },
-    send({ verb, at, value, from, names }) {
+    send({ verb, at, value, from, names, down, states }) {
       if (verb === "look") put("details", at ? told(String(at), saved) : {});
       else if (verb === "find") put("finds", sought(String(value), saved));
-      else if (verb === "record" && from !== -1) queueMicrotask(() => tell(from, names));
+      else if (verb === "table" && at) {
+        const order = { column: String(at), down: down === true, start: Number(from), text: String(value), states: String(states) };
+        put("table", tabled(order, saved));
+      } else if (verb === "record" && from !== -1) queueMicrotask(() => tell(from, names));
     },
   };
 }
@@ -139,7 +178,7 @@ function themes() {
 
 /** Everything that the dock and the side show. */
 export const ready = /** @type {Parts} */ (
-  /** @type {unknown} */ ({ details: { panel }, record: { history, timeline } })
+  /** @type {unknown} */ ({ details: { panel }, record: { history, timeline }, table: { table } })
 );
 
 /** Put the view in the place of the still picture, which stays for paper. */

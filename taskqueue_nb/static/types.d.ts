@@ -29,6 +29,28 @@ export interface Lens {
   plain: boolean;
 }
 
+/** A task in the table; times in seconds, `started` since the epoch. */
+export type Row = [
+  at: string,
+  label: string,
+  letter: string,
+  attempts: number,
+  started: number | null,
+  took: number | null,
+  error: string,
+  required: number,
+];
+
+/** A page of the table: rows from `start` on, of `total`. */
+export interface Table {
+  column: string;
+  down: boolean;
+  start: number;
+  total: number;
+  text: string;
+  rows: Row[];
+}
+
 /** The tasks whose names match a text: the best of them, and how many there are. */
 export interface Finds {
   text: string;
@@ -148,6 +170,7 @@ export interface Traits {
   selected: string;
   lens: Lens;
   finds: Finds;
+  table: Table | Record<string, never>;
   /** Of a page without a kernel, in which nothing can be done. */
   still?: boolean;
   /** Modules that came after the first picture: name → text. */
@@ -161,8 +184,9 @@ export interface Saved {
   details: Record<string, Details>;
   values: unknown[];
   /** Of every task, in the order of the queue, as far as they go. */
-  names: string[];
-  letters: string;
+  rows: Row[];
+  /** The letters of the states, the one first that most wants to be seen. */
+  urgency: string;
   /** What is said of tasks without details. */
   rest: string;
   /** What the kernel would send of what has happened: messages, each with its buffers in base64. */
@@ -173,6 +197,7 @@ export interface Saved {
 export interface Parts {
   details: typeof import("./details.js");
   record: typeof import("./record.js");
+  table: typeof import("./table.js");
 }
 
 /** A panel of the dock. */
@@ -190,6 +215,8 @@ export interface Context {
   selected(): string;
   looks(): Look[];
   boxes(): Box[];
+  /** The letters of the states that are looked at alone; "" for all. */
+  filter(): string;
   /** A message without an answer. */
   send(message: Record<string, unknown>): void;
   /** A click on the queue, with an answer. */

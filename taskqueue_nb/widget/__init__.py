@@ -64,6 +64,7 @@ from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
 from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
+from taskqueue_nb.widget.table import Order, table
 
 __all__ = ["TaskGraph", "show", "widget_of"]
 
@@ -78,6 +79,7 @@ _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stay
 _MEND_GAP: Final = 0.2  # seconds between two looks at what is to be mended
 _STALE_GAP: Final = 1.0  # the same, at what is out of date
 _RUN_GAP: Final = 1.0  # the same while a run goes on
+_TABLE_GAP: Final = 0.5  # seconds between two tables that nobody asked for
 _MANY: Final = 5_000  # tasks from which on plans are shown after the rest of the details
 _REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
@@ -139,6 +141,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     note = t.Unicode().tag(sync=True)
     selected = t.Unicode().tag(sync=True)
     lens = t.Dict().tag(sync=True)  # how much of the queue the drawing shows
+    table = t.Dict().tag(sync=True)  # a page of the tasks as a table, while somebody looks at it
     finds = t.Dict().tag(sync=True)  # the tasks whose names match what somebody types
     parts = t.Dict().tag(sync=True)  # modules of the page that come after the first picture
 
@@ -147,6 +150,11 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     _lens = PLAIN
     _at = ""  # what is selected
     _sought = ""
+    _order: Order | None = None  # of the table that a page wants
+    _table: dict[str, Any] = {}  # noqa: RUF012 - as below
+    _table_seen: tuple[Any, ...] = ()
+    _table_next = 0.0  # when to look again at the earliest
+    _table_looks = False
     _named: tuple[Task, ...] = ()
     _names: Sequence[str] = ()  # of these
     _finds: dict[str, Any] = {"text": "", "hits": [], "total": 0}  # noqa: RUF012 - replaced, never changed
@@ -194,6 +202,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._planner = Worker("taskqueue_nb plans")
         self._staler = Worker("taskqueue_nb stale")
         self._finder = Worker("taskqueue_nb find")
+        self._tabler = Worker("taskqueue_nb table")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -268,6 +277,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         news = self._news()
         again += self._see_what_to_mend(news["counts"])
         again += self._see_stale(news["counts"])
+        again += self._see_table(news["counts"])
         self._want("details")  # goes with the next message: not every kernel hears a click at once
         with self.hold_sync():
             for name, value in news.items():
@@ -289,6 +299,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             "selected": self._at,
             "parts": {name: linked(name) for name in self._parts},
             "finds": self._finds,
+            "table": self._table,
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
@@ -441,6 +452,32 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             self._seen = ()  # the details say why
             self._mark()
 
+    # -- the table ---------------------------------------------------------------------------------
+
+    def _see_table(self, counts: Mapping[str, int]) -> list[float]:
+        """Have a page of the table made if somebody looks at it and it may have changed."""
+        order, laid = self._order, self._laid
+        if order is None or laid is None or self._table_looks:
+            return []
+        seen = (order, laid.structure, tuple(counts.items()), self._queue.running)
+        if seen == self._table_seen:
+            return []
+        wait = self._table_next - monotonic()
+        if wait > 0:
+            return [wait]
+        self._table_seen, self._table_looks = seen, True
+        self._tabler.do(partial(self._look_table, order, laid))
+        return []
+
+    def _look_table(self, order: Order, laid: _Laid) -> None:
+        began = monotonic()
+        try:
+            self._table = table(laid.tasks, laid.places, order)
+        finally:
+            self._table_next = monotonic() + max(_TABLE_GAP, _REST * (monotonic() - began))
+            self._table_looks = False
+        self._mark()
+
     # -- messages from the page --------------------------------------------------------------------
 
     def _handle_msg(self, msg: Any) -> None:
@@ -488,6 +525,12 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             self._want(at)
         elif verb == "record":
             self._recorder.hear(command)
+        elif verb == "table":
+            start = max(0, command.start)
+            order = Order(at, command.down, start, command.value, command.states)
+            self._order = order if at else None
+            self._table_seen, self._table_next = (), 0.0
+            self._mark()
         elif verb == "find":
             self._sought = command.value
             self._finder.do(partial(self._find, command.value))

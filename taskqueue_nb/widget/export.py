@@ -38,6 +38,7 @@ from taskqueue_nb.widget.mending import Mending
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, Clock
 from taskqueue_nb.widget.record import Record, _critical_message, _structure
+from taskqueue_nb.widget.table import _row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,7 @@ _LOG: Final = logging.getLogger("taskqueue_nb")
 _PATIENCE: Final = 1.0  # seconds for one task, whose objects may hang when they are looked at
 _REPEATED: Final = 100  # characters from which on a value that comes again is written once
 _ROWS: Final = 500_000  # transitions, 20 bytes each
-_NAMES: Final = 20_000  # tasks that can be found by their names
-_NAME: Final = 80  # characters of each of these
+_LISTED: Final = 20_000  # tasks that can be found by their names, and are in the table
 _KEPT: Final = 2_000_000  # bytes of the details of one task
 
 _LATE: Final = "Its details were left out: reading them took too long."
@@ -92,6 +92,7 @@ def page_of(queue: TaskQueue, *, limit: int = 20_000_000, seconds: float = 20.0)
         "still": True,
         "details": {},
         "answers": [],
+        "table": {},
         "finds": {"text": "", "hits": [], "total": 0},
         "selected": "",
         "parts": {},
@@ -100,7 +101,7 @@ def page_of(queue: TaskQueue, *, limit: int = 20_000_000, seconds: float = 20.0)
     still = _still(queue, laid, counts, _one(lambda: below_html(queue, boxes), until) or "")
     details = _Details(limit)
     details.read(_in_order(laid), laid, mending, until)
-    parts = {"traits": _json(traits), **details.parts(), **_names(laid), "record": _json(record)}
+    parts = {"traits": _json(traits), **details.parts(), **_rows(laid), "record": _json(record)}
     return _page(traits["heading"], _when(saved, running=running), still, _object(parts))
 
 
@@ -371,10 +372,10 @@ def _still(queue: TaskQueue, laid: _Laid, counts: dict[str, int], below: str) ->
     return f"<p>{xml(said)}</p>\n{picture}\n{below}"
 
 
-def _names(laid: _Laid) -> dict[str, str]:
-    """Return what tasks are found by, as members of the page's data."""
-    tasks = laid.tasks[:_NAMES]
+def _rows(laid: _Laid) -> dict[str, str]:
+    """Return what tasks are found and listed by, as members of the page's data."""
+    tasks = laid.tasks[:_LISTED]
     return {
-        "names": _json([one_line(task.name, _NAME) for task in tasks]),
-        "letters": _json("".join(look_of(task).letter for task in tasks)),
+        "rows": _json([_row(task, place) for place, task in enumerate(tasks)]),
+        "urgency": _json("".join(palette.look(state).letter for state in palette.URGENCY)),
     }

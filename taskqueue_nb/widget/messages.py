@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.widget.literals import LONGEST
 from taskqueue_nb.widget.modules import PARTS
+from taskqueue_nb.widget.table import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +17,16 @@ QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
 # Of what is seen alone: they need no answer.
-VIEW_VERBS: Final = frozenset({"look", "part", "record", "find", "unfold", "fold", "around"})
+VIEW_VERBS: Final = frozenset(
+    {"look", "part", "record", "table", "find", "unfold", "fold", "around"}
+)
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
     "part": frozenset({"at"}),
     "record": frozenset({"from", "view", "names"}),
+    "table": frozenset({"at", "from", "down", "value", "states"}),
     "find": frozenset({"value"}),
     "unfold": frozenset({"at"}),
     "fold": frozenset({"at"}),
@@ -69,6 +73,8 @@ class Command:
     start: int = 0
     view: str = ""
     names: tuple[int, ...] = ()
+    down: bool = False
+    states: str = ""
 
 
 def click_of(content: object) -> str:
@@ -120,6 +126,8 @@ def read(content: object, tasks: int) -> Command:
         raise RefusedError(f"{verb!r} came without the id of a click.")
     if verb == "part" and content.get("at") not in PARTS:
         raise RefusedError("There is no such part of the view.")
+    if verb == "table" and content.get("at") not in {"", *COLUMNS}:
+        raise RefusedError("The table has no such column.")
     return Command(
         click=click,
         verb=verb,
@@ -133,6 +141,8 @@ def read(content: object, tasks: int) -> Command:
         start=_row(content.get("from", 0)),
         view=_text(content.get("view", ""), _LONGEST_ID),
         names=_numbers(content.get("names", []), tasks),
+        down=_flag(content.get("down", False)),
+        states=_text(content.get("states", ""), _LONGEST_PLAN),
     )
 
 
@@ -149,7 +159,7 @@ def _task(number: Any, tasks: int) -> int:
 
 def _flag(flag: Any) -> bool:
     if type(flag) is not bool:
-        raise RefusedError("'run' is true or false.")
+        raise RefusedError("Yes or no was expected.")
     return flag
 
 

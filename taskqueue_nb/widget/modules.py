@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["PARTS", "linked", "styles"]
 
-PARTS: Final = ("details", "record")
+PARTS: Final = ("details", "record", "table")
 """The modules that a page imports after the first picture."""
 
 _EMPTY: Final = re.compile(r"\n[ \t]*(?=\n)")

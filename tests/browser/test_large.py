@@ -186,3 +186,26 @@ TaskQueue(a, b, c, d)
     label = view.root.locator("svg[role=group]").get_attribute("aria-label")
     assert label is not None
     assert re.search("arrow keys walk along requirements", label)
+
+
+def test_the_table_says_what_the_picture_shows(
+    notebook: MakeNotebook, page: Page, shots: Path
+) -> None:
+    """Every task, folded or not: sorted by its state, failures first; a name leads to its task."""
+    view = shown(notebook, page, "queue.start().wait()")
+    view.button("Table").click()
+    table = view.root.get_by_role("table", name="Tasks of this queue")
+    expect(table.locator("tbody tr")).to_have_count(50)
+    view.button("state").click()
+    view.notebook.run_cell(2)
+    view.notebook.js("await panel.content.scrollToItem(1, 'start')")
+
+    first = table.locator("tbody tr").first
+    expect(first).to_contain_text("fit-421")
+    expect(first).to_contain_text("ValueError")
+    expect(view.root.locator(".tq-tabled")).to_contain_text("1 to 50 of 2701 tasks")
+    view.root.screenshot(path=shots / "large-table.png")
+    first.get_by_role("button", name="fit-421").click()
+
+    expect(view.side.locator(".tq-title")).to_have_text("fit-421")
+    expect(view.box("fit-421")).to_be_visible()

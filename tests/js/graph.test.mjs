@@ -8,6 +8,7 @@ const { document } = window;
 
 const graph = await import("../../taskqueue_nb/static/graph.js");
 const details = await import("../../taskqueue_nb/static/details.js");
+const table = await import("../../taskqueue_nb/static/table.js");
 const pane = await import("../../taskqueue_nb/static/pane.js");
 const { duration } = await import("../../taskqueue_nb/static/elements.js");
 
@@ -31,7 +32,7 @@ afterEach(() => {
 /** @param {Parameters<typeof makeModel>[0]} [changes] */
 function shown(changes) {
   const model = makeModel(changes);
-  end = graph.render({ model, el }, { details });
+  end = graph.render({ model, el }, { details, table });
   return model;
 }
 
@@ -394,6 +395,42 @@ suite("a large graph", () => {
 
     assert.equal(document.activeElement, node("3"));
     assert.ok(node("3").classList.contains("tq-on"));
+  });
+});
+
+suite("the table", () => {
+  const rows = [
+    ["1", "fit", "f", 2, 1, 0.5, "ValueError", 1],
+    ["0", "<b>load</b>", "d", 1, 0, 0.2, "", 0],
+    ["2", "report", "p", 0, null, null, "", 1],
+  ];
+  const told = /** @type {import("../../taskqueue_nb/static/types.js").Table} */ ({ column: "state", down: false, start: 0, total: 120, text: "", rows });
+  const asked = (/** @type {ReturnType<typeof makeModel>} */ model) => model.sent.filter(({ verb }) => verb === "table");
+
+  test("it opens and closes, sorts, turns pages, filters, and leads to its tasks", () => {
+    const model = shown();
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "order", down: false, from: 0, value: "", states: "" });
+
+    model.put({ table: told });
+    const cells = [...el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
+    assert.equal(el.querySelectorAll(".tq-tasks b").length, 0);
+    assert.equal(one("[aria-sort]").textContent, "state");
+    assert.match(one(".tq-tabled .tq-more").textContent ?? "", /1 to 3 of 120 tasks/);
+    assert.ok(off(one('[aria-label="Previous tasks"]')) && !off(one('[aria-label="More tasks"]')));
+
+    one("th:nth-child(6) .tq-sort").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "took", down: true, from: 0, value: "", states: "" });
+    fire(one(".tq-chip[data-state=failed]"), "click");
+    assert.equal(asked(model).pop()?.states, "fv");
+    one('.tq-to[data-at="2"]').click();
+    assert.deepEqual(model.sent.filter(({ verb }) => verb === "look").pop(), { verb: "look", at: "2" });
+    assert.ok(one(".tq-tasks tr.tq-on").textContent?.includes("report"));
+
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "" });
+    assert.equal(el.querySelectorAll(".tq-tasks").length, 0);
   });
 });
 

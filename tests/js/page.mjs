@@ -63,6 +63,7 @@ export function traits(changes = {}) {
     selected: "",
     parts: {},
     lens: { around: "", seen: labels.length, total: labels.length, plain: true },
+    table: {},
     finds: { text: "", hits: [], total: 0 },
     ...changes,
   };

@@ -16,13 +16,20 @@ function saved(changes = {}) {
     traits: traits({ still: true }),
     details: JSON.parse(JSON.stringify(details)),
     values: ["Traceback: the value is missing"],
-    names: ["load", "fit", "report"],
-    letters: "dfp",
+    rows: [
+      ["0", "load", "d", 1, 5, 0.5, "", 0],
+      ["1", "fit", "f", 2, 6, 0.25, "ValueError", 1],
+      ["2", "report", "p", 0, null, null, "", 1],
+    ],
+    urgency: "frqcaepd",
     rest: "Its details were left out.",
     record: [],
     ...changes,
   };
 }
+
+/** @param {number} i @param {string} name @returns {import("../../taskqueue_nb/static/types.js").Row} */
+const row = (i, name) => [String(i), name, "d", 1, i, 0.1, "", 0];
 
 /** Build the page around what was saved, as the kernel writes it. @param {Saved} data */
 function opened(data) {
@@ -87,6 +94,27 @@ suite("a record", () => {
     assert.deepEqual(model.get("answers"), []);
   });
 
+  test("the table is sorted, filtered and turned as the kernel does", () => {
+    /** @param {Partial<Parameters<typeof page.tabled>[0]>} [order] @param {Partial<Saved>} [changes] */
+    const ats = (order = {}, changes = {}) => {
+      const whole = { column: "order", down: false, start: 0, text: "", states: "", ...order };
+      return page.tabled(whole, saved(changes)).rows.map(([at]) => at).join("");
+    };
+
+    assert.equal(ats(), "012");
+    assert.equal(ats({ column: "name" }), "102");
+    assert.equal(ats({ column: "state" }), "120");
+    assert.equal(ats({ column: "took" }), "102");
+    assert.equal(ats({ column: "took", down: true }), "012"); // without a value: last either way
+    assert.equal(ats({ column: "error" }), "102");
+    assert.equal(ats({ column: "required", down: true }), "120"); // equal ones are not turned round
+    assert.equal(ats({ states: "fp" }), "12");
+    assert.equal(ats({ text: "RPT" }), "2");
+    const many = { rows: Array.from({ length: 120 }, (_, i) => row(i, `part ${i}`)) };
+    assert.equal(page.tabled({ column: "order", down: true, start: 100, text: "", states: "" }, saved(many)).rows.length, 20);
+    assert.equal(page.tabled({ column: "order", down: true, start: 900, text: "", states: "" }, saved(many)).start, 100);
+  });
+
   test("what has happened is told once, behind whoever asked, and names whenever they are wanted", async () => {
     const when = Buffer.from(new Float64Array([5, 6]).buffer).toString("base64");
     const model = page.recorded(saved({ record: [[{ part: "record", count: 2 }, [when]]] }));
@@ -121,11 +149,11 @@ suite("a record", () => {
 
   test("tasks are found by their names, the best first", () => {
     const names = ["unfit", "fit[Adelie]", "load", "re fit", "f…i…t", "Fit"];
-    const { hits, total } = page.sought(" fit ", saved({ names, letters: "dddfpd" }));
+    const { hits, total } = page.sought(" fit ", saved({ rows: names.map((name, i) => row(i, name)) }));
 
     assert.deepEqual(hits.map(([at]) => names[Number(at)]), ["Fit", "fit[Adelie]", "re fit", "unfit", "f…i…t"]);
     assert.equal(total, 5);
-    assert.deepEqual(hits[2], ["3", "re fit", "f"]);
+    assert.deepEqual(hits[2], ["3", "re fit", "d"]);
     assert.deepEqual(page.sought("  ", saved()).hits, []);
     assert.equal(page.sought("zz", saved()).total, 0);
   });
@@ -168,6 +196,15 @@ suite("the page", () => {
     assert.equal(one(".tq-title").textContent, "fit");
   });
 
+  test("the table has every task, and leads to it", () => {
+    opened(saved());
+    one('[data-panel="table"]').click();
+
+    assert.equal(document.querySelectorAll(".tq-tasks tbody tr").length, 3);
+    one('.tq-to[data-at="1"]').click();
+    assert.equal(one(".tq-title").textContent, "fit");
+  });
+
   test("a button changes the theme and says what it will do", () => {
     opened(saved());
     const button = one(".tq-theme");
@@ -183,6 +220,7 @@ suite("the page", () => {
   test("without a record there is no way to it", () => {
     opened(saved());
     assert.ok(one(".tq-record").classList.contains("tq-unrecorded"));
+    assert.equal(one('[data-panel="table"]').hidden, false);
   });
 
   test("what cannot be read leaves the still picture", () => {
