@@ -45,8 +45,9 @@ class Exports:
         """Return or write a page that shows the graph as the live view does, without a kernel.
 
         It is one file, asks for nothing from anywhere, and can be opened, sent and published. It
-        keeps pan, zoom, the filter, and the details of each task; without JavaScript, and on paper,
-        it is a still picture and a table.
+        keeps pan, zoom, search, the details of each task, timeline, history with its slider, and
+        table; without JavaScript, and on paper, it is a still picture and a table. Whoever gets it
+        can read what the details show: arguments, code, output, results as far as they are shown.
 
         Parameters
         ----------
