@@ -954,7 +954,7 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "eval", "exec", "delete", "__class__",
+    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "record", "eval", "exec", "delete", "__class__",
     "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
@@ -1166,7 +1166,7 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
-    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "edit", "exec"}):
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "record", "edit", "exec"}):
         where = {"task": 1} if verb in TASK_VERBS else {}
         page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
         if verb != "repair":

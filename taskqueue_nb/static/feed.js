@@ -146,7 +146,7 @@ function makeFeed({ model, send }) {
       const known = names.get(task);
       if (known !== undefined) return known;
       if (structures && !asked.has(task) && wanted.size < MOST_NAMES) wanted.add(task); // most come with the structure
-      if (wanted.size && naming === undefined) {
+      if (wanted.size && naming === undefined && listeners.size) {
         naming = setTimeout(() => {
           naming = undefined;
           for (const each of wanted) asked.add(each);

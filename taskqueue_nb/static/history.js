@@ -3,6 +3,7 @@
  * The history: every transition, and the graph as it was after any of them.
  *
  * @typedef {import("./types.js").Context} Context
+ * @typedef {import("./types.js").Look} Look
  * @typedef {import("./types.js").Panel} Panel
  */
 import { badge, button, icon, make, named, roled, typed } from "./elements.js";
@@ -77,6 +78,8 @@ export function makeHistory(context) {
   /** @type {Uint32Array | null} The places of the rows that are listed; null: all. */
   let listed = null;
   let filtered = "";
+  /** @type {Map<string, HTMLElement>} The lines that are seen. */
+  let lines = new Map();
   let stuck = true; // at the end of the list
   let known = -1; // structure of the replay
   let version = -1;
@@ -247,6 +250,21 @@ export function makeHistory(context) {
     if (row instanceof HTMLElement) context.select(String(story.task[story.order[Number(row.dataset.place)]]));
   });
 
+  /** The line of a transition: the one that is there already, if it says the same. @param {number} place @param {string} name @param {Look | undefined} was @param {Look | undefined} is */
+  function lineOf(place, name, was, is) {
+    const row = story.order[place];
+    const key = `${place} ${row} ${was?.letter} ${is?.letter} ${name}`;
+    const there = lines.get(key);
+    if (there) return there;
+    const time = make("span", "tq-when", clockTime(story.when[row], true));
+    const went = make("span", "tq-was", `${was?.word ?? "unknown"} →`);
+    const line = roled(make("div", "tq-step", time, make("span", "tq-who", name), make("span", "tq-went", went, badge(is))), "option");
+    line.id = `${id}-${place}`;
+    line.dataset.key = key;
+    line.dataset.place = String(place);
+    return line;
+  }
+
   function list() {
     const many = length();
     const { height, first, last, top } = rowsSeen(pane.scrollTop, pane.clientHeight || 200, many, ROW);
@@ -259,17 +277,7 @@ export function makeHistory(context) {
     for (let i = first; i < last; i++) {
       const place = placeAt(i);
       const row = story.order[place];
-      const task = story.task[row];
-      const was = known.get(story.before[row]);
-      const is = known.get(story.letter[row]);
-      const time = make("span", "tq-when", clockTime(story.when[row], true));
-      const went = make("span", "tq-was", `${was?.word ?? "unknown"} →`);
-      const line = roled(
-        make("div", "tq-step", time, make("span", "tq-who", feed.name(task)), make("span", "tq-went", went, badge(is))),
-        "option",
-      );
-      line.id = `${id}-${place}`;
-      line.dataset.place = String(place);
+      const line = lineOf(place, feed.name(story.task[row]), known.get(story.before[row]), known.get(story.letter[row]));
       line.style.top = `${top + (i - first) * ROW}px`;
       line.setAttribute("aria-setsize", String(many));
       line.setAttribute("aria-posinset", String(i + 1));
@@ -277,10 +285,15 @@ export function makeHistory(context) {
       line.setAttribute("aria-selected", String(current));
       if (current) active = line.id;
       line.classList.toggle("tq-later", place >= here);
-      line.classList.toggle("tq-mine", selected(task));
+      line.classList.toggle("tq-mine", selected(story.task[row]));
       found.push(line);
     }
-    rows.replaceChildren(...found);
+    // rows that stay are not touched: a click that is under way would miss its row
+    lines = new Map(found.map((line) => [line.dataset.key ?? "", line]));
+    for (const line of [...rows.children]) if (!lines.has(/** @type {HTMLElement} */ (line).dataset.key ?? "")) line.remove();
+    found.forEach((line, i) => {
+      if (rows.children[i] !== line) rows.insertBefore(line, rows.children[i] ?? null);
+    });
     if (active) pane.setAttribute("aria-activedescendant", active);
     else pane.removeAttribute("aria-activedescendant");
   }

@@ -80,6 +80,7 @@ export function makeTimeline(context) {
   let later;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let relist;
+  let listed = "";
   /** @type {Map<number, Look>} */
   let looks = new Map();
   /** @type {Map<number, number>} */
@@ -594,7 +595,7 @@ export function makeTimeline(context) {
     event.stopPropagation();
   }
 
-  /** @type {{x: number, y: number, scroll: number} | null} */
+  /** @type {{x: number, y: number} | null} */
   let drag = null;
   let travelled = 0;
   /** @param {MouseEvent} event */
@@ -604,7 +605,7 @@ export function makeTimeline(context) {
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button) return;
-    drag = { ...place(event), scroll: scroller.scrollTop };
+    drag = place(event);
     travelled = 0;
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -613,12 +614,13 @@ export function makeTimeline(context) {
       point(barAt(x, y), x, y);
       return;
     }
-    travelled += Math.abs(x - drag.x);
+    travelled += Math.abs(x - drag.x) + Math.abs(y - drag.y);
     if (travelled < 4) return;
     if (!canvas.hasPointerCapture?.(event.pointerId)) canvas.setPointerCapture?.(event.pointerId);
     tip.hidden = true;
-    pan(drag.x - x);
-    drag.x = x;
+    if (x !== drag.x) pan(drag.x - x);
+    scroller.scrollTop += drag.y - y;
+    drag = { x, y };
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (drag = null));
   canvas.addEventListener("pointerleave", () => point(-1, 0, 0));
@@ -659,6 +661,7 @@ export function makeTimeline(context) {
   /** @param {boolean} yes */
   function showList(yes) {
     list.hidden = !yes;
+    listed = "";
     listing.element.setAttribute("aria-expanded", String(yes));
     fillList();
   }
@@ -680,6 +683,9 @@ export function makeTimeline(context) {
       if (found.length < LISTED) found.push(each);
       else more++;
     }
+    const key = [more, ...found.map((each) => `${each} ${story.barLetter[each]} ${feed.name(story.barTask[each])}`)].join(";");
+    if (key === listed) return; // a click that is under way would miss its button
+    listed = key;
     const rows = found.map((each) => {
       const look = looks.get(story.barLetter[each]);
       const { element: link } = button(feed.name(story.barTask[each]), () => context.select(String(story.barTask[each])), "tq-plain");
@@ -688,7 +694,7 @@ export function makeTimeline(context) {
         String(story.barNumber[each]),
         badge(look),
         clockTime(story.barStart[each], true),
-        duration(endOf(each) - story.barStart[each]),
+        story.barEnd[each] === Infinity ? "…" : duration(endOf(each) - story.barStart[each]),
         feed.workerName(story.barWorker[each]),
       ];
       return make("tr", "", ...cells.map((cell) => make("td", "", cell)));

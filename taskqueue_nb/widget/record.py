@@ -384,7 +384,8 @@ class Recorder:
                 self._workers_sent = 0
             self._answers = True
             self._sent = min(self._sent, command.start)
-            self._names.update(dict.fromkeys(command.names))
+            if len(self._names) < _NAMED:  # a page asks again for what it does not get
+                self._names.update(dict.fromkeys(command.names))
         self._mark()
 
     def close(self) -> None:

@@ -579,19 +579,63 @@ suite("the panels", () => {
   });
 
   test("no timer and no frame is left", () => {
-    const asked = window.requestAnimationFrame;
+    /** @type {Map<unknown, string>} */
+    const left = new Map();
+    const { requestAnimationFrame, cancelAnimationFrame } = globalThis;
+    const real = { setTimeout, clearTimeout, setInterval, clearInterval, requestAnimationFrame, cancelAnimationFrame };
+    let frames = 0;
+    for (const name of /** @type {const} */ (["setTimeout", "setInterval"])) {
+      globalThis[name] = /** @type {any} */ ((/** @type {() => void} */ does, /** @type {number} */ ms) => {
+        const timer = real[name](() => {
+          if (name === "setTimeout") left.delete(timer);
+          does();
+        }, ms);
+        left.set(timer, name);
+        return timer;
+      });
+    }
+    for (const name of /** @type {const} */ (["clearTimeout", "clearInterval"])) {
+      globalThis[name] = (/** @type {any} */ timer) => {
+        left.delete(timer);
+        real[name](timer);
+      };
+    }
+    globalThis.requestAnimationFrame = () => {
+      left.set(++frames, "frame");
+      return frames;
+    };
+    globalThis.cancelAnimationFrame = (frame) => void left.delete(frame);
+    try {
+      const { rows, structure, critical } = shown();
+      const before = [...left.values()];
+      for (const panel of ["History", "Timeline"]) {
+        press(panel);
+        structure({ 0: "load", 1: "", 2: "" });
+        rows([...ROWS, [13, 9, "r"]], 0, { total: 20 });
+        critical([0, 1]);
+        if (panel === "History") press("Play");
+        else press("List");
+        assert.ok(left.size > before.length + 2, [...left.values()].join());
+        press(panel);
+        assert.deepEqual([...left.values()], before, panel);
+      }
+    } finally {
+      Object.assign(globalThis, real);
+    }
+  });
+
+  test("a line that stays is the same element, also when others come", () => {
     const { rows, structure } = shown();
     press("History");
     structure();
     rows(ROWS, 0);
-    press("Play");
-    press("Pause");
-    press("History");
-    press("Timeline");
-    press("Timeline");
-    mock.timers.tick(600_000);
-    assert.equal(window.requestAnimationFrame, asked);
-    assert.equal(el.querySelectorAll(".tq-time, .tq-history").length, 0);
+    const before = [...el.querySelectorAll(".tq-step")];
+    rows([[14, 2, "r"]], 4);
+    const after = [...el.querySelectorAll(".tq-step")];
+    assert.equal(after.length, 5);
+    before.forEach((line, i) => assert.equal(after[i], line));
+    slide(2);
+    assert.equal(el.querySelector('[aria-selected="true"]'), before[1]);
   });
 
   test("a kernel that is gone is asked nothing", () => {
