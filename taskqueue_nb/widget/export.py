@@ -332,7 +332,7 @@ def _page(heading: str, when: str, still: str, data: str) -> str:
 <style>
 {_styles()}</style>
 </head>
-<body class="tq-page">
+<body class="tq-alone">
 <header>
 <h1>{title}</h1>
 <p>{when}</p>
@@ -354,7 +354,7 @@ def _styles() -> str:
     view = str(TaskGraph._css)
     still = DARK.replace(".tq-picture", "#tq-still .tq-picture")  # the view has a button
     dark = f"@media screen and (prefers-color-scheme: dark) {{ {still} }}\n"
-    return view + palette.css(".tq-page") + dark + styles("page")
+    return view + palette.css(".tq-alone") + dark + styles("page")
 
 
 def _when(saved: datetime, *, running: bool) -> str:
