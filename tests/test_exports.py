@@ -355,6 +355,7 @@ def check_page(page: str) -> Parsed:
     assert "default-src 'none'" in policy
     assert f"script-src 'sha256-{sha}';" in policy
     assert script == linked("page")
+    assert "<!--" not in script
     assert not re.search(r"[<>&]", parsed.texts["script"][0])
     return parsed
 
