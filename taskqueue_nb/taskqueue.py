@@ -18,6 +18,7 @@ from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
 from taskqueue_nb.executors.trip import Trip
+from taskqueue_nb.exports import Exports
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
@@ -147,7 +148,7 @@ class _Changed(threading.Condition):
                 bell.ring()
 
 
-class TaskQueue:
+class TaskQueue(Exports):
     """Tasks, and the loop that runs those that are ready.
 
     Parameters
@@ -1860,6 +1861,9 @@ class TaskQueue:
     def as_svg(self, name: str | None = None, **options: Any) -> str:
         """Return a picture of the tasks as SVG; the options are those of `Task.tasks_as_dot`."""
         return Task.tasks_as_svg(self, name or self.name, **options)
+
+    def _exported(self) -> TaskQueue:
+        return self
 
     def widget(self) -> TaskGraph:
         """Return the live view of this queue; always the same one, until it is closed."""

@@ -171,8 +171,26 @@ export interface Traits {
   lens: Lens;
   finds: Finds;
   table: Table | Record<string, never>;
+  /** Of a page without a kernel, in which nothing can be done. */
+  still?: boolean;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
+}
+
+/** What a page without a kernel holds. */
+export interface Saved {
+  traits: Traits;
+  /** By `at`. A value `{$: n}` of one of them stands for the n-th of `values`. */
+  details: Record<string, Details>;
+  values: unknown[];
+  /** Of every task, in the order of the queue, as far as they go. */
+  rows: Row[];
+  /** The letters of the states, the one first that most wants to be seen. */
+  urgency: string;
+  /** What is said of tasks without details. */
+  rest: string;
+  /** What the kernel would send of what has happened: messages, each with its buffers in base64. */
+  record: [message: Record<string, unknown>, buffers: string[]][];
 }
 
 /** What is loaded after the first picture: a module for each. */
