@@ -23,7 +23,7 @@
  * @typedef {import("./types.js").View} View
  */
 
-import { SVG, badge, button, dress, icon, make, messages, named, roled, telling, typed } from "./elements.js";
+import { SVG, badge, button, dress, focusedBy, icon, make, messages, named, roled, telling, typed } from "./elements.js";
 
 const ELEMENTS = new Set(
   "svg g path polygon polyline ellipse circle rect line text tspan title".split(" "),
@@ -690,7 +690,7 @@ function drawing(root, { select, leave, cause }) {
     /** A new structure: the drawing is replaced, and what the user looks at stays.
      * @param {string} text @param {import("./types.js").Box[]} newBoxes @param {Look[]} newLooks @param {string} title */
     draw(text, newBoxes, newLooks, title) {
-      const focused = Boolean(svg?.contains(document.activeElement));
+      const focused = Boolean(svg?.contains(focusedBy(element)));
       const anchor = selected && nodes[indexOf(selected)];
       const before = anchor ? rect(anchor) : null;
       const moved = free || (selected !== "" && painted !== "");
