@@ -36,7 +36,7 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect, sync_
 
 ROOT: Final = Path(__file__).parent.parent.parent
 APP: Final = os.environ.get("JUPYTER_APP", "lab")
-_BROWSER_ARGS: Final = [
+BROWSER_ARGS: Final = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -53,7 +53,8 @@ _WAIT_MS: Final = float(os.environ.get("BROWSER_WAIT_MS", "30000"))
 expect.set_options(timeout=_WAIT_MS / 2)
 
 
-def _chromium() -> str | None:
+def chromium() -> str | None:
+    """Return the path of a browser, or nothing where there is none."""
     if given := os.environ.get("CHROMIUM"):
         return given if Path(given).exists() else None
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -350,7 +351,7 @@ class Traffic:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Start the browser once."""
-    path = _chromium()
+    path = chromium()
     if path is None:
         message = "no Chromium was found: apt-get install chromium, or name one by CHROMIUM=/path"
         if os.environ.get("CI"):
@@ -358,7 +359,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip(message)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=path, args=_BROWSER_ARGS, headless=not os.environ.get("HEADED")
+            executable_path=path, args=BROWSER_ARGS, headless=not os.environ.get("HEADED")
         )
         yield started
         started.close()
