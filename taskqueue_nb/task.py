@@ -277,6 +277,9 @@ class Attempt:
         What the function last reported: how much is done, of how much.
     late : str or None
         The answer that came after the attempt was given up, in words. It was dropped.
+    worker : str or None
+        Who made the call, where that was not a thread of this process: "process 4711", or the
+        address of a worker of a cluster.
     """
 
     # What few attempts set stands here; an instance has an attribute of its own once it differs.
@@ -289,6 +292,7 @@ class Attempt:
     crowded = False  # whether other threads make attempts at the same time
     progressed: tuple[float, float] | None = None
     late: str | None = None
+    worker: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
     coroutine: Any = None  # what its function returned for the queue to await, and its context
     awaiting: Awaiting | None = None  # that coroutine on its way through an event loop

@@ -16,15 +16,18 @@ from taskqueue_nb.drawing.dot import (
     tasks_as_svg,
 )
 from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.fold import NO_WISH, Wish
 from taskqueue_nb.drawing.picture import Box, Drawing, draw, letters, look_of, summary
 from taskqueue_nb.drawing.plans import draw_plan, plan_as_svg
 from taskqueue_nb.drawing.words import clean, error_name, name_of, xml
 
 __all__ = [
     "MAX_NODES",
+    "NO_WISH",
     "Box",
     "Drawing",
     "NoEngine",
+    "Wish",
     "clean",
     "draw",
     "draw_plan",

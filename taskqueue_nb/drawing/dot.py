@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import graphviz
 
 from taskqueue_nb.drawing.engine import NoEngine
-from taskqueue_nb.drawing.fold import folded
+from taskqueue_nb.drawing.fold import NO_WISH, Wish, folded
 from taskqueue_nb.drawing.picture import (
     MARGIN,
     SIZE,
@@ -42,7 +42,7 @@ _KEPT: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Drawing]]] = weakref.
 _KEPT_LOCK: Final = threading.Lock()
 
 
-def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()) -> Drawing:
+def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, wish: Wish = NO_WISH) -> Drawing:
     """Return the drawing of a queue, laid out once for each of its structures; or of some tasks.
 
     A drawing with folded boxes is laid out again when a task that failed or runs is folded away.
@@ -53,9 +53,9 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()
         What to draw.
     max_nodes : int
         The largest number of boxes.
-    first : sequence of Task
-        Those that are to have a box of their own before all others. A drawing that is folded for
-        their sake is not kept: it is a second one beside the queue's own.
+    wish : Wish
+        What is to be seen before all else. A drawing that is folded for its sake is not kept: it is
+        a second one beside the queue's own.
 
     Raises
     ------
@@ -64,16 +64,17 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()
     """
     structure = attribute(tasks, "structure")
     if not isinstance(structure, int):
-        return draw(tasks, max_nodes, first=first)
+        return draw(tasks, max_nodes, wish=wish)
     with _KEPT_LOCK:
         known = _KEPT.setdefault(tasks, {}).get(max_nodes)
     keep: frozenset[Any] = frozenset()
     if known is not None and known[0] == structure:
-        if known[1].own.issuperset(first) and not known[1].outdated():
+        grants = known[1].own.issuperset(wish.first) and not (wish.opened or wish.shut)
+        if grants and not known[1].outdated():
             return known[1]
         keep = known[1].own
-    drawing = draw(tasks.tasks, max_nodes, keep, first)
-    if first and drawing.is_folded:
+    drawing = draw(tasks.tasks, max_nodes, keep, wish)
+    if wish != NO_WISH and drawing.is_folded:
         return drawing
     with _KEPT_LOCK:
         _KEPT.setdefault(tasks, {})[max_nodes] = (structure, drawing)

@@ -15,6 +15,47 @@ export interface Box {
   at: string;
   label: string;
   size: number;
+  /** The `at` of the box that it would be folded into, or "". */
+  of: string;
+}
+
+/** How much of the queue the drawing shows. */
+export interface Lens {
+  /** The task that is looked at with what stands around it, or "". */
+  around: string;
+  seen: number;
+  total: number;
+  /** Whether nobody has folded, unfolded or left out anything. */
+  plain: boolean;
+}
+
+/** A task in the table; times in seconds, `started` since the epoch. */
+export type Row = [
+  at: string,
+  label: string,
+  letter: string,
+  attempts: number,
+  started: number | null,
+  took: number | null,
+  error: string,
+  required: number,
+];
+
+/** A page of the table: rows from `start` on, of `total`. */
+export interface Table {
+  column: string;
+  down: boolean;
+  start: number;
+  total: number;
+  text: string;
+  rows: Row[];
+}
+
+/** The tasks whose names match a text: the best of them, and how many there are. */
+export interface Finds {
+  text: string;
+  hits: Link[];
+  total: number;
 }
 
 export interface Progress {
@@ -127,6 +168,9 @@ export interface Traits {
   key: string;
   note: string;
   selected: string;
+  lens: Lens;
+  finds: Finds;
+  table: Table | Record<string, never>;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
 }
@@ -134,6 +178,8 @@ export interface Traits {
 /** What is loaded after the first picture: a module for each. */
 export interface Parts {
   details: typeof import("./details.js");
+  record: typeof import("./record.js");
+  table: typeof import("./table.js");
 }
 
 /** A panel of the dock. */
@@ -151,12 +197,16 @@ export interface Context {
   selected(): string;
   looks(): Look[];
   boxes(): Box[];
+  /** The letters of the states that are looked at alone; "" for all. */
+  filter(): string;
   /** A message without an answer. */
   send(message: Record<string, unknown>): void;
   /** A click on the queue, with an answer. */
   act(verb: string, extra?: Record<string, unknown>): void;
   /** Show another moment, a letter per box, and say which; null shows the present again. */
   rewind(letters: string | null, sentence: string): void;
+  /** Whether another moment is shown. */
+  rewound(): boolean;
 }
 
 /** The part of anywidget's model that the view uses. */

@@ -9,8 +9,9 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -23,11 +24,9 @@ from IPython.display import HTML, display
 
 from taskqueue_nb import palette, reprs
 from taskqueue_nb.drawing import (
-    MAX_NODES,
     Box,
     Drawing,
     NoEngine,
-    drawing_of,
     error_name,
     letters,
     look_of,
@@ -47,13 +46,24 @@ from taskqueue_nb.widget.details import (
     progress_of,
     said,
 )
+from taskqueue_nb.widget.finding import found
+from taskqueue_nb.widget.lens import PLAIN, Lens
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.mending import OF_QUEUE, Mending
-from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
+from taskqueue_nb.widget.messages import (
+    QUEUE_VERBS,
+    VIEW_VERBS,
+    Command,
+    RefusedError,
+    click_of,
+    read,
+)
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
+from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
+from taskqueue_nb.widget.table import Order, table
 
 __all__ = ["TaskGraph", "show", "shown_in_marimo", "widget_of"]
 
@@ -68,6 +78,7 @@ _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stay
 _MEND_GAP: Final = 0.2  # seconds between two looks at what is to be mended
 _STALE_GAP: Final = 1.0  # the same, at what is out of date
 _RUN_GAP: Final = 1.0  # the same while a run goes on
+_TABLE_GAP: Final = 0.5  # seconds between two tables that nobody asked for
 _MANY: Final = 5_000  # tasks from which on plans are shown after the rest of the details
 _REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
@@ -80,6 +91,7 @@ class _Laid(NamedTuple):
     """The drawing of one structure, or why there is none."""
 
     structure: int
+    lens: Lens
     tasks: tuple[Task, ...]
     places: Mapping[Task, int]
     drawing: Drawing | None
@@ -111,7 +123,7 @@ class TaskGraph(anywidget.AnyWidget):
     """
 
     _esm = linked("graph")
-    _css = palette.css() + styles("graph")
+    _css = palette.css() + styles("graph", "record")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
@@ -127,10 +139,24 @@ class TaskGraph(anywidget.AnyWidget):
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)
     selected = t.Unicode().tag(sync=True)
+    lens = t.Dict().tag(sync=True)  # how much of the queue the drawing shows
+    table = t.Dict().tag(sync=True)  # a page of the tasks as a table, while somebody looks at it
+    finds = t.Dict().tag(sync=True)  # the tasks whose names match what somebody types
     parts = t.Dict().tag(sync=True)  # modules of the page that come after the first picture
 
     _numbers: Final = itertools.count(1)
     _parts: tuple[str, ...] = ()  # that a page wants
+    _lens = PLAIN
+    _at = ""  # what is selected
+    _sought = ""
+    _order: Order | None = None  # of the table that a page wants
+    _table: dict[str, Any] = {}  # noqa: RUF012 - as below
+    _table_seen: tuple[Any, ...] = ()
+    _table_next = 0.0  # when to look again at the earliest
+    _table_looks = False
+    _named: tuple[Task, ...] = ()
+    _names: Sequence[str] = ()  # of these
+    _finds: dict[str, Any] = {"text": "", "hits": [], "total": 0}  # noqa: RUF012 - replaced, never changed
     _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
@@ -144,16 +170,19 @@ class TaskGraph(anywidget.AnyWidget):
         self._clicks: dict[str, None] = {}
         self._clicks_lock = threading.Lock()
         self._nameless = itertools.count(1)
-        self._at = ""
         self._found: dict[str, Any] = {}
         self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
         self._looking = False
         self._look_gap = _LOOK_GAP
         self._mending = Mending(self._queue)
-        nothing = {"says": "", "plan": ""}
-        self._mended: dict[str, Any] = {"undo": "", "retry": nothing, "refresh": nothing}
-        self._mended |= {"causes": "", "at": []}
+        self._mended: dict[str, Any] = {
+            "undo": "",
+            "retry": {"says": "", "plan": ""},
+            "refresh": {"says": "", "plan": ""},
+            "causes": "",
+            "at": [],
+        }
         self._stale_seen: tuple[Any, ...] = ()
         self._stale_next = 0.0  # when to look again at the earliest
         self._stale_known = 0  # how often a look for what is out of date brought news
@@ -163,6 +192,7 @@ class TaskGraph(anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
@@ -170,6 +200,8 @@ class TaskGraph(anywidget.AnyWidget):
         self._looker = Worker("taskqueue_nb details")
         self._planner = Worker("taskqueue_nb plans")
         self._staler = Worker("taskqueue_nb stale")
+        self._finder = Worker("taskqueue_nb find")
+        self._tabler = Worker("taskqueue_nb table")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -227,6 +259,7 @@ class TaskGraph(anywidget.AnyWidget):
                 return
             self._closed = True
         self._stop_listening()
+        self._recorder.close()
         PUMP.remove(self._mark)
         with _WIDGETS_LOCK:
             if _WIDGETS.get(self._queue) is self:
@@ -259,10 +292,12 @@ class TaskGraph(anywidget.AnyWidget):
         news = self._news()
         again += self._see_what_to_mend(news["counts"])
         again += self._see_stale(news["counts"])
+        again += self._see_table(news["counts"])
         self._want("details")  # goes with the next message: not every kernel hears a click at once
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
+        again += self._recorder.see(self._laid, self.send)
         again += self._still.see(running=self._queue.running)
         return min(again, default=None)
 
@@ -278,6 +313,8 @@ class TaskGraph(anywidget.AnyWidget):
             "answers": list(self._given),
             "selected": self._at,
             "parts": {name: linked(name) for name in self._parts},
+            "finds": self._finds,
+            "table": self._table,
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
@@ -289,6 +326,7 @@ class TaskGraph(anywidget.AnyWidget):
             news["svg"] = laid.drawing.svg
             news["says"] = _says(laid, self._mending.is_stale)
         news["boxes"] = _boxes(laid)
+        news["lens"] = _through(laid)
         return news
 
     def _want(self, part: str) -> None:
@@ -305,7 +343,9 @@ class TaskGraph(anywidget.AnyWidget):
         if self._laying:
             return []
         gap = _LAYOUT_GAP
-        if laid is not None and laid.structure == self._queue.structure:
+        if laid is not None and laid.lens != self._lens:
+            gap = 0.0  # somebody waits for it
+        elif laid is not None and laid.structure == self._queue.structure:
             if laid.drawing is None or not laid.drawing.outdated():
                 return []
             if not _hides_failure(laid):
@@ -321,9 +361,11 @@ class TaskGraph(anywidget.AnyWidget):
         """Make the drawing of the present structure."""
         try:
             structure = self._queue.structure  # before the rest: a later change is seen
+            lens, before = self._lens, self._laid
+            keep = before.drawing.own if before is not None and before.drawing is not None else ()
             drawing, note = None, ""
             try:
-                drawing = drawing_of(self._queue, MAX_NODES)
+                drawing = lens.drawing(self._queue, keep)
             except NoEngine as error:
                 note = error.sentence
             except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
@@ -340,7 +382,7 @@ class TaskGraph(anywidget.AnyWidget):
             else:
                 boxes = drawing.boxes
                 note = "" if boxes else "There are no tasks yet."
-            self._laid = _Laid(structure, tasks, places, drawing, boxes, fallen, note)
+            self._laid = _Laid(structure, lens, tasks, places, drawing, boxes, fallen, note)
         finally:
             self._laid_at = monotonic()
             self._laying = False
@@ -454,6 +496,32 @@ class TaskGraph(anywidget.AnyWidget):
             self._seen = ()  # the details say why
             self._mark()
 
+    # -- the table ---------------------------------------------------------------------------------
+
+    def _see_table(self, counts: Mapping[str, int]) -> list[float]:
+        """Have a page of the table made if somebody looks at it and it may have changed."""
+        order, laid = self._order, self._laid
+        if order is None or laid is None or self._table_looks:
+            return []
+        seen = (order, laid.structure, tuple(counts.items()), self._queue.running)
+        if seen == self._table_seen:
+            return []
+        wait = self._table_next - monotonic()
+        if wait > 0:
+            return [wait]
+        self._table_seen, self._table_looks = seen, True
+        self._tabler.do(partial(self._look_table, order, laid))
+        return []
+
+    def _look_table(self, order: Order, laid: _Laid) -> None:
+        began = monotonic()
+        try:
+            self._table = table(laid.tasks, laid.places, order)
+        finally:
+            self._table_next = monotonic() + max(_TABLE_GAP, _REST * (monotonic() - began))
+            self._table_looks = False
+        self._mark()
+
     # -- messages from the page --------------------------------------------------------------------
 
     def _handle_msg(self, msg: Any) -> None:
@@ -483,13 +551,8 @@ class TaskGraph(anywidget.AnyWidget):
         except RefusedError as refusal:
             self._answer(click_of(content), str(refusal), done=False)
             return
-        if command.verb == "look":
-            if command.at == "" or _is_place(command.at, self._laid):
-                self._at, self._seen = command.at, ()
-                self._mark()
-            return
-        if command.verb == "part":
-            self._want(command.at)
+        if command.verb in VIEW_VERBS:
+            self._show(command)
             return
         with self._clicks_lock:
             if command.click in self._clicks:
@@ -498,6 +561,52 @@ class TaskGraph(anywidget.AnyWidget):
             if len(self._clicks) > _CLICKS:
                 del self._clicks[next(iter(self._clicks))]
         self._obeyer.do(partial(self._obey, command))
+
+    def _show(self, command: Command) -> None:
+        """Show something else of the queue; nothing is done to its tasks."""
+        verb, at, laid = command.verb, command.at, self._laid
+        if verb == "part":
+            self._want(at)
+        elif verb == "record":
+            self._recorder.hear(command)
+        elif verb == "table":
+            start = max(0, command.start)
+            order = Order(at, command.down, start, command.value, command.states)
+            self._order = order if at else None
+            self._table_seen, self._table_next = (), 0.0
+            self._mark()
+        elif verb == "find":
+            self._sought = command.value
+            self._finder.do(partial(self._find, command.value))
+        elif verb == "around" and not at:
+            self._look_through(self._lens._replace(centre=()))
+        elif verb == "fold" and not at:
+            self._look_through(PLAIN)
+        elif verb == "look" and not at:
+            self._at, self._seen = "", ()
+            self._mark()
+        elif laid is not None and _is_place(at, laid):
+            if verb == "look":
+                self._at, self._seen = at, ()
+                self._mark()
+            self._look_through(_seen_through(self._lens, verb, at, laid))
+
+    def _look_through(self, lens: Lens) -> None:
+        if lens != self._lens:
+            self._lens = lens
+            self._mark()
+
+    def _find(self, text: str) -> None:
+        """Look for tasks by their names; only the last text counts."""
+        laid = self._laid
+        if text != self._sought or laid is None:
+            return
+        if self._named != laid.tasks:
+            self._named, self._names = laid.tasks, [one_line(task.name) for task in laid.tasks]
+        places, total = found(text, self._names)
+        hits = [link_to(laid.tasks[place], laid.places) for place in places]
+        self._finds = {"text": text, "hits": hits, "total": total}
+        self._mark()
 
     def _answer(self, click: str, sentence: str, *, done: bool) -> None:
         if not click:
@@ -732,9 +841,37 @@ def _queue_of(queue_or_tasks: Any) -> TaskQueue:
 
 def _boxes(laid: _Laid) -> list[dict[str, Any]]:
     return [
-        {"at": _at_of(box, laid), "label": one_line(box.label), "size": len(box.tasks)}
+        {
+            "at": _at_of(box, laid),
+            "label": one_line(box.label),
+            "size": len(box.tasks),
+            "of": _group_at(box.of) if box.of else "",
+        }
         for box in laid.boxes
     ]
+
+
+def _through(laid: _Laid) -> dict[str, Any]:
+    """Say how much of the queue a drawing shows."""
+    seen = sum(len(box.tasks) for box in laid.boxes)
+    around = one_line(laid.lens.centre[0].name) if laid.lens.centre else ""
+    return {"around": around, "seen": seen, "total": len(laid.tasks), "plain": laid.lens == PLAIN}
+
+
+def _seen_through(lens: Lens, verb: str, at: str, laid: _Laid) -> Lens:
+    """Return what is wanted of the picture after a verb at a place."""
+    task = _task_at(at, laid)
+    box = next((box for box in laid.boxes if _at_of(box, laid) == at), None)
+    if verb == "look":  # what is folded away comes out
+        return lens.showing(task) if task is not None and box is None and laid.drawing else lens
+    if verb == "around":
+        return lens.around(box.tasks if box is not None else () if task is None else (task,))
+    if box is None:
+        return lens
+    if verb == "unfold":
+        return lens if box.key is None else lens.opened(box.key)
+    beside = [other.tasks[0] for other in laid.boxes if other.of == box.of]
+    return lens.shut(box.of, beside) if box.of else lens
 
 
 def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
@@ -764,7 +901,11 @@ def _at_of(box: Box, laid: _Laid) -> str:
     """Return how the page calls what a box stands for; it stays so when the graph grows."""
     if box.key is None:
         return str(laid.places[box.tasks[0]])
-    return f"group {crc32(box.key.encode(errors='surrogatepass')):08x}"
+    return _group_at(box.key)
+
+
+def _group_at(key: str) -> str:
+    return f"group {crc32(key.encode(errors='surrogatepass')):08x}"
 
 
 def _hides_failure(laid: _Laid) -> bool:
@@ -825,6 +966,7 @@ class _Cells:
 
     def __init__(self) -> None:
         self.run = 0
+        self._idle_since = 0.0
         self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
         self._listens = False
 
@@ -834,10 +976,19 @@ class _Cells:
         shell = get_ipython()
         if shell is not None and not self._listens:
             self._listens = True
+            shell.events.register("pre_run_cell", self._runs)
             shell.events.register("post_run_cell", self._ran)
+
+    def idle_since(self) -> float:
+        """Return when the last cell ended, on the monotonic clock; infinite while one runs."""
+        return self._idle_since
+
+    def _runs(self, *_: object) -> None:
+        self._idle_since = inf
 
     def _ran(self, *_: object) -> None:
         self.run += 1
+        self._idle_since = monotonic()
         for mark in tuple(self._marks):
             mark()
 

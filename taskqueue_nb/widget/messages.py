@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.widget.literals import LONGEST
 from taskqueue_nb.widget.modules import PARTS
+from taskqueue_nb.widget.table import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,12 +16,21 @@ if TYPE_CHECKING:
 QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
-VIEW_VERBS: Final = frozenset({"look", "part"})  # of what is seen alone: they need no answer
+# Of what is seen alone: they need no answer.
+VIEW_VERBS: Final = frozenset(
+    {"look", "part", "record", "table", "find", "unfold", "fold", "around"}
+)
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
     "part": frozenset({"at"}),
+    "record": frozenset({"from", "view", "names"}),
+    "table": frozenset({"at", "from", "down", "value", "states"}),
+    "find": frozenset({"value"}),
+    "unfold": frozenset({"at"}),
+    "fold": frozenset({"at"}),
+    "around": frozenset({"at"}),
     "retry_failed": frozenset({"plan"}),
     "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),
@@ -34,6 +44,8 @@ _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
 _MOST_EDITS: Final = 60
+_MOST_ROWS: Final = 1 << 32
+_MOST_NAMES: Final = 500
 LONGEST_SOURCE: Final = 100_000  # characters
 
 _SHORT: Final = reprlib.Repr()
@@ -58,6 +70,11 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    start: int = 0
+    view: str = ""
+    names: tuple[int, ...] = ()
+    down: bool = False
+    states: str = ""
 
 
 def click_of(content: object) -> str:
@@ -109,6 +126,8 @@ def read(content: object, tasks: int) -> Command:
         raise RefusedError(f"{verb!r} came without the id of a click.")
     if verb == "part" and content.get("at") not in PARTS:
         raise RefusedError("There is no such part of the view.")
+    if verb == "table" and content.get("at") not in {"", *COLUMNS}:
+        raise RefusedError("The table has no such column.")
     return Command(
         click=click,
         verb=verb,
@@ -119,6 +138,11 @@ def read(content: object, tasks: int) -> Command:
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        start=_row(content.get("from", 0)),
+        view=_text(content.get("view", ""), _LONGEST_ID),
+        names=_numbers(content.get("names", []), tasks),
+        down=_flag(content.get("down", False)),
+        states=_text(content.get("states", ""), _LONGEST_PLAN),
     )
 
 
@@ -135,7 +159,7 @@ def _task(number: Any, tasks: int) -> int:
 
 def _flag(flag: Any) -> bool:
     if type(flag) is not bool:
-        raise RefusedError("'run' is true or false.")
+        raise RefusedError("Yes or no was expected.")
     return flag
 
 
@@ -145,6 +169,18 @@ def _text(text: Any, longest: int) -> str:
     if len(text) > longest:
         raise RefusedError(f"{len(text):,} characters are too many; {longest:,} are allowed.")
     return text
+
+
+def _row(number: Any) -> int:
+    if type(number) is not int or not -1 <= number < _MOST_ROWS:
+        raise RefusedError("The record has no such row.")
+    return number
+
+
+def _numbers(numbers: Any, tasks: int) -> tuple[int, ...]:
+    if type(numbers) is not list or len(numbers) > _MOST_NAMES:
+        raise RefusedError(f"At most {_MOST_NAMES} names are given at once.")
+    return tuple(_task(number, tasks) for number in numbers)
 
 
 def _edits(edits: Any) -> Mapping[str, str]:

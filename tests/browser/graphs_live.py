@@ -87,7 +87,7 @@ class Shown:
 
     def transform(self) -> str:
         """Return where the drawing stands in its pane."""
-        found = self.root.locator(".tq-pane > svg > g").get_attribute("transform")
+        found = self.root.locator(".tq-sheet").get_attribute("transform")
         assert found is not None
         return found
 

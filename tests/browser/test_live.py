@@ -300,7 +300,7 @@ def test_pan_zoom_and_selection_survive(notebook: MakeNotebook, page: Page) -> N
     )
     view = failed(notebook, *more)
     view.box("clean").click()
-    pane = view.root.locator(".tq-pane > svg").bounding_box()
+    pane = view.root.locator(".tq-pane > svg[role=group]").bounding_box()
     assert pane is not None
     x, y = pane["x"] + 40, pane["y"] + pane["height"] - 30
     page.mouse.move(x, y)
