@@ -1893,3 +1893,8 @@ class TaskQueue(Exports):
         from taskqueue_nb.widget import show  # noqa: PLC0415 - the widget is a layer above
 
         show(self)
+
+    def _display_(self) -> object:  # marimo asks for this
+        from taskqueue_nb.widget import shown_in_marimo  # noqa: PLC0415 - the widget is a layer above
+
+        return shown_in_marimo(self)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.display import HTML
 
 from checks import LIMIT, wait_for
 from taskqueue_nb import Task, TaskQueue
@@ -187,6 +188,39 @@ def test_a_queue_has_one_widget_until_it_is_closed() -> None:
     second = queue.widget()
     assert second is not first
     second.close()
+
+
+def test_a_view_whose_channel_was_closed_ends() -> None:
+    """So does marimo when a cell is run again: the next `queue.widget()` is a new one."""
+    queue = repairable()
+    shown, alone = queue.widget(), TaskGraph(queue)
+    for widget in (shown, alone):
+        widget.comm.close()
+    again = queue.widget()
+    for _ in queue.run():
+        pass
+
+    assert again is not shown
+    assert repr(shown).endswith(", closed)")
+    until(lambda: repr(alone).endswith(", closed)"), "the end of a view that nobody asks for")
+    assert queue.widget() is again
+    again.close()
+
+
+def test_marimo_gets_a_view_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends with its own cell; the still picture where that is asked for."""
+    queue = repairable()
+    first, second = queue._display_(), queue._display_()
+    assert isinstance(first, TaskGraph)
+    assert isinstance(second, TaskGraph)
+    assert first is not second
+    first.close()
+    second.close()
+
+    monkeypatch.setenv("TASKQUEUE_NB_STATIC", "1")
+    still = queue._display_()
+    assert isinstance(still, HTML)
+    assert "data:image/svg+xml;base64," in str(still.data)
 
 
 def test_its_repr_is_the_same_in_every_kernel() -> None:

@@ -337,8 +337,8 @@ export function hideStill(el, key) {
 
 // ---------------------------------------------------------------- what comes after the picture
 
-/** @type {Map<string, Promise<any>>} By its text: several views on a page share a module. */
-const modules = new Map();
+/** @type {Map<string, Promise<any>>} By its text; on the page, since each widget has a copy of this module and none is ever freed. */
+const modules = (/** @type {any} */ (globalThis)[Symbol.for("taskqueue_nb modules")] ??= new Map());
 
 /** A module from its text. @param {string} text @returns {Promise<any>} */
 function imported(text) {

@@ -9,7 +9,7 @@
  * @typedef {import("./story.js").Lane} Lane
  * @typedef {import("./story.js").Piece} Piece
  */
-import { badge, button, duration, make, named, roled, typed } from "./elements.js";
+import { badge, button, duration, focusedBy, make, named, roled, typed } from "./elements.js";
 import { calm, feedOf, isSelected } from "./feed.js";
 import { clockTime, firstAtLeast, roundUp, seen, shortened, tickText, toAxis, toTime } from "./story.js";
 
@@ -345,7 +345,7 @@ export function makeTimeline(context) {
     if (!paper) return;
     const left = Math.max(piece.x, gutter - 6);
     const right = Math.min(piece.x + Math.max(piece.width, 2), width + 6);
-    const here = piece.bar === current && document.activeElement === canvas;
+    const here = piece.bar === current && focusedBy(canvas) === canvas;
     paper.strokeStyle = colours.accent;
     paper.lineWidth = 2.5;
     if (here) paper.setLineDash([3, 2]);
@@ -707,7 +707,7 @@ export function makeTimeline(context) {
     const table = make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows));
     table.setAttribute("aria-label", "Attempts in view");
     const text = more ? [make("p", "tq-more", `and ${more.toLocaleString("en")} more: zoom in to list fewer`)] : [];
-    const focus = [...list.querySelectorAll("button")].indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
+    const focus = [...list.querySelectorAll("button")].indexOf(/** @type {HTMLButtonElement} */ (focusedBy(list)));
     list.replaceChildren(table, ...text);
     list.querySelectorAll("button")[focus]?.focus({ preventScroll: true });
   }

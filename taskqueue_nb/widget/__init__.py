@@ -20,7 +20,7 @@ import anywidget
 import comm
 import traitlets as t
 from IPython.core.getipython import get_ipython
-from IPython.display import display
+from IPython.display import HTML, display
 
 from taskqueue_nb import palette, reprs
 from taskqueue_nb.drawing import (
@@ -66,7 +66,7 @@ from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
 from taskqueue_nb.widget.table import Order, table
 
-__all__ = ["TaskGraph", "show", "widget_of"]
+__all__ = ["TaskGraph", "show", "shown_in_marimo", "widget_of"]
 
 _LOG: Final = logging.getLogger("taskqueue_nb")
 
@@ -259,6 +259,11 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._still.update(final=True)
         super().close()
 
+    @property
+    def _cut_off(self) -> bool:
+        """Whether its page is gone for good: marimo closes the channel when a cell is run again."""
+        return not self._closed and getattr(self.comm, "_closed", False)
+
     # -- what is new; only the pump's thread sets traits, so that no two of them meet ------------
 
     def flush(self) -> float | None:
@@ -269,6 +274,8 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         float or None
             After how many seconds to look again even if nothing has changed.
         """
+        if self._cut_off:
+            self.close()
         if self._closed:
             return None
         again = [_TICK] if self._queue.running else []
@@ -1017,6 +1024,9 @@ def widget_of(queue: TaskQueue) -> TaskGraph:
     """
     with _WIDGETS_LOCK:
         widget = _WIDGETS.get(queue)
+        if widget is not None and widget._cut_off:
+            widget.close()
+            widget = None
         if widget is None:
             widget = _WIDGETS[queue] = TaskGraph(queue)
         return widget
@@ -1033,10 +1043,33 @@ def show(queue: TaskQueue) -> None:
     queue : TaskQueue
         What to show.
     """
-    if not _has_page() or os.environ.get("TASKQUEUE_NB_STATIC", "0") not in ("", "0"):
+    if not _has_page() or _is_static():
         _show_still(queue)
     else:
         _show(widget_of(queue))
+
+
+def shown_in_marimo(queue: TaskQueue) -> TaskGraph | HTML:
+    """Return what marimo shows of a queue that ends a cell.
+
+    Parameters
+    ----------
+    queue : TaskQueue
+        What to show.
+
+    Returns
+    -------
+    TaskGraph or HTML
+        A view for this cell alone, since it ends when the cell is run again; with
+        `TASKQUEUE_NB_STATIC=1` the still picture.
+    """
+    if _is_static():
+        return HTML(reprs.still_html(queue))  # type: ignore[no-untyped-call]  # IPython has no types here
+    return TaskGraph(queue)
+
+
+def _is_static() -> bool:
+    return os.environ.get("TASKQUEUE_NB_STATIC", "0") not in ("", "0")
 
 
 def _show(widget: TaskGraph) -> None:
