@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.display import HTML
 
 from checks import LIMIT, wait_for
 from taskqueue_nb import Task, TaskQueue
@@ -187,6 +188,39 @@ def test_a_queue_has_one_widget_until_it_is_closed() -> None:
     second = queue.widget()
     assert second is not first
     second.close()
+
+
+def test_a_view_whose_channel_was_closed_ends() -> None:
+    """So does marimo when a cell is run again: the next `queue.widget()` is a new one."""
+    queue = repairable()
+    shown, alone = queue.widget(), TaskGraph(queue)
+    for widget in (shown, alone):
+        widget.comm.close()
+    again = queue.widget()
+    for _ in queue.run():
+        pass
+
+    assert again is not shown
+    assert repr(shown).endswith(", closed)")
+    until(lambda: repr(alone).endswith(", closed)"), "the end of a view that nobody asks for")
+    assert queue.widget() is again
+    again.close()
+
+
+def test_marimo_gets_a_view_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends with its own cell; the still picture where that is asked for."""
+    queue = repairable()
+    first, second = queue._display_(), queue._display_()
+    assert isinstance(first, TaskGraph)
+    assert isinstance(second, TaskGraph)
+    assert first is not second
+    first.close()
+    second.close()
+
+    monkeypatch.setenv("TASKQUEUE_NB_STATIC", "1")
+    still = queue._display_()
+    assert isinstance(still, HTML)
+    assert "data:image/svg+xml;base64," in str(still.data)
 
 
 def test_its_repr_is_the_same_in_every_kernel() -> None:
@@ -920,7 +954,6 @@ def test_a_failed_task_with_new_code_is_refreshed_as_from_python(page: Page) -> 
     _CELLS._ran()
 
     until(lambda: page.widget.mending["refresh"]["says"], "the plan")
-
     shown = page.widget.mending["refresh"]
     assert shown["says"] == page.queue.refresh().sentence
     assert page.widget.says == {"1": "failed: ValueError"}
@@ -954,9 +987,8 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "record", "eval", "exec", "delete",
-    "__class__", "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source",
-    "repair_and_rerun", "add",
+    *sorted(QUEUE_VERBS | TASK_VERBS | VIEW_VERBS), "eval", "exec", "delete", "__class__",
+    "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
     None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},

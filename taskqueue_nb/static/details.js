@@ -7,7 +7,7 @@
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
  */
-import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+import { badge, button, duration, focusedBy, make, messages, named, telling, typed } from "./elements.js";
 
 /**
  * What the user changed: the key of each field whose text is not what it was.
@@ -115,7 +115,7 @@ export function panel({ select, leave, act, busy }) {
     const text = JSON.stringify(value ?? null);
     if (shown.get(name) === text) return;
     shown.set(name, text);
-    const active = /** @type {HTMLElement | null} */ (document.activeElement);
+    const active = focusedBy(holder);
     const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
     const children = draw();
     holder.replaceChildren(...children);

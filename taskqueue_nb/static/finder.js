@@ -5,7 +5,7 @@
  * @typedef {import("./types.js").Finds} Finds
  * @typedef {import("./types.js").Look} Look
  */
-import { badge, make, roled, typed } from "./elements.js";
+import { badge, focusedBy, make, roled, typed } from "./elements.js";
 
 let finders = 0;
 
@@ -101,7 +101,7 @@ export function finder({ find, go, leave }) {
       );
       const left = finds.total - finds.hits.length;
       more.textContent = finds.total === 0 ? "No task is called like that." : left > 0 ? `and ${left} more` : "";
-      show(document.activeElement === input);
+      show(focusedBy(input) === input);
       choose(finds.hits.length ? 0 : -1);
     },
   };

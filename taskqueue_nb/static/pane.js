@@ -9,7 +9,7 @@
  * @typedef {import("./types.js").Size} Size
  * @typedef {import("./types.js").View} View
  */
-import { SVG, badge, button, dress, make, named, roled, typed } from "./elements.js";
+import { SVG, badge, button, dress, focusedBy, make, named, roled, typed } from "./elements.js";
 
 const ELEMENTS = new Set(
   "svg g path polygon polyline ellipse circle rect line text tspan title".split(" "),
@@ -611,7 +611,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
     /** A new structure: the drawing is replaced, and what the user looks at stays.
      * @param {string} text @param {Box[]} newBoxes @param {Look[]} newLooks @param {string} title */
     draw(text, newBoxes, newLooks, title) {
-      const focused = Boolean(svg?.contains(document.activeElement));
+      const focused = Boolean(svg?.contains(focusedBy(element)));
       const before = standing();
       const eye = selected && before.has(selected) ? selected : watched(before);
       const moved = free || (selected !== "" && painted !== "" && before.has(selected));

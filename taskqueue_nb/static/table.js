@@ -6,7 +6,7 @@
  * @typedef {import("./types.js").Row} Row
  * @typedef {import("./types.js").Table} Table
  */
-import { badge, button, duration, make, named, roled, typed } from "./elements.js";
+import { badge, button, duration, focusedBy, make, named, roled, typed } from "./elements.js";
 
 /** Name, title and whether a column holds numbers. @type {[string, string, boolean][]} */
 const COLUMNS = [
@@ -115,7 +115,7 @@ export function table(context) {
       if (name === told.column) cell.setAttribute("aria-sort", told.down ? "descending" : "ascending");
       else cell.removeAttribute("aria-sort");
     }
-    const active = /** @type {HTMLElement | null} */ (document.activeElement);
+    const active = focusedBy(body);
     const held = active && body.contains(active) ? active.dataset.at : undefined;
     body.replaceChildren(...told.rows.map(line));
     if (held) /** @type {HTMLElement | null} */ (body.querySelector(`[data-at="${held}"]`))?.focus({ preventScroll: true });

@@ -9,7 +9,7 @@
  * @typedef {import("./story.js").Lane} Lane
  * @typedef {import("./story.js").Piece} Piece
  */
-import { badge, button, duration, make, named, roled, typed } from "./elements.js";
+import { badge, button, duration, focusedBy, make, named, roled, typed } from "./elements.js";
 import { calm, feedOf, isSelected } from "./feed.js";
 import { clockTime, firstAtLeast, roundUp, seen, shortened, tickText, toAxis, toTime } from "./story.js";
 
@@ -56,6 +56,7 @@ export function makeTimeline(context) {
   named(plus.element, "Zoom in");
   fitting.element.title = "Show every attempt (0)";
   following.element.title = "Keep the present in view (f)";
+  following.element.hidden = context.model.get("still") ?? false; // nothing moves there
   listing.element.title = "The attempts in view as a table";
   canvas.tabIndex = 0;
   tip.hidden = true;
@@ -265,7 +266,7 @@ export function makeTimeline(context) {
     paper.restore();
     ticks(width);
     places(firstLane, lastLane, top, height);
-    if (story.running) {
+    if (story.running && !context.model.get("still")) {
       const pixel = 1000 / Math.max(scale(), 1e-9);
       later = setTimeout(redraw, calm() ? 1000 : Math.min(1000, Math.max(FRAME, pixel)));
     }
@@ -344,7 +345,7 @@ export function makeTimeline(context) {
     if (!paper) return;
     const left = Math.max(piece.x, gutter - 6);
     const right = Math.min(piece.x + Math.max(piece.width, 2), width + 6);
-    const here = piece.bar === current && document.activeElement === canvas;
+    const here = piece.bar === current && focusedBy(canvas) === canvas;
     paper.strokeStyle = colours.accent;
     paper.lineWidth = 2.5;
     if (here) paper.setLineDash([3, 2]);
@@ -706,7 +707,7 @@ export function makeTimeline(context) {
     const table = make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows));
     table.setAttribute("aria-label", "Attempts in view");
     const text = more ? [make("p", "tq-more", `and ${more.toLocaleString("en")} more: zoom in to list fewer`)] : [];
-    const focus = [...list.querySelectorAll("button")].indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
+    const focus = [...list.querySelectorAll("button")].indexOf(/** @type {HTMLButtonElement} */ (focusedBy(list)));
     list.replaceChildren(table, ...text);
     list.querySelectorAll("button")[focus]?.focus({ preventScroll: true });
   }

@@ -34,9 +34,7 @@ _NAME: Final = 60  # characters of a task's or a worker's name
 _NAMED: Final = 2_000  # tasks whose names every page gets; those of others it asks for
 _WORKERS: Final = 2_000  # with a name; whatever comes later counts as having none
 _SETTLING: Final = 0.05  # seconds until a step is taken in: what others did before it is there then
-_AHEAD: Final = (
-    1.0  # seconds; a step that is further in the future is one before a clock was set back
-)
+_AHEAD: Final = 1.0  # seconds; a step that lies further ahead was before the clock was set back
 
 # A Jupyter server lets 1 MB/s through, taken over 3 seconds, and drops what is more.
 CHUNK: Final = 15_000  # rows of one message, 15 bytes each
