@@ -954,7 +954,6 @@ def test_a_failed_task_with_new_code_is_refreshed_as_from_python(page: Page) -> 
     _CELLS._ran()
 
     until(lambda: page.widget.mending["refresh"]["says"], "the plan")
-
     shown = page.widget.mending["refresh"]
     assert shown["says"] == page.queue.refresh().sentence
     assert page.widget.says == {"1": "failed: ValueError"}
@@ -988,7 +987,7 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "record", "eval", "exec", "delete", "__class__",
+    *sorted(QUEUE_VERBS | TASK_VERBS | VIEW_VERBS), "eval", "exec", "delete", "__class__",
     "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [

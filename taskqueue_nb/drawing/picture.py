@@ -21,7 +21,7 @@ from taskqueue_nb.drawing.blocks import Unit, between, units
 from taskqueue_nb.drawing.engine import ADVICE, EngineError, NoEngine
 from taskqueue_nb.drawing.fold import NO_WISH, Edges, Fold, Wish, folded, is_victim, levels
 from taskqueue_nb.drawing.words import attribute, clean, error_name, lines, name_of, width, xml
-from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, look
+from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, Theme, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -848,7 +848,7 @@ def curve_svg(curve: Curve) -> str:
 
 
 def _dark() -> str:
-    """Return the rules that turn a still picture dark where the page is; they reach it alone."""
+    """Return the rules that turn a still picture dark; they reach it alone."""
     ground = GROUND["dark"]
     rules = [
         f".paper{{fill:{ground.paper}}}",
@@ -866,11 +866,16 @@ def _dark() -> str:
     for selector, known in shown:
         fill, line, ink = known.dark
         rules.append(f"{selector}{{fill:{ink}}}{selector} .box{{fill:{fill};stroke:{line}}}")
-    scoped = re.sub(r"(^|\})(?=[.\[])", r"\1.tq-picture ", "".join(rules))
-    return f"<style>@media (prefers-color-scheme:dark){{{scoped}}}</style>"
+    return re.sub(r"(^|\})(?=[.\[])", r"\1.tq-picture ", "".join(rules))
 
 
-_DARK: Final = _dark()
+DARK: Final = _dark()
+_BY_PAGE: Final = f"<style>@media (prefers-color-scheme:dark){{{DARK}}}</style>"
+
+
+def themed(svg: str, theme: Theme) -> str:
+    """Return a still picture for light or dark pages alone, whatever the page prefers."""
+    return svg.replace(_BY_PAGE, f"<style>{DARK}</style>" if theme == "dark" else "", 1)
 
 
 _NOTHING: Final = (
@@ -912,4 +917,4 @@ def picture(
         f'viewBox="0 {-above:.0f} {wide:.0f} {high:.0f}">'
         f'<g class="graph" font-family="{FONT}" font-size="{SIZE:g}" fill="{ground.ink}">'
     )
-    return "".join((head, _DARK + back if paper else "", *inner, "</g></svg>"))
+    return "".join((head, _BY_PAGE + back if paper else "", *inner, "</g></svg>"))

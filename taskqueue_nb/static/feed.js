@@ -44,6 +44,7 @@ function makeFeed({ model, send }) {
   let urgency = "frqcaepd";
   let total = -1; // rows that the kernel has; not known yet
   let offset = -Infinity; // of the kernel's clock
+  let saved = 0; // when a record was saved, whose clock stands still
   let structures = 0;
   let askedAt = 0;
   let lost = false;
@@ -71,6 +72,7 @@ function makeFeed({ model, send }) {
   function rows(message, buffers) {
     total = message.total;
     offset = Math.max(offset, message.now - Date.now() / 1000);
+    saved = message.now;
     if (message.workers) workers = message.workers;
     const skip = story.count - message.from; // rows that are here already
     clearTimeout(missing);
@@ -136,7 +138,7 @@ function makeFeed({ model, send }) {
       return structures;
     },
     /** The kernel's time. */
-    now: () => Date.now() / 1000 + (offset === -Infinity ? 0 : offset),
+    now: () => model.get("still") ? saved : Date.now() / 1000 + (offset === -Infinity ? 0 : offset),
     /** @param {number} worker */
     workerName: (worker) => workers[worker] ?? "",
     /** What a task is called; asks for its name if it is not known. @param {number} task @returns {string} */

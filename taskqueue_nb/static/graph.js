@@ -465,6 +465,7 @@ export function render({ model, el }, ready = {}) {
   let speaker;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let looking;
+  const still = model.get("still") ?? false; // a record: one looks, and nothing acts
 
   const root = roled(make("div", "tq"), "region");
   const live = roled(make("div", "tq-live"), "status");
@@ -501,12 +502,13 @@ export function render({ model, el }, ready = {}) {
     cause,
     find: search.focus,
     see: (verb, at) => {
+      if (still) return;
       if (verb.endsWith("fold")) select(""); // that box goes
       model.send({ verb: verb === "reset" ? "fold" : verb, at });
     },
   });
   const main = make("div", "tq-main", graph.element, top.element);
-  const back = button("Live", () => rewind(null, ""), "tq-primary");
+  const back = button(still ? "As saved" : "Live", () => rewind(null, ""), "tq-primary");
   const moment = make("span");
   const rewound = roled(make("div", "tq-past", moment, back.element), "status");
   rewound.hidden = true;
@@ -527,7 +529,14 @@ export function render({ model, el }, ready = {}) {
     (name, use) => extra.want(name, use, !lost),
   );
   root.append(
-    make("div", "tq-top", tools.bar, tools.gauge, make("div", "tq-row", legend.element, search.element), make("div", "tq-lines", tools.line, rewound)),
+    make(
+      "div",
+      "tq-top",
+      ...(still ? [] : [tools.bar]),
+      tools.gauge,
+      make("div", "tq-row", legend.element, search.element),
+      make("div", "tq-lines", tools.line, rewound),
+    ),
     main,
     below.element,
     live,
@@ -566,8 +575,8 @@ export function render({ model, el }, ready = {}) {
     refresh();
   }
 
-  /** Nothing can be done: the kernel is gone, or what is seen is not the present. */
-  const idle = () => lost || past !== null;
+  /** Nothing can be done: there is no kernel, or what is seen is not the present. */
+  const idle = () => still || lost || past !== null;
   const labelOf = (/** @type {string} */ at) => model.get("boxes").find((box) => box.at === at)?.label ?? "";
 
   /** @param {string} at */

@@ -90,6 +90,7 @@ export function makeHistory(context) {
   let anchor = null;
   let shown = "";
 
+  const end = context.model.get("still") ? "As saved" : "Live";
   const live = () => moment < 0;
   const count = () => story.count;
   const at = () => (live() ? count() : moment);
@@ -307,7 +308,7 @@ export function makeHistory(context) {
     if (!held) slider.max = String(many);
     slider.value = String(at());
     const last = at() ? clockTime(story.when[story.order[at() - 1]]) : "the beginning";
-    const text = live() ? `Live: ${many.toLocaleString("en")} transition${many === 1 ? "" : "s"}` : `${last}, ${moment.toLocaleString("en")} of ${many.toLocaleString("en")} transitions`;
+    const text = live() ? `${end}: ${many.toLocaleString("en")} transition${many === 1 ? "" : "s"}` : `${last}, ${moment.toLocaleString("en")} of ${many.toLocaleString("en")} transitions`;
     slider.setAttribute("aria-valuetext", text);
     slider.style.setProperty("--tq-part", `${many ? (100 * at()) / many : 100}%`);
     says.textContent = feed.total > many ? `Loading ${many.toLocaleString("en")} of ${feed.total.toLocaleString("en")} transitions…` : text;

@@ -56,6 +56,7 @@ export function makeTimeline(context) {
   named(plus.element, "Zoom in");
   fitting.element.title = "Show every attempt (0)";
   following.element.title = "Keep the present in view (f)";
+  following.element.hidden = context.model.get("still") ?? false; // nothing moves there
   listing.element.title = "The attempts in view as a table";
   canvas.tabIndex = 0;
   tip.hidden = true;
@@ -265,7 +266,7 @@ export function makeTimeline(context) {
     paper.restore();
     ticks(width);
     places(firstLane, lastLane, top, height);
-    if (story.running) {
+    if (story.running && !context.model.get("still")) {
       const pixel = 1000 / Math.max(scale(), 1e-9);
       later = setTimeout(redraw, calm() ? 1000 : Math.min(1000, Math.max(FRAME, pixel)));
     }

@@ -171,8 +171,26 @@ export interface Traits {
   lens: Lens;
   finds: Finds;
   table: Table | Record<string, never>;
+  /** Of a page without a kernel, in which nothing can be done. */
+  still?: boolean;
   /** Modules that came after the first picture: name → text. */
   parts: Partial<Record<keyof Parts, string>>;
+}
+
+/** What a page without a kernel holds. */
+export interface Saved {
+  traits: Traits;
+  /** By `at`. A value `{$: n}` of one of them stands for the n-th of `values`. */
+  details: Record<string, Details>;
+  values: unknown[];
+  /** Of every task, in the order of the queue, as far as they go. */
+  rows: Row[];
+  /** The letters of the states, the one first that most wants to be seen. */
+  urgency: string;
+  /** What is said of tasks without details. */
+  rest: string;
+  /** What the kernel would send of what has happened: messages, each with its buffers in base64. */
+  record: [message: Record<string, unknown>, buffers: string[]][];
 }
 
 /** What is loaded after the first picture: a module for each. */
@@ -235,3 +253,78 @@ export interface Rect extends Size {
 }
 
 export type Place = "top" | "side";
+
+// ---------------------------------------------------------------- the machine of one task
+
+/** An event that leads from one state to others: a button. */
+export interface EventButton {
+  event: string;
+  on: boolean;
+  /** What it would do, or why it cannot be fired now. */
+  why: string;
+}
+
+/** All events that lead from one state to another: a line of the diagram. */
+export interface Way {
+  from: number;
+  to: number;
+  says: string;
+  path: string;
+  heads: string[];
+  at: [number, number] | null;
+}
+
+/** The state diagram: numbers and names, from which the page draws. */
+export interface Diagram {
+  size: [number, number];
+  states: { name: string; sign: string; mark: string }[];
+  boxes: [number, number, number, number][];
+  ways: Way[];
+}
+
+/** Where the machine stands, and how it came there. */
+export interface Trace {
+  /** The place of the present state, or -1. */
+  current: number;
+  name: string;
+  look: Look;
+  taken: [from: number, to: number, count: number][];
+  last: [from: number, to: number] | null;
+}
+
+/** The next step, and what is injected into the next attempt. */
+export interface Teaching {
+  step: { on: boolean; says: string };
+  fail: boolean;
+  slow: number;
+  says: string;
+  on: boolean;
+}
+
+export interface LogRow {
+  /** Seconds since the epoch. */
+  when: number;
+  says: string;
+  state: string;
+  glyph: string;
+}
+
+/** The traits of `TaskMachine`. */
+export interface MachineTraits {
+  heading: string;
+  key: string;
+  note: string;
+  diagram: Diagram;
+  trace: Trace;
+  events: EventButton[];
+  teach: Teaching | Record<string, never>;
+  log: LogRow[];
+  answers: Answer[];
+}
+
+export interface MachineModel {
+  get<K extends keyof MachineTraits>(key: K): MachineTraits[K];
+  on(event: string, callback: (...told: any[]) => void): void;
+  off(event: string, callback: (...told: any[]) => void): void;
+  send(message: Record<string, unknown>): void;
+}

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
@@ -32,6 +32,7 @@ from taskqueue_nb.drawing import (
     look_of,
     name_of,
 )
+from taskqueue_nb.exports import Exports
 from taskqueue_nb.fsm import FSMError
 from taskqueue_nb.palette import PALETTE, URGENCY, VICTIM, look
 from taskqueue_nb.repair import PlanError, check_tasks
@@ -100,7 +101,7 @@ class _Laid(NamedTuple):
     note: str
 
 
-class TaskGraph(anywidget.AnyWidget):
+class TaskGraph(Exports, anywidget.AnyWidget):
     """The live view of a queue: its graph, its run, and what can be done about a failure.
 
     Parameters
@@ -209,20 +210,8 @@ class TaskGraph(anywidget.AnyWidget):
         number = next(TaskGraph._numbers)
         self._still.key = f"Task graph {number}"
         super().__init__(
-            looks=[
-                {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
-                for state, each in (*PALETTE.items(), ("unknown", look(None)))
-            ]
-            + [
-                {
-                    "state": VICTIM.state,
-                    "letter": VICTIM.letter,
-                    "word": VICTIM.word,
-                    "glyph": VICTIM.glyph,
-                    "victim": True,
-                }
-            ],
-            heading=one_line(self._queue.name or f"{len(self._queue)} tasks"),
+            looks=_looks(),
+            heading=_heading(self._queue),
             key=self._still.key,
             **self._news(),
             **options,
@@ -239,6 +228,9 @@ class TaskGraph(anywidget.AnyWidget):
     @property
     def queue(self) -> TaskQueue:
         """The queue that is shown."""
+        return self._queue
+
+    def _exported(self) -> TaskQueue:
         return self._queue
 
     def __repr__(self) -> str:
@@ -318,16 +310,7 @@ class TaskGraph(anywidget.AnyWidget):
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
-        news["note"] = laid.note
-        if laid.drawing is None:
-            news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
-        else:
-            news["states"] = letters(laid.drawing)
-            news["svg"] = laid.drawing.svg
-            news["says"] = _says(laid, self._mending.is_stale)
-        news["boxes"] = _boxes(laid)
-        news["lens"] = _through(laid)
-        return news
+        return {**news, **_picture(laid, self._mending.is_stale)}
 
     def _want(self, part: str) -> None:
         """Have a module sent to the page, once."""
@@ -360,29 +343,9 @@ class TaskGraph(anywidget.AnyWidget):
     def _lay_out(self, done: threading.Event | None = None) -> None:
         """Make the drawing of the present structure."""
         try:
-            structure = self._queue.structure  # before the rest: a later change is seen
-            lens, before = self._lens, self._laid
+            before = self._laid
             keep = before.drawing.own if before is not None and before.drawing is not None else ()
-            drawing, note = None, ""
-            try:
-                drawing = lens.drawing(self._queue, keep)
-            except NoEngine as error:
-                note = error.sentence
-            except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
-                _LOG.exception("the graph of a queue could not be laid out")
-                note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
-            tasks = self._queue.tasks
-            places = {task: number for number, task in enumerate(tasks)}
-            fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
-            if drawing is None:  # the page lists the tasks then
-                boxes = tuple(
-                    Box(f"t{i}", name_of(task), (task,), None)
-                    for i, task in enumerate(tasks[:_LISTED])
-                )
-            else:
-                boxes = drawing.boxes
-                note = "" if boxes else "There are no tasks yet."
-            self._laid = _Laid(structure, lens, tasks, places, drawing, boxes, fallen, note)
+            self._laid = _lay_out(self._queue, self._lens, keep)
         finally:
             self._laid_at = monotonic()
             self._laying = False
@@ -837,6 +800,56 @@ def _queue_of(queue_or_tasks: Any) -> TaskQueue:
         return TaskQueue(*tasks)
     message = f"a TaskQueue, a task or tasks are wanted, not a {type(queue_or_tasks).__name__}"
     raise TypeError(message)
+
+
+def _heading(queue: TaskQueue) -> str:
+    return one_line(queue.name or f"{len(queue)} tasks")
+
+
+def _looks() -> list[dict[str, Any]]:
+    """Return how the states look: the trait of the same name."""
+    known: list[dict[str, Any]] = [
+        {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
+        for state, each in (*PALETTE.items(), ("unknown", look(None)), (VICTIM.state, VICTIM))
+    ]
+    known[-1]["victim"] = True
+    return known
+
+
+def _lay_out(queue: TaskQueue, lens: Lens = PLAIN, keep: Collection[Task] = ()) -> _Laid:
+    """Make the drawing of a queue's present structure; `keep` had boxes of their own before."""
+    structure = queue.structure  # before the rest: a later change is seen
+    drawing, note = None, ""
+    try:
+        drawing = lens.drawing(queue, keep)
+    except NoEngine as error:
+        note = error.sentence
+    except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
+        _LOG.exception("the graph of a queue could not be laid out")
+        note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
+    tasks = queue.tasks
+    places = {task: number for number, task in enumerate(tasks)}
+    fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
+    if drawing is None:  # the page lists the tasks then
+        boxes = tuple(
+            Box(f"t{i}", name_of(task), (task,), None) for i, task in enumerate(tasks[:_LISTED])
+        )
+    else:
+        boxes = drawing.boxes
+        note = "" if boxes else "There are no tasks yet."
+    return _Laid(structure, lens, tasks, places, drawing, boxes, fallen, note)
+
+
+def _picture(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, Any]:
+    """Return the traits that a drawing is shown by, with the states as they are now."""
+    news: dict[str, Any] = {"note": laid.note, "boxes": _boxes(laid), "lens": _through(laid)}
+    if laid.drawing is None:
+        news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
+    else:
+        news["states"] = letters(laid.drawing)
+        news["svg"] = laid.drawing.svg
+        news["says"] = _says(laid, is_stale)
+    return news
 
 
 def _boxes(laid: _Laid) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from taskqueue_nb.faults import LONGEST as LONGEST_DELAY
 from taskqueue_nb.widget.literals import LONGEST
 from taskqueue_nb.widget.modules import PARTS
 from taskqueue_nb.widget.table import COLUMNS
@@ -21,6 +22,9 @@ VIEW_VERBS: Final = frozenset(
     {"look", "part", "record", "table", "find", "unfold", "fold", "around"}
 )
 TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+GRAPH_VERBS: Final = VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
+#: Those of the view of one machine, which has no other task.
+MACHINE_VERBS: Final = frozenset({"fire", "step", "inject"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
@@ -39,10 +43,13 @@ _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "supply": frozenset({"run", "value"}),
     "cancel": frozenset({"run", "plan"}),
     "rerun": frozenset({"run", "plan"}),
+    "fire": frozenset({"event", "value"}),
+    "inject": frozenset({"fail", "slow"}),
 }
 _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
+_LONGEST_EVENT: Final = 100
 _MOST_EDITS: Final = 60
 _MOST_ROWS: Final = 1 << 32
 _MOST_NAMES: Final = 500
@@ -70,6 +77,9 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    event: str = ""
+    fail: bool = False
+    slow: float = 0.0
     start: int = 0
     view: str = ""
     names: tuple[int, ...] = ()
@@ -85,7 +95,7 @@ def click_of(content: object) -> str:
     return ""
 
 
-def read(content: object, tasks: int) -> Command:
+def read(content: object, tasks: int, verbs: frozenset[str] = GRAPH_VERBS) -> Command:
     """Return the command in a message.
 
     Parameters
@@ -94,6 +104,8 @@ def read(content: object, tasks: int) -> Command:
         Whatever the page sent.
     tasks : int
         How many tasks there are: the known ones are 0, 1, … tasks - 1.
+    verbs : frozenset of str
+        What the view can do.
 
     Raises
     ------
@@ -113,7 +125,7 @@ def read(content: object, tasks: int) -> Command:
     if type(content) is not dict:
         raise RefusedError("The page sent something that is no command.")
     verb = content.get("verb")
-    if type(verb) is not str or verb not in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS:
+    if type(verb) is not str or verb not in verbs:
         raise RefusedError(
             f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
         )
@@ -138,6 +150,9 @@ def read(content: object, tasks: int) -> Command:
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        event=_text(content.get("event", ""), _LONGEST_EVENT),
+        fail=_flag(content.get("fail", False)),
+        slow=_seconds(content.get("slow", 0.0)),
         start=_row(content.get("from", 0)),
         view=_text(content.get("view", ""), _LONGEST_ID),
         names=_numbers(content.get("names", []), tasks),
@@ -161,6 +176,12 @@ def _flag(flag: Any) -> bool:
     if type(flag) is not bool:
         raise RefusedError("Yes or no was expected.")
     return flag
+
+
+def _seconds(number: Any) -> float:
+    if type(number) not in (int, float) or not 0 <= number <= LONGEST_DELAY:
+        raise RefusedError(f"A time is a number of seconds, from 0 to {LONGEST_DELAY:g}.")
+    return float(number)
 
 
 def _text(text: Any, longest: int) -> str:
