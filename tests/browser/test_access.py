@@ -58,6 +58,7 @@ def test_axe_finds_nothing_serious(notebook: MakeNotebook, page: Page, axe: str)
     def look(what: str) -> None:
         found.extend(f"{theme}, {what}: {each}" for each in view.root.evaluate(FIND))
 
+    expect(view.root.locator(".tq-tab")).not_to_have_count(0)
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         view.notebook.theme(theme)
         look("graph")
