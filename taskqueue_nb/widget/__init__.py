@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import Counter, deque
@@ -244,7 +245,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the view: it stops listening, its pages are cleared, and nothing is done any more."""
-        if self._closed:
+        if self._closed or sys.is_finalizing():  # whose threads may have ended with a lock
             return
         with self._closing:  # only one thread does it
             if self._closed:
