@@ -111,7 +111,7 @@ class TaskGraph(anywidget.AnyWidget):
     """
 
     _esm = linked("graph")
-    _css = palette.css() + styles("graph")
+    _css = palette.css() + styles("graph", "details")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)

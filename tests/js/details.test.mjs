@@ -1,0 +1,274 @@
+// @ts-check
+import assert from "node:assert/strict";
+import { mock, suite, test } from "node:test";
+
+import { failed, makeModel, window } from "./page.mjs";
+import { button, details, fire, graph, node, off, one, press, shown, view } from "./view.mjs";
+
+const { document } = window;
+
+suite("what the user typed", () => {
+  test("only what the user changed is an edit", () => {
+    const { fields = [] } = failed();
+    const texts = new Map([["a0", "7"], ["kdegree", " 9 "], ["kmodel", "3"]]);
+
+    assert.deepEqual(details.edits(fields, texts), { kmodel: "3" });
+    assert.deepEqual(details.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
+  });
+
+  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
+    const text = "def f(x):\n    if x:\n  y";
+
+    assert.deepEqual([0, 2, 14, text.length].map((at) => details.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
+    assert.equal(details.indent(text, 9, "Enter"), "\n    ");
+    assert.equal(details.indent(text, 19, "Enter"), "\n        ");
+    assert.equal(details.indent(text, text.length, "Enter"), "\n  ");
+  });
+});
+
+suite("the details", () => {
+  /** @param {Parameters<typeof failed>[0]} [changes] */
+  function opened(changes) {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed(changes) });
+    return model;
+  }
+  const field = () => /** @type {HTMLInputElement} */ (one('[data-key="kdegree"]'));
+
+  /** What the button says that it will do, as who hears it is told. @param {string} text */
+  const says = (text) => {
+    const id = button(text).getAttribute("aria-describedby");
+    return document.getElementById(id ?? "")?.textContent;
+  };
+
+  test("an edited argument travels with the button that takes edits, and with no other", () => {
+    const model = opened();
+    assert.ok(off(button("Repair and rerun")));
+
+    field().value = "2";
+    fire(field(), "input");
+    button("Retry and continue").click();
+    assert.deepEqual(model.clicks(), []);
+    assert.equal(says("Retry and continue"), "Reset your edits first");
+    assert.equal(says("Repair and rerun"), "2 will run");
+    button("Repair and rerun").click();
+
+    const [{ id, ...message }] = model.clicks();
+    assert.ok(id);
+    assert.deepEqual(message, { verb: "repair", task: 1, run: true, edits: { kdegree: "2" } });
+  });
+
+  test("each button says what it will do, and its click brings the plan back", () => {
+    const model = opened();
+    const described = [...view.el.querySelectorAll("[aria-describedby]")].map((e) => e.getAttribute("aria-describedby"));
+
+    assert.equal(says("Retry and continue"), "2 will run, 1 is reused");
+    assert.equal(says("Retry"), "next run: 2 will run");
+    assert.equal(says("Use this value"), "1 will run");
+    assert.equal(says("Retry all failed"), "Retry all failed: 2 will run");
+    assert.equal(new Set(described).size, described.length);
+    button("Retry and continue").click();
+    button("Retry all failed").click();
+    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["retry", "p1"], ["retry_failed", "p0"]]);
+  });
+
+  test("a new plan is shown in its place; the button keeps the focus, and sends the new one", () => {
+    const model = opened();
+    const before = button("Retry");
+    before.focus();
+    const actions = failed().actions?.map((action) => ({ ...action, says: "nothing will run", plan: "p9" }));
+
+    model.put({ details: failed({ actions }) });
+
+    assert.equal(document.activeElement, before);
+    assert.equal(says("Retry"), "nothing will run");
+    before.click();
+    assert.equal(model.clicks()[0].plan, "p9");
+  });
+
+  test("in a view of another model no note has the same id", () => {
+    opened();
+    const other = document.body.appendChild(document.createElement("div"));
+    const endOther = graph.render({ model: makeModel(), el: other }, { details });
+    const ids = [...document.querySelectorAll(".tq-says")].map((note) => note.id);
+
+    assert.equal(new Set(ids).size, ids.length);
+    endOther();
+  });
+
+  test("unedited it is a plain retry, and a double click is one", () => {
+    const model = opened();
+
+    button("Retry").click();
+    button("Retry").click();
+    button("Retry and continue").click();
+
+    const said = model.clicks().map(({ verb, task, run, edits }) => [verb, task, run, edits]);
+    assert.deepEqual(said, [["retry", 1, false, undefined]]);
+  });
+
+  const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
+
+  test("an edited source travels with the button that takes edits; Reset takes it back", () => {
+    const model = opened();
+    const before = source().value;
+    source().value = "def fit(table, degree):\n    return 1";
+    fire(source(), "input");
+    assert.equal(says("Repair and rerun"), "2 will run");
+    assert.ok(one(".tq-edited .tq-source"));
+    button("Reset").click();
+    assert.equal(source().value, before);
+    assert.ok(off(button("Repair and rerun")));
+
+    source().value = "lambda table, degree: 1";
+    fire(source(), "input");
+    field().value = "2";
+    fire(field(), "input");
+    fire(source(), "keydown", { key: "Enter", ctrlKey: true });
+
+    const [{ verb, edits, source: sent }] = model.clicks();
+    assert.deepEqual([verb, edits, sent], ["repair", { kdegree: "2" }, "lambda table, degree: 1"]);
+  });
+
+  test("in the source Tab indents; Shift+Tab, or Escape and then Tab, leave it", () => {
+    opened();
+    const taken = (/** @type {object} */ options) => {
+      const event = new window.KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...options });
+      source().dispatchEvent(event);
+      return event.defaultPrevented;
+    };
+    source().setSelectionRange(0, 0);
+
+    assert.ok(!taken({ key: "Tab" })); // on the way through
+    assert.ok(!taken({ key: "ArrowLeft" }));
+    assert.ok(taken({ key: "Tab" }));
+    assert.match(source().value, /^ {4}def/);
+    assert.ok(!taken({ key: "Tab", shiftKey: true }));
+    assert.ok(taken({ key: "Escape" }));
+    assert.ok(!taken({ key: "Tab" }));
+    assert.match(source().getAttribute("aria-description") ?? "", /Escape, then Tab/);
+    assert.ok(!one(".tq-side").hidden);
+    taken({ key: "Escape" });
+    assert.ok(one(".tq-side").hidden);
+  });
+
+  test("the source of what runs can be read, not edited", () => {
+    opened({ editable: false });
+    assert.ok(source().readOnly);
+    fire(source(), "pointerdown");
+    fire(source(), "keydown", { key: "Tab" });
+    assert.match(source().value, /^def/);
+  });
+
+  test("Enter in a field presses the button that stands out, and never Cancel", () => {
+    const model = opened({ actions: [{ verb: "cancel", label: "Cancel", run: false, hint: "" }] });
+    press(field(), "Enter");
+    assert.deepEqual(model.clicks(), []);
+
+    model.put({ details: failed() });
+    field().value = "3";
+    fire(field(), "input");
+    press(field(), "Enter");
+
+    assert.deepEqual(model.clicks()[0].edits, { kdegree: "3" });
+  });
+
+  test("what the user typed survives news of the same task", () => {
+    const model = opened();
+    const before = field();
+    before.value = "2";
+    fire(before, "input");
+    before.focus();
+
+    model.put({ details: failed({ output: "more" }), states: "dfd" });
+
+    assert.equal(field(), before);
+    assert.equal(field().value, "2");
+    assert.equal(document.activeElement, before);
+  });
+
+  test("Reset takes the edits back", () => {
+    opened();
+    field().value = "2";
+    fire(field(), "input");
+    assert.ok(!off(button("Reset")));
+
+    button("Reset").click();
+
+    assert.equal(field().value, "9");
+    assert.ok(off(button("Reset")));
+    assert.ok(!off(button("Retry")));
+  });
+
+  test("a task as an argument is a link and no field; a value without literal is kept", () => {
+    const model = opened();
+    const kept = /** @type {HTMLInputElement} */ (one('[data-key="kmodel"]'));
+
+    assert.equal(kept.value, "");
+    assert.equal(kept.placeholder, "kept: Model <big>");
+    assert.equal(view.el.querySelector('[data-key="a0"]'), null);
+    const link = /** @type {HTMLElement} */ (view.el.querySelector(".tq-form .tq-link"));
+    link.click();
+    assert.deepEqual(model.sent.at(-1), { verb: "look", at: "0" });
+    assert.ok(node("0").classList.contains("tq-on"));
+  });
+
+  test("texts of others are text", () => {
+    const evil = "<img src=x onerror=alert(1)>";
+    opened({ label: evil, error: evil, traceback: evil, output: evil, why: evil, result: { type: evil, text: evil } });
+
+    assert.equal(view.el.querySelector("img"), null);
+    assert.equal(one(".tq-title").textContent, evil);
+  });
+
+  test("buttons are off while what they act on has moved on", () => {
+    const model = opened();
+
+    model.put({ states: "drp" });
+
+    assert.ok(off(button("Retry")));
+  });
+
+  test("a value can be used instead", () => {
+    const model = opened();
+    const input = /** @type {HTMLInputElement} */ (one('[data-key="="]'));
+    input.value = "42";
+    fire(input, "input");
+
+    button("Use this value").click();
+
+    const [{ verb, task, value, run }] = model.clicks();
+    assert.deepEqual([verb, task, value, run], ["supply", 1, "42", true]);
+  });
+
+  test("details of another task are not shown", () => {
+    const model = shown();
+    fire(node("0"), "click");
+
+    model.put({ details: failed() });
+
+    assert.equal(one(".tq-title").textContent, "load");
+    assert.equal(view.el.querySelectorAll("[data-verb]").length, 0);
+  });
+
+  test("without an answer the panel says what it waits for", () => {
+    shown();
+    fire(node("0"), "click");
+
+    mock.timers.tick(1100);
+
+    assert.match(one(".tq-why").textContent ?? "", /running cell/);
+  });
+
+  test("the members of a group are links", () => {
+    const model = shown();
+    fire(node("0"), "click");
+    model.put({
+      details: { at: "0", label: "fit × 40", letter: "f", members: [["1", "fit", "f"]], more: 39 },
+    });
+
+    assert.equal(one(".tq-members .tq-link").textContent, "✗fit");
+    assert.match(one(".tq-members").textContent ?? "", /and 39 more/);
+  });
+});
