@@ -8,6 +8,7 @@
  * @typedef {import("./types.js").Look} Look
  */
 import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+import { traced } from "./traceback.js";
 
 /**
  * What the user changed: the key of each field whose text is not what it was.
@@ -126,17 +127,18 @@ export function panel({ select, leave, act, busy }) {
     (again ?? title).focus({ preventScroll: true });
   }
 
-  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
+  /** @typedef {{name: string, title: HTMLElement, folds: HTMLDetailsElement, content: HTMLElement}} Section */
   /** @type {Section[]} */
   const sections = [];
 
   /** A section that folds. @param {string} name @returns {Section} */
   function section(name) {
     const content = make("div", "tq-content");
-    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
+    const title = typed(make("summary", "", name));
+    const folds = make("details", "tq-section", title, content);
     folds.open = true;
     body.append(folds);
-    sections.push({ name, folds, content });
+    sections.push({ name, title, folds, content });
     return sections[sections.length - 1];
   }
 
@@ -301,6 +303,13 @@ export function panel({ select, leave, act, busy }) {
     ];
   }
 
+  /** How it failed: taken apart, or as text where that is all there is. @param {Details} details @returns {Node[]} */
+  function failure({ trace: errors, traceback, of_attempt: of }) {
+    trace.title.textContent = of ? `Traceback of attempt ${of}` : "Traceback";
+    if (errors?.length) return traced(errors);
+    return traceback ? [code(traceback)] : [];
+  }
+
   /** @param {Details} details @returns {Node[]} */
   function table(details) {
     if (!details.attempts?.length) return [];
@@ -406,7 +415,7 @@ export function panel({ select, leave, act, busy }) {
         () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
       ],
       [source, [details.at, details.source, details.editable], () => sourced(details)],
-      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
+      [trace, [details.trace, details.traceback], () => failure(details)],
       [output, details.output, () => (details.output ? [code(details.output)] : [])],
       [attempts, details.attempts, () => table(details)],
       [around, [details.required, details.blocking], () => neighbours(details)],

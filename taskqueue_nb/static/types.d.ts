@@ -41,6 +41,33 @@ export interface Attempt {
   error: string;
 }
 
+/** A frame of a traceback, or how many were left out. */
+export interface Frame {
+  left?: number;
+  /** What its file is called: "Cell In[3]", "model.py". */
+  file: string;
+  path: string;
+  line: number;
+  name: string;
+  /** The library that it is of; "" for the user's own code. */
+  package: string;
+  /** The number of the first line of `code`, which holds the failing one. */
+  first: number;
+  code: string[];
+  /** From which character to which the failing line was being worked out. */
+  part: [number, number] | null;
+}
+
+/** An exception, and what stands between it and the one before it. */
+export interface Raised {
+  says: string;
+  lead: string;
+  /** How many groups it is in. */
+  depth: number;
+  notes: string[];
+  frames: Frame[];
+}
+
 export interface Field {
   key: string;
   name: string;
@@ -87,7 +114,11 @@ export interface Details {
   calls?: string;
   why?: string;
   error?: string;
+  /** How it failed, as text, and taken apart where that is possible. */
   traceback?: string;
+  trace?: Raised[];
+  /** The number of the attempt that it is of, or 0 for the last one. */
+  of_attempt?: number;
   output?: string;
   result?: { type: string; text: string } | null;
   progressed?: [number, number] | null;
@@ -96,6 +127,8 @@ export interface Details {
   editable?: boolean;
   /** The text of its function, if it can be edited. */
   source?: string | null;
+  /** The line of it, from 1, at which the last attempt failed. */
+  failing?: number | null;
   actions?: Action[];
   suppliable?: boolean;
   /** What a supplied value would set in motion. */

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from taskqueue_nb.drawing import clean as clean_line
 from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.reprs import described, preview
-from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
+from taskqueue_nb.task import (
+    FSM_TRANSITIONS,
+    Attempt,
+    Task,
+    defined_now,
+    func_name,
+    tasks_among,
+)
 from taskqueue_nb.widget.literals import literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
+from taskqueue_nb.widget.traces import failing_line, trace_of
+from taskqueue_nb.widget.words import clean, one_line, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,22 +36,11 @@ __all__ = [
     "said",
 ]
 
-LONG_TEXT: Final = 20_000  # characters of output and traceback, head and tail
-_LABEL: Final = 120  # of a task's name
-_LINE: Final = 500  # of an exception's words
 _PREVIEW: Final = 4_000  # of a result
 _KEPT: Final = 120  # of an argument that has no literal
 _LINKS: Final = 24  # to other tasks, in one row
 _FIELDS: Final = 40
 _ATTEMPTS: Final = 20
-
-_ESCAPES: Final = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])"
-)
-# what is no character of a text, and what would turn the direction of the text around it
-_UNSHOWN: Final = re.compile(
-    "[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]"
-)
 
 
 class Action(NamedTuple):
@@ -112,38 +108,6 @@ def actions_of(state: str) -> tuple[Action, ...]:
     )
 
 
-# -- text ----------------------------------------------------------------------------------------
-
-
-def clean(text: object, limit: int = LONG_TEXT) -> str:
-    """Return a text of bounded length: without terminal escapes, of a long one head and tail."""
-    shown = text if isinstance(text, str) else str(text)
-    if len(shown) > limit:
-        head = limit // 3
-        tail = limit - head
-        left_out = f"\n… {len(shown) - limit:,} characters left out …\n"
-        shown = f"{shown[:head]}{left_out}{shown[-tail:]}"
-    shown = _ESCAPES.sub("", shown).replace("\r\n", "\n").replace("\r", "\n")
-    return _UNSHOWN.sub("\ufffd", shown)
-
-
-def one_line(text: str, limit: int = _LABEL) -> str:
-    """Return a text of others on one line, cut in its middle."""
-    return clean_line(text, limit)
-
-
-def said(error: object) -> str:
-    """Return what an exception says, whatever its `__str__` does."""
-    if isinstance(error, str):
-        return one_line(error, _LINE)
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a foreign `__str__` may raise anything
-        text = "(its text cannot be had)"
-    name = type(error).__name__
-    return one_line(f"{name}: {text}" if text else name, _LINE)
-
-
 # -- a task ---------------------------------------------------------------------------------------
 
 Link: TypeAlias = tuple[str, str, str]
@@ -180,13 +144,14 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
     Returns
     -------
     dict
-        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 200 kB.
+        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 300 kB.
     """
     state = task.fsm_state
     attempts = task.attempts
     last = attempts[-1] if attempts else None
     events = FSM_TRANSITIONS[state]
     failed = state == "FAILED" and last is not None
+    fallen = None if state == "DONE" else _last_fallen(attempts)
     fields = fields_of(task, index)
     editable = state in _EDITABLE
     source = _source(task)
@@ -198,7 +163,7 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "calls": _call(task.func),
         "why": _why(task),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
-        "traceback": clean(last.error_text or "") if failed and last is not None else "",
+        **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
         "result": _result(task),
         "progressed": progress_of(task) if state == "RUNNING" else None,
@@ -206,6 +171,9 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "fields": fields,
         "editable": editable,
         "source": source,
+        "failing": None
+        if source is None or fallen is None or fallen is not last
+        else failing_line(defined_now(task.func), source, fallen.error),
         "actions": [
             {"verb": verb, "label": label, "run": run, "hint": hint}
             for _, verb, label, run, hint in actions_of(state)
@@ -214,6 +182,26 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "suppliable": "supply" in events,
         "required": _links(task.required, index),
         "blocking": _links(task.blocking, index),
+    }
+
+
+def _last_fallen(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return the last attempt that raised something."""
+    return next((each for each in reversed(attempts) if each.error is not None), None)
+
+
+def _trace(fallen: Attempt | None, last: Attempt | None) -> dict[str, Any]:
+    """Return how an attempt failed, as text and taken apart, and which it was if not the last."""
+    if fallen is None:
+        return {"traceback": "", "trace": [], "of_attempt": 0}
+    try:
+        trace = trace_of(fallen.error, fallen._error_text or "")
+    except Exception:  # noqa: BLE001 - frames and classes of others; the text is shown instead
+        trace = []
+    return {
+        "traceback": clean(fallen.error_text or ""),
+        "trace": trace,
+        "of_attempt": 0 if fallen is last else fallen.number,
     }
 
 

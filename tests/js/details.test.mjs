@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mock, suite, test } from "node:test";
 
 import { failed, makeModel, window } from "./page.mjs";
-import { button, details, fire, graph, node, off, one, press, shown, view } from "./view.mjs";
+import { all, button, details, fire, graph, node, off, one, press, shown, trace, view } from "./view.mjs";
 
 const { document } = window;
 
@@ -23,6 +23,99 @@ suite("what the user typed", () => {
     assert.equal(details.indent(text, 9, "Enter"), "\n    ");
     assert.equal(details.indent(text, 19, "Enter"), "\n        ");
     assert.equal(details.indent(text, text.length, "Enter"), "\n  ");
+  });
+});
+
+/** A frame of the notebook. @param {Partial<import("../../taskqueue_nb/static/types.js").Frame>} [changes] */
+const frame = (changes) => ({
+  file: "Cell In[3]",
+  path: "/tmp/3.py",
+  line: 8,
+  name: "fit",
+  package: "",
+  first: 7,
+  code: ["x = 1", "fail(x)", "y = 2"],
+  part: /** @type {[number, number]} */ ([0, 4]),
+  ...changes,
+});
+
+/** @param {Partial<import("../../taskqueue_nb/static/types.js").Raised>} [changes] */
+const raised = (changes) => ({ says: "ValueError: no", lead: "", depth: 0, notes: [], frames: [frame()], ...changes });
+
+suite("the traceback", () => {
+  /** @param {Parameters<typeof failed>[0]} changes */
+  function opened(changes) {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed(changes) });
+    return model;
+  }
+  const library = (/** @type {string} */ name, changes = {}) =>
+    frame({ package: name, file: `${name}/a.py`, path: "/a.py", code: ["raise"], first: 8, part: null, ...changes });
+
+  test("frames of libraries are one line that opens; those of the notebook stand open", () => {
+    opened({ trace: [raised({ frames: [frame(), library("numpy"), library("numpy"), frame({ name: "inner" })] })] });
+
+    assert.equal(one(".tq-folded > summary").textContent, "2 frames in numpy");
+    assert.equal(/** @type {HTMLDetailsElement} */ (one(".tq-folded")).open, false);
+    assert.deepEqual(all(".tq-own .tq-where code").map((e) => e.textContent), ["fit", "inner"]);
+    assert.equal(all(".tq-own .tq-place")[0].textContent, "Cell In[3], line 8");
+  });
+
+  test("the failing line is marked by more than colour, and the part of it that failed", () => {
+    opened({ trace: [raised()] });
+
+    const failing = one(".tq-failing");
+    assert.equal(failing.textContent, "►8fail(x)\n");
+    assert.equal(failing.getAttribute("aria-current"), "true");
+    assert.equal(one(".tq-part").textContent, "fail");
+    assert.deepEqual(all(".tq-row-of .tq-number-of").map((e) => e.textContent?.trim()), ["7", "8", "9"]);
+  });
+
+  test("how one error led to another is said, with notes, and members of a group stand in it", () => {
+    opened({
+      trace: [
+        raised({ notes: ["look at row 7"] }),
+        raised({ lead: "1 of 2 in this group:", depth: 1, says: "KeyError: 'a'", frames: [] }),
+        raised({ lead: "The direct cause was:", says: "OSError: gone", frames: [library("os")] }),
+      ],
+    });
+
+    assert.deepEqual(all(".tq-lead").map((e) => e.textContent), ["1 of 2 in this group:", "The direct cause was:"]);
+    assert.equal(one(".tq-noted").textContent, "look at row 7");
+    assert.deepEqual(all(".tq-raised").map((e) => e.dataset.depth), ["0", "1", "0"]);
+  });
+
+  test("where all frames are of libraries the last of them are open", () => {
+    opened({ trace: [raised({ frames: [library("numpy"), library("pandas")] })] });
+
+    const folded = /** @type {HTMLDetailsElement} */ (one(".tq-folded"));
+    assert.ok(folded.open);
+    assert.equal(folded.querySelector("summary")?.textContent, "2 frames in numpy, pandas");
+  });
+
+  test("frames that are left out are counted", () => {
+    const left = /** @type {any} */ ({ left: 900 });
+
+    assert.equal(trace.foldedInto([left]), "900 more frames");
+    assert.equal(trace.foldedInto([library("a"), left]), "901 frames in a");
+    assert.equal(trace.foldedInto([library("a")]), "1 frame in a");
+    assert.equal(trace.foldedInto(["a", "b", "c", "d"].map((name) => library(name))), "4 frames in a, b, c, …");
+  });
+
+  test("a text that could not be taken apart is shown as it is; of which attempt is said", () => {
+    opened({ trace: [], traceback: "killed by SIGKILL", of_attempt: 2 });
+
+    assert.ok(all(".tq-pre").some((e) => e.textContent === "killed by SIGKILL"));
+    assert.ok(all("summary").some((e) => e.textContent === "Traceback of attempt 2"));
+  });
+
+  test("code, names and words of others are text", () => {
+    const evil = "</pre><script>x()</script><img src=x>";
+    opened({ trace: [raised({ says: evil, notes: [evil], frames: [frame({ name: evil, file: evil, code: [evil], first: 8 })] })] });
+
+    assert.deepEqual(all("script, img"), []);
+    assert.ok(one(".tq-frame").textContent?.includes("<img src=x>"));
   });
 });
 
