@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 
 from taskqueue_nb import Task, TaskQueue
+from taskqueue_nb.previews import rich
 from taskqueue_nb.source import compiled
 from taskqueue_nb.widget.details import details_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
@@ -245,3 +249,207 @@ def test_a_pending_task_still_tells_how_its_last_attempt_failed() -> None:
 
     task.supply(3)
     assert told(task)["trace"] == []
+
+
+# -- previews -------------------------------------------------------------------------------------
+
+PNG: Final = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+SVG: Final = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+def shows(**forms: Any) -> Any:
+    """Return a value whose class has such `_repr_*_` methods; what is callable is called."""
+
+    def method(form: Any) -> Callable[[Any], Any]:
+        return lambda _self: form() if callable(form) else form
+
+    return type("Shown", (), {f"_repr_{name}_": method(form) for name, form in forms.items()})()
+
+
+@pytest.mark.parametrize(
+    ("forms", "kind", "begins"),
+    [
+        ({"html": "<b>x</b>"}, "html", "<b>x</b>"),
+        ({"png": PNG}, "image", "data:image/png;base64,iVBOR"),
+        ({"png": base64.b64encode(PNG).decode()}, "image", "data:image/png;base64,iVBOR"),
+        ({"png": (PNG, {"width": 3})}, "image", "data:image/png;base64,iVBOR"),
+        ({"svg": SVG}, "image", "data:image/svg+xml;base64,PHN2Zy"),
+        ({"html": "<b>x</b>", "png": PNG}, "image", "data:image/png"),
+        ({"markdown": "# a"}, "text", "# a"),
+        ({"latex": "$x$", "html": lambda: 1 / 0}, "text", "$x$"),
+        ({"png": b"no picture", "html": "<i>y</i>"}, "html", "<i>y</i>"),
+        ({"png": sys.exit, "html": "<i>y</i>"}, "html", "<i>y</i>"),
+    ],
+)
+def test_a_value_is_shown_in_the_best_of_its_forms(
+    forms: dict[str, Any], kind: str, begins: str
+) -> None:
+    """Pictures go before HTML, which has no scripts here; a form that raises is passed over."""
+    shown = rich(shows(**forms))
+    assert shown is not None
+    assert (shown["kind"], shown["data"].startswith(begins)) == (kind, True)
+
+
+@pytest.mark.parametrize("value", [3, "text", [1], None, object(), shows, int, shows(html=None)])
+def test_what_has_no_form_is_shown_as_text(value: Any) -> None:
+    """So is a class, whose methods are those of its instances."""
+    assert rich(value) is None
+
+
+def huge(side: int) -> bytes:
+    """Return the beginning of a PNG of so many pixels a side."""
+    return PNG[:16] + struct.pack(">II", side, side) + PNG[24:]
+
+
+@pytest.mark.parametrize(
+    ("forms", "note"),
+    [
+        ({"html": "x" * 200_001}, "Its HTML has 200,001 characters; up to 200,000 are shown here."),
+        ({"png": PNG + b"x" * 300_000}, "bytes; up to 200,000 are shown here."),
+        ({"png": huge(60_000)}, "60,000 by 60,000 pixels, too many to show here."),
+        ({"jpeg": b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03"}, "65,535 by 65,535 pixels"),
+        ({"jpeg": b"\xff\xd8\xff"}, "Its picture is no jpeg."),
+        ({"svg": "<p>no</p>"}, "Its picture is no svg+xml."),
+    ],
+)
+def test_what_is_too_large_says_so(forms: dict[str, Any], note: str) -> None:
+    """In a sentence; its text is shown then."""
+    shown = rich(shows(**forms))
+    assert shown is not None
+    assert (shown["kind"], shown["data"]) == ("", "")
+    assert note in shown["note"]
+
+
+def test_a_bundle_of_its_own_is_asked_first() -> None:
+    """As front ends do; one that raises, or has only other types, leaves the other forms."""
+
+    class Bundled:
+        def __init__(self, bundle: Any) -> None:
+            self.bundle = bundle
+
+        def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+            if self.bundle is None:
+                raise RuntimeError("no bundle")
+            return self.bundle
+
+        def _repr_html_(self) -> str:
+            return "<p>own</p>"
+
+    bundles: list[Any] = [
+        {"text/html": "<p>bundle</p>"},
+        ({"image/png": PNG}, {}),
+        {"a/b": 1},
+        None,
+    ]
+    found = [rich(Bundled(bundle)) for bundle in bundles]
+
+    assert [each["data"][:14] for each in found if each] == [
+        "<p>bundle</p>",
+        "data:image/png",
+        "<p>own</p>",
+        "<p>own</p>",
+    ]
+
+
+def test_what_ipython_was_told_to_show_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that was registered for a type goes before the type's own method."""
+    from IPython.core.formatters import DisplayFormatter
+
+    class Point:
+        pass
+
+    class Shell:
+        display_formatter = DisplayFormatter()
+
+    Shell.display_formatter.formatters["text/html"].for_type(Point, lambda _: "<b>point</b>")
+    monkeypatch.setattr("IPython.get_ipython", Shell)
+
+    shown = rich(Point())
+
+    assert shown is not None
+    assert shown["data"] == "<b>point</b>"
+
+
+def test_hostile_values_are_shown_as_text_and_print_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Attributes that raise, or are there whatever they are called."""
+
+    class Any_:  # noqa: N801 - its name is no matter
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_args, **_kwargs: HOSTILE
+
+    class Raising:
+        @property  # type: ignore[misc]  # it may only be read
+        def __class__(self) -> Any:
+            raise RuntimeError("class")
+
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+        def _repr_html_(self) -> str:
+            raise SystemExit
+
+    class Text(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise RuntimeError("len")
+
+    assert [rich(value) for value in (Any_(), Raising())] == [None, None]
+    assert rich(shows(html=Text("<b>x</b>"))) == {
+        "kind": "html", "called": "HTML", "data": "<b>x</b>", "note": ""
+    }  # fmt: skip
+    assert capsys.readouterr() == ("", "")
+
+
+def test_figures_and_photographs_are_pictures() -> None:
+    """Of matplotlib also where pyplot was never imported; a large photograph is made smaller."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure()
+    figure.subplots().plot([1, 3, 2])
+
+    for value in (figure, Image.effect_noise((3000, 2000), 60).convert("RGB")):
+        shown = rich(value)
+        assert shown is not None
+        assert shown["kind"] == "image", shown
+
+
+def test_the_result_is_shown_and_what_was_displayed() -> None:
+    """Both in the same way; of what was displayed as text alone the output has the text."""
+    from IPython.display import HTML, display
+
+    def work() -> Any:
+        display(HTML("<b>on its way</b>"))  # type: ignore[no-untyped-call]
+        return shows(html=f"<p>{HOSTILE}</p>")
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        task = ran(work)
+    finally:
+        InteractiveShell.clear_instance()
+    assert shell is not None
+
+    found = told(task)
+
+    assert [each["data"] for each in found["displayed"]] == ["<b>on its way</b>"]
+    assert found["result"]["rich"]["kind"] == "html"
+    assert not {"\x1b", "\u202e"} & set(found["result"]["rich"]["data"])
+
+
+def test_many_displays_are_cut() -> None:
+    """The last ones are kept, and the cut is said."""
+    task = ran(list)
+    for number in range(20):
+        task.attempts[-1]._displays.add({"text/html": f"<p>{number}</p>"})
+
+    found = told(task)["displayed"]
+
+    assert found[0]["note"] == "What was displayed before is left out."
+    assert [each["data"] for each in found[1:]] == [f"<p>{n}</p>" for n in range(12, 20)]

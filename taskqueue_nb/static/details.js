@@ -8,6 +8,7 @@
  * @typedef {import("./types.js").Look} Look
  */
 import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+import { onTheme, previewed } from "./preview.js";
 import { traced } from "./traceback.js";
 
 /**
@@ -83,7 +84,7 @@ export function panel({ select, leave, act, busy }) {
   let looks = [];
   /** @type {Map<string, string>} What the user typed, by field. */
   const texts = new Map();
-  /** @type {Map<string, string>} What each section shows, to leave the unchanged alone. */
+  /** @type {Map<string, {text: string, values: unknown[]}>} What each section shows, to leave the unchanged alone. */
   const shown = new Map();
   let letter = "";
 
@@ -113,9 +114,12 @@ export function panel({ select, leave, act, busy }) {
    * @param {() => (Node | string)[]} draw
    */
   function part(holder, name, value, draw) {
+    const before = shown.get(name);
+    const values = Array.isArray(value) ? value : [value];
+    if (before && values.every((each, i) => each === before.values[i])) return; // pictures are long
     const text = JSON.stringify(value ?? null);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
+    shown.set(name, { text, values });
+    if (before?.text === text) return;
     const active = /** @type {HTMLElement | null} */ (document.activeElement);
     const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
     const children = draw();
@@ -303,6 +307,25 @@ export function panel({ select, leave, act, busy }) {
     ];
   }
 
+  /** What it returned, as its class shows it, else as text. @param {Details} details @returns {Node[]} */
+  function returned({ result: value }) {
+    if (!value) return [];
+    const type = make("div", "tq-type", value.type);
+    const rich = value.rich ? previewed(value.rich, "Result", element) : [];
+    return [type, ...rich, ...(value.rich?.kind || !value.text ? [] : [code(value.text)])];
+  }
+
+  /** What it printed, and what it displayed. @param {Details} details @returns {Node[]} */
+  function said({ output: text, displayed = [] }) {
+    const shows = displayed.flatMap((each, i) => previewed(each, `Displayed ${i + 1}`, element));
+    return [...(text ? [code(text)] : []), ...shows];
+  }
+
+  const endTheme = onTheme(() => {
+    for (const { name } of [result, output]) shown.delete(name); // their frames have the page's colours
+    if (now) update(now, looks, letter, lost);
+  });
+
   /** How it failed: taken apart, or as text where that is all there is. @param {Details} details @returns {Node[]} */
   function failure({ trace: errors, traceback, of_attempt: of }) {
     trace.title.textContent = of ? `Traceback of attempt ${of}` : "Traceback";
@@ -412,11 +435,11 @@ export function panel({ select, leave, act, busy }) {
       [
         result,
         details.result,
-        () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
+        () => returned(details),
       ],
       [source, [details.at, details.source, details.editable], () => sourced(details)],
       [trace, [details.trace, details.traceback], () => failure(details)],
-      [output, details.output, () => (details.output ? [code(details.output)] : [])],
+      [output, [details.output, details.displayed], () => said(details)],
       [attempts, details.attempts, () => table(details)],
       [around, [details.required, details.blocking], () => neighbours(details)],
     ];
@@ -449,6 +472,10 @@ export function panel({ select, leave, act, busy }) {
     message,
     enable,
     update,
+    dispose() {
+      endTheme();
+      message.dispose();
+    },
     /** Show another task, or nothing. @param {string} to @param {string} label */
     open(to, label) {
       if (to === at) return;

@@ -1157,7 +1157,7 @@ export function render({ model, el }, ready = {}) {
     sizes?.disconnect();
     sent.forget();
     top.dispose();
-    side?.message.dispose();
+    side?.dispose();
     clearTimeout(speaker);
     clearTimeout(looking);
     for (const [event, does] of listeners) model.off(event, does);

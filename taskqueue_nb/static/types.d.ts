@@ -41,6 +41,16 @@ export interface Attempt {
   error: string;
 }
 
+/** Something foreign to be shown; nothing but a sentence if it has no kind. */
+export interface Rich {
+  kind: "image" | "html" | "text" | "";
+  /** What its form is called: "picture", "LaTeX". */
+  called: string;
+  /** A data URL, HTML as it came, or text. */
+  data: string;
+  note: string;
+}
+
 /** A frame of a traceback, or how many were left out. */
 export interface Frame {
   left?: number;
@@ -120,7 +130,9 @@ export interface Details {
   /** The number of the attempt that it is of, or 0 for the last one. */
   of_attempt?: number;
   output?: string;
-  result?: { type: string; text: string } | null;
+  /** What was displayed, besides text. */
+  displayed?: Rich[];
+  result?: { type: string; text: string; rich?: Rich } | null;
   progressed?: [number, number] | null;
   attempts?: Attempt[];
   fields?: Field[];

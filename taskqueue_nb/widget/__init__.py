@@ -40,8 +40,10 @@ from taskqueue_nb.source import compiled
 from taskqueue_nb.task import Task, check_call, defined_now
 from taskqueue_nb.taskqueue import TaskQueue
 from taskqueue_nb.widget.details import (
+    Previews,
     details_of,
     edited_arguments,
+    given_up,
     link_to,
     one_line,
     progress_of,
@@ -150,7 +152,7 @@ class TaskGraph(anywidget.AnyWidget):
         self._seen_at = 0.0
         self._looking = False
         self._look_gap = _LOOK_GAP
-        self._mending = Mending(self._queue)
+        self._previews, self._mending = Previews(), Mending(self._queue)
         nothing = {"says": "", "plan": ""}
         self._mended: dict[str, Any] = {"undo": "", "retry": nothing, "refresh": nothing}
         self._mended |= {"causes": "", "at": []}
@@ -350,13 +352,16 @@ class TaskGraph(anywidget.AnyWidget):
             return []
         stuck = self._looker.busy_for() > _STUCK
         if self._looking and not stuck:
-            return []
+            return [_STUCK]
         task = _task_at(at, laid)
         now = monotonic()
         seen: tuple[Any, ...] = (at, laid.structure)
         if task is not None:
             attempts = len(task.attempts)
             seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
+        if stuck and seen == self._seen:
+            self._found = given_up(self._found, at)  # one thread hangs there, and that is enough
+            return []
         wait = self._seen_at + self._look_gap - now
         if seen == self._seen and wait > 0:
             return [wait]  # what has changed since is looked at then
@@ -374,10 +379,11 @@ class TaskGraph(anywidget.AnyWidget):
             if task is None:
                 found = _group(at, laid)
             else:
-                found = details_of(task, at, laid.places)
+                found = details_of(task, at, laid.places, result=False)
                 if len(laid.tasks) > _MANY and self._found.get("at") != at:
                     self._publish(at, found)  # before the plans, which take a moment there
                 found = self._mending.of_task(task, laid.places[task], found)
+                found = self._previews.added(task, found, partial(self._publish, at))
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
             found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}

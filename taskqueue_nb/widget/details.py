@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
-from taskqueue_nb.reprs import described, preview
+from taskqueue_nb.previews import Rich, chosen, described_richly, is_plain
+from taskqueue_nb.reprs import preview
 from taskqueue_nb.task import (
     FSM_TRANSITIONS,
     Attempt,
+    LazyValue,
     Task,
     defined_now,
     func_name,
@@ -23,13 +26,15 @@ from taskqueue_nb.widget.traces import failing_line, trace_of
 from taskqueue_nb.widget.words import clean, one_line, said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
     "Action",
+    "Previews",
     "actions_of",
     "details_of",
     "edited_arguments",
+    "given_up",
     "link_to",
     "one_line",
     "progress_of",
@@ -41,6 +46,8 @@ _KEPT: Final = 120  # of an argument that has no literal
 _LINKS: Final = 24  # to other tasks, in one row
 _FIELDS: Final = 40
 _ATTEMPTS: Final = 20
+_SHOWN: Final = 8  # pictures and tables that an attempt displayed
+_SHOWN_SIZE: Final = 600_000  # characters of them together
 
 
 class Action(NamedTuple):
@@ -129,7 +136,7 @@ def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
     return links
 
 
-def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
+def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dict[str, Any]:
     """Return everything that the panel shows of a task.
 
     Parameters
@@ -140,11 +147,14 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         How the page calls it.
     index : mapping of Task to int
         The place of each task in its queue.
+    result : bool
+        Whether with its result, whose class may take its time to show it.
 
     Returns
     -------
     dict
-        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 300 kB.
+        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 300 kB;
+        with pictures and tables, less than 1.2 MB.
     """
     state = task.fsm_state
     attempts = task.attempts
@@ -165,7 +175,8 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
         **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
-        "result": _result(task),
+        "displayed": [] if last is None else _displayed(last.displayed),
+        "result": _result(task) if result else None,
         "progressed": progress_of(task) if state == "RUNNING" else None,
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
@@ -270,14 +281,89 @@ def progress_of(task: Task) -> tuple[float, float] | None:
     return (done, total) if abs(done) < float("inf") and 0 < total < float("inf") else None
 
 
-def _result(task: Task) -> dict[str, str] | None:
+def _result(task: Task) -> dict[str, Any] | None:
     if task.fsm_state != "DONE":
         return None
     try:
-        kind, text = task.look(partial(described, limit=_PREVIEW))
+        (kind, text), shown = task.look(partial(described_richly, limit=_PREVIEW))
     except Exception:  # noqa: BLE001 - it was invalidated since we looked, or does not come back
         return None
-    return {"type": one_line(kind), "text": clean(text, 2 * _PREVIEW)}
+    result = {"type": one_line(kind), "text": clean(text, 2 * _PREVIEW)}
+    return result if shown is None else {**result, "rich": _cleaned(shown)}
+
+
+def _displayed(bundles: Sequence[Mapping[str, Any]]) -> list[Rich]:
+    """Return what was displayed besides text, of a lot the last."""
+    found: list[Rich] = []
+    left = _SHOWN_SIZE
+    for bundle in reversed(bundles):
+        shown = chosen(bundle)
+        if shown is None:
+            continue
+        left -= len(shown["data"])
+        if left < 0 or len(found) == _SHOWN:
+            found.append({**_NOTHING, "note": "What was displayed before is left out."})
+            break
+        found.append(_cleaned(shown))
+    return found[::-1]
+
+
+def _cleaned(shown: Rich) -> Rich:
+    data = shown["data"]
+    return {**shown, "data": data if shown["kind"] == "image" else clean(data, len(data))}
+
+
+_NOTHING: Final[Rich] = {"kind": "", "called": "", "data": "", "note": ""}
+_WAITING: Final[Rich] = {**_NOTHING, "note": "Its preview is being made …"}
+_GIVEN_UP: Final[Rich] = {
+    **_NOTHING,
+    "note": "Its preview takes too long, and is waited for no more. Display it in a cell.",
+}
+
+
+class Previews:
+    """What the result that was looked at last is shown as, until there may be another one."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = ()
+        self._found: dict[str, Any] | None = None
+
+    def added(
+        self, task: Task, found: dict[str, Any], publish: Callable[[dict[str, Any]], object]
+    ) -> dict[str, Any]:
+        """Return the details of a task with its result.
+
+        Parameters
+        ----------
+        task : Task
+            Whose details.
+        found : dict
+            The details without it.
+        publish : callable
+            Is given the details as far as they are known, if the result may take its time.
+        """
+        if task.fsm_state != "DONE":
+            return found
+        key = (weakref.ref(task), len(task._log))
+        if key != self._seen:
+            value = task._value
+            if not is_plain(value):
+                kind = "" if isinstance(value, LazyValue) else one_line(type(value).__name__)
+                publish({**found, "result": {"type": kind, "text": "", "rich": _WAITING}})
+            result = _result(task)
+            self._seen, self._found = key, result
+        return {**found, "result": self._found}
+
+
+def given_up(found: dict[str, Any], at: str) -> dict[str, Any]:
+    """Return details for a task of which some repr does not come back."""
+    if found.get("at") != at:
+        why = "Its details take too long: a repr of its arguments does not come back."
+        return {"at": at, "label": "", "letter": "", "why": why}
+    result = found.get("result")
+    if result and result.get("rich") == _WAITING:
+        return {**found, "result": {**result, "rich": _GIVEN_UP}}
+    return found
 
 
 def _row(attempt: Attempt) -> dict[str, Any]:

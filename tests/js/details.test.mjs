@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mock, suite, test } from "node:test";
 
 import { failed, makeModel, window } from "./page.mjs";
-import { all, button, details, fire, graph, node, off, one, press, shown, trace, view } from "./view.mjs";
+import { all, button, details, fire, graph, node, off, one, press, preview, settled, shown, trace, view } from "./view.mjs";
 
 const { document } = window;
 
@@ -116,6 +116,140 @@ suite("the traceback", () => {
 
     assert.deepEqual(all("script, img"), []);
     assert.ok(one(".tq-frame").textContent?.includes("<img src=x>"));
+  });
+});
+
+suite("what classes of others show", () => {
+  const PNG = "data:image/png;base64,iVBORw0KGgo=";
+  const WHITE = { ink: "#000000", paper: "#ffffff", rule: "#cccccc", shade: "#eeeeee" };
+  /** @typedef {import("../../taskqueue_nb/static/types.js").Rich} Rich */
+  /** @param {Partial<Rich>} changes */
+  function showing(changes) {
+    /** @type {Rich} */
+    const rich = { kind: "", called: "HTML", data: "", note: "", ...changes };
+    return { type: "Frame", text: "a repr", rich };
+  }
+
+  /** @param {Parameters<typeof failed>[0]} changes */
+  function opened(changes) {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed({ trace: [], traceback: "", ...changes }) });
+    return model;
+  }
+  const frame = () => /** @type {HTMLIFrameElement} */ (one("iframe"));
+
+  test("HTML is locked up in a frame that may do nothing", () => {
+    opened({ result: showing({ kind: "html", data: "<table><tr><td>1</td></tr></table>" }) });
+
+    assert.equal(frame().getAttribute("sandbox"), "");
+    assert.equal(frame().title, "Result as HTML");
+    assert.match(frame().srcdoc, /^<!doctype html><html><head><meta http-equiv="Content-Security-Policy" content="default-src 'none'/);
+    assert.match(frame().srcdoc, /<td>1<\/td>/);
+    assert.equal(view.el.querySelector("table:not(.tq-table)"), null);
+    assert.ok(!all(".tq-pre").some((e) => e.textContent === "a repr")); // the table says more
+  });
+
+  const attacks = [
+    "</iframe><script>x()</script>",
+    "</textarea></style></title><script>x()</script>]]>",
+    "<img src=x onerror=x()>",
+    "<svg onload=x()><a xlink:href='javascript:x()'><set attributeName=href to='javascript:x()'/>a</a></svg>",
+    "<a href='https://evil.example/'>go</a><a href='javascript:x()'>go</a>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example/'>",
+    "<base href='https://evil.example/'><link rel=stylesheet href=https://evil.example/>",
+    "<form action=https://evil.example/><input autofocus><button formaction=javascript:x()>b</button></form>",
+    "<iframe srcdoc='<script>x()</script>'></iframe><object data=x></object><embed src=x>",
+    "<noscript><img src=https://evil.example/></noscript>",
+    "<table background=https://evil.example/><tr><td>1</td></tr></table>",
+    "<img srcset='https://evil.example/ 2x'><video src=https://evil.example/></video>",
+    "<head><meta http-equiv=Content-Security-Policy content='default-src *'></head><body onload=x()>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=x()&gt;'>",
+    '"><script>x()</script>',
+  ];
+  for (const attack of attacks) {
+    test(`of hostile HTML nothing is left that runs, loads or leads away: ${attack.slice(0, 40)}`, () => {
+      opened({ result: showing({ kind: "html", data: attack }) });
+
+      assert.equal(all("iframe").length, 1);
+      const inside = new window.DOMParser().parseFromString(frame().srcdoc, "text/html");
+      const names = [...inside.querySelectorAll("*")].map((e) => e.localName);
+      const attributes = [...inside.querySelectorAll("*")].flatMap((e) => [...e.attributes].map((a) => `${a.name}=${a.value}`));
+      const bad = attributes.filter((a) => /^on|evil|javascript:|^(src|srcset|action|formaction|target)=/i.test(a));
+      assert.deepEqual(bad, []);
+      assert.deepEqual(names.filter((n) => /^(script|iframe|object|embed|link|base|set|noscript)$/.test(n)), []);
+      const metas = [...inside.querySelectorAll("meta[http-equiv]")].map((e) => e.getAttribute("content")?.slice(0, 18));
+      assert.deepEqual(metas, ["default-src 'none'"]);
+      assert.equal(inside.head.firstElementChild?.getAttribute("http-equiv"), "Content-Security-Policy");
+    });
+  }
+
+  test("links in it and pictures of its own stay", () => {
+    const inert = preview.locked(`<a href="#x">x</a><img src="${PNG}">`, WHITE);
+
+    assert.equal(inert.querySelector("a")?.getAttribute("href"), "#x");
+    assert.equal(inert.querySelector("img")?.getAttribute("src"), PNG);
+  });
+
+  test("what has colours of its own stands on white; what has none has the page's", () => {
+    assert.ok(preview.isColoured('<td style="background-color: red">'));
+    assert.ok(preview.isColoured('<font color="red">'));
+    assert.ok(!preview.isColoured("<style scoped>th { vertical-align: top; }</style><table>"));
+    assert.deepEqual(["#ffffff", "rgb(20, 23, 26)", "#14171a", "Canvas"].map(preview.isDark), [false, true, true, false]);
+  });
+
+  test("its height is fitted to what is in it, within bounds", () => {
+    const height = (/** @type {string} */ html) => preview.heightOf(preview.locked(html, WHITE));
+    const rows = (/** @type {number} */ n) => `<table>${"<tr><td>1</td></tr>".repeat(n)}</table>`;
+
+    assert.deepEqual([rows(0), rows(5), rows(500)].map(height), [48, 151, 320]);
+    assert.ok(height("<p>word</p>".repeat(3)) > height("<p>word</p>"));
+  });
+
+  test("a picture is one only by a data URL of a picture", () => {
+    opened({ result: showing({ kind: "image", data: PNG }) });
+    assert.equal(/** @type {HTMLImageElement} */ (one("img")).src, PNG);
+    assert.equal(one("img").getAttribute("alt"), "Result as a picture");
+
+    fire(one("img"), "error");
+    assert.equal(one(".tq-pictured").textContent, "This picture cannot be shown.");
+  });
+
+  for (const data of ["https://evil.example/a.png", "data:text/html;base64,YQ==", "data:image/svg+xml,<svg/>", "javascript:x()"]) {
+    test(`no other address is ever loaded: ${data}`, () => {
+      opened({ result: showing({ kind: "image", data }) });
+      assert.deepEqual(all("img, iframe"), []);
+    });
+  }
+
+  test("marked-up text is text, with what it is called; what is too large is a sentence, and the repr", () => {
+    const model = opened({ result: showing({ kind: "text", called: "LaTeX", data: "$x$<b>" }) });
+    assert.equal(one('[aria-label="Result as LaTeX"]').textContent, "$x$<b>");
+
+    model.put({ details: failed({ result: showing({ note: "Its HTML has 9 characters too many." }) }) });
+    assert.ok(all(".tq-type").some((e) => /too many/.test(e.textContent ?? "")));
+    assert.ok(all(".tq-pre").some((e) => e.textContent === "a repr"));
+  });
+
+  test("what was displayed stands in the output, in the same way", () => {
+    const { rich } = showing({ kind: "html", data: "<b>x</b>" });
+    opened({ output: "printed", displayed: [rich, { ...rich, kind: "image", called: "picture", data: PNG }] });
+
+    assert.deepEqual(all("iframe").map((e) => e.title), ["Displayed 1 as HTML"]);
+    assert.equal(one("img").getAttribute("alt"), "Displayed 2 as a picture");
+  });
+
+  test("a frame stays while its value does, and is drawn anew in another theme", async () => {
+    const result = showing({ kind: "html", data: "<b>x</b>" });
+    const model = opened({ result });
+    const before = frame();
+    model.put({ details: failed({ trace: [], traceback: "", result: structuredClone(result), output: "more" }) });
+    assert.equal(frame(), before);
+
+    document.body.dataset.jpThemeName = "Dark";
+    await settled();
+    assert.notEqual(frame(), before);
+    delete document.body.dataset.jpThemeName;
   });
 });
 

@@ -6,7 +6,7 @@ import { JSDOM } from "jsdom";
 /** @typedef {import("../../taskqueue_nb/static/types.js").Details} Details */
 
 const dom = new JSDOM("<!doctype html><body></body>", { pretendToBeVisual: true });
-const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement MutationObserver requestAnimationFrame cancelAnimationFrame";
+const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement HTMLInputElement HTMLSelectElement MutationObserver getComputedStyle requestAnimationFrame cancelAnimationFrame";
 for (const name of globals.split(" ")) {
   Reflect.set(globalThis, name, dom.window[name]);
 }

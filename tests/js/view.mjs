@@ -9,6 +9,7 @@ const { document } = window;
 
 export const graph = await import("../../taskqueue_nb/static/graph.js");
 export const details = await import("../../taskqueue_nb/static/details.js");
+export const preview = await import("../../taskqueue_nb/static/preview.js");
 export const trace = await import("../../taskqueue_nb/static/traceback.js");
 
 /** Where the view stands, and what ends it. @type {{el: HTMLElement, end: (() => void) | undefined}} */
