@@ -101,7 +101,7 @@ function paperOf(place) {
 }
 
 /** @param {string} html @param {string} called @param {Element} place @returns {HTMLElement} */
-function framed(html, called, place) {
+function lockedFrame(html, called, place) {
   const inert = locked(html, isColoured(html) ? WHITE : paperOf(place));
   const frame = typed(make("iframe", "tq-foreign"));
   frame.setAttribute("sandbox", ""); // before there is anything in it
@@ -131,7 +131,7 @@ export function previewed(rich, called, place) {
     picture.addEventListener("error", () => holder.replaceChildren("This picture cannot be shown."));
     return [holder, ...note];
   }
-  if (rich.kind === "html") return [framed(rich.data, `${called} as ${rich.called}`, place), ...note];
+  if (rich.kind === "html") return [lockedFrame(rich.data, `${called} as ${rich.called}`, place), ...note];
   if (rich.kind !== "text") return note;
   const text = typed(make("pre", "tq-pre", rich.data));
   text.tabIndex = 0;
