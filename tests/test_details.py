@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 
 from taskqueue_nb import Task, TaskQueue
+from taskqueue_nb.palette import PALETTE
 from taskqueue_nb.previews import rich
 from taskqueue_nb.source import compiled
 from taskqueue_nb.widget.details import details_of
+from taskqueue_nb.widget.modules import styles
 from taskqueue_nb.widget.traces import failing_line, trace_of
 
 HOSTILE: Final = "</iframe><script>x()</script>]]>\x1b[31m\u202egnp"
@@ -453,3 +456,68 @@ def test_many_displays_are_cut() -> None:
 
     assert found[0]["note"] == "What was displayed before is left out."
     assert [each["data"] for each in found[1:]] == [f"<p>{n}</p>" for n in range(12, 20)]
+
+
+# -- the source -----------------------------------------------------------------------------------
+
+
+def test_the_text_that_the_last_attempt_ran_is_told() -> None:
+    """None if it is the present one, so that what was changed since can be shown."""
+
+    def fail(number: int) -> float:
+        return number / 0
+
+    task = Task("t", fail, func_args=(1,))
+    assert told(task)["ran"] is None
+    for _ in TaskQueue(task).run():
+        pass
+    assert told(task)["ran"] == {"number": 1, "source": None}
+
+    before = task.source
+    task.edit("def fail(number):\n    return number")
+
+    found = told(task)
+    assert found["ran"] == {"number": 1, "source": before}
+    assert found["source"] == "def fail(number):\n    return number"
+    assert found["failing"] is None
+
+
+def channels(colour: str) -> tuple[int, ...]:
+    """Return the red, green and blue of a colour."""
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    """Return how bright a colour is, as WCAG defines it."""
+    parts = [c / 255 for c in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Return the contrast of two colours, from 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+#: What the code may stand on: the paper of each theme, its shade, JupyterLab's own.
+PAPERS: Final = {"light": ("#ffffff", "#eeeeee"), "dark": ("#111111", "#212121", "#2b2f33")}
+
+
+@pytest.mark.parametrize("theme", PAPERS)
+def test_the_colours_of_code_can_be_read(theme: Literal["light", "dark"]) -> None:
+    """On every ground of their theme, and on the band of the line that failed."""
+    blocks = re.findall(r"\.tq \{\s*(--tq-py-[^}]+)\}", styles("details"))
+    assert len(blocks) == 4  # light, dark by the system, light and dark by the page
+    assert blocks[0].split() == blocks[2].split()
+    assert blocks[1].split() == blocks[3].split()
+    colours = re.findall(r"--tq-py-(\w+): (#\w{6});", blocks[("light", "dark").index(theme)])
+    assert len(colours) == 7
+
+    failed = channels(PALETTE["FAILED"].shade(theme).fill)
+    for paper in PAPERS[theme]:
+        ground = channels(paper)
+        band = tuple(0.16 * f + 0.84 * g for f, g in zip(failed, ground, strict=True))
+        for name, colour in colours:
+            assert contrast(channels(colour), ground) >= 4.5, (name, paper)
+            assert contrast(channels(colour), band) >= 4.5, (name, paper, "band")

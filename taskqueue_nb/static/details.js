@@ -8,6 +8,8 @@
  * @typedef {import("./types.js").Look} Look
  */
 import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+import { changesShown, compared, movedTo } from "./changes.js";
+import { editor } from "./editor.js";
 import { onTheme, previewed } from "./preview.js";
 import { traced } from "./traceback.js";
 
@@ -28,20 +30,6 @@ export function edits(fields, texts) {
     if (text.trim() !== before.trim()) found[field.key] = text;
   }
   return found;
-}
-
-/**
- * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
- *
- * @param {string} text
- * @param {number} at
- * @param {string} key
- * @returns {string}
- */
-export function indent(text, at, key) {
-  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
-  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
-  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
 }
 
 /**
@@ -256,36 +244,41 @@ export function panel({ select, leave, act, busy }) {
     return [make("h4", "", "Arguments"), ...rows];
   }
 
+  /** The editor of the selected task's source, and what stands below it. @type {ReturnType<typeof editor> | null} */
+  let written = null;
+  const below = make("div", "tq-below");
+
   /** @param {Details} details @returns {Node[]} */
   function sourced(details) {
+    written = null;
     if (typeof details.source !== "string") return [];
-    const field = typed(make("textarea", "tq-input tq-source"));
-    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
-    field.readOnly = !details.editable;
-    field.rows = Math.min(16, field.value.split("\n").length + 1);
-    field.wrap = "off";
-    field.setAttribute("aria-label", "Source of the function");
-    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
-    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
-    field.addEventListener("blur", () => (leaving = true));
-    field.addEventListener("pointerdown", () => (leaving = false));
-    field.addEventListener("keydown", (event) => {
-      const { key, shiftKey, ctrlKey, metaKey } = event;
-      if (key === "Escape" && leaving) return; // the second one closes the details
-      event.stopPropagation();
-      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
-      if (key === "Enter" && (ctrlKey || metaKey)) submit();
-      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
-        const text = indent(field.value, field.selectionStart, key);
-        // the deprecated way is the only one that the browser can undo
-        if (!document.execCommand?.("insertText", false, text)) {
-          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
-          typedIn();
-        }
-      } else if (key !== "Escape") return;
-      event.preventDefault();
+    const made = editor({
+      text: texts.get("()") ?? details.source,
+      key: "()",
+      label: "Source of the function",
+      readOnly: !details.editable,
+      changed() {
+        texts.set("()", made.field.value);
+        compare();
+        enable();
+      },
+      submit,
     });
-    return [field];
+    written = made;
+    return [made.element, below];
+  }
+
+  /** Say what the text has in it that the last attempt did not run, and where that attempt failed. */
+  function compare() {
+    if (!written || typeof now?.source !== "string") return;
+    const { source: kept, failing = 0, ran } = now;
+    const text = written.field.value;
+    const line = failing ? movedTo(compared(kept, text), failing) : 0;
+    written.fail(line);
+    part(below, "below", [at, text, kept, failing, ran?.number, ran?.source], () => {
+      const changes = ran ? changesShown(compared(ran.source ?? kept, text), `attempt ${ran.number}`) : [];
+      return [...(line ? [make("div", "tq-type", `✗ Line ${line} failed in the last attempt.`)] : []), ...changes];
+    });
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -447,6 +440,7 @@ export function panel({ select, leave, act, busy }) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
+    compare();
     part(actions, "actions", details.actions?.map(({ label }) => label), () =>
       (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
         const made = button(label, () => {

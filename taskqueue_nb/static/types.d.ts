@@ -141,6 +141,8 @@ export interface Details {
   source?: string | null;
   /** The line of it, from 1, at which the last attempt failed. */
   failing?: number | null;
+  /** What the last attempt ran, if that is known: its text, or null if it is `source`. */
+  ran?: { number: number; source: string | null } | null;
   actions?: Action[];
   suppliable?: boolean;
   /** What a supplied value would set in motion. */

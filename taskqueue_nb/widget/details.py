@@ -182,6 +182,7 @@ def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dic
         "fields": fields,
         "editable": editable,
         "source": source,
+        "ran": _ran(last, task, source),
         "failing": None
         if source is None or fallen is None or fallen is not last
         else failing_line(defined_now(task.func), source, fallen.error),
@@ -229,6 +230,20 @@ def _source(task: Task) -> str | None:
     if text is None or len(text) > LONGEST_SOURCE // 2 or clean(text, LONGEST_SOURCE) != text:
         return None
     return text
+
+
+def _ran(last: Attempt | None, task: Task, source: str | None) -> dict[str, Any] | None:
+    """Return the text that an attempt ran; None in its place if it is the present one."""
+    if last is None or source is None:
+        return None
+    if last.func is task.func:
+        return {"number": last.number, "source": None}
+    from taskqueue_nb.source import source_of  # noqa: PLC0415 - brings ast and inspect along
+
+    text = source_of(last.func)
+    if text is None or len(text) > LONGEST_SOURCE // 2:
+        return None
+    return {"number": last.number, "source": None if text == source else clean(text, len(text))}
 
 
 def _parameters(func: object) -> tuple[inspect.Parameter, ...]:

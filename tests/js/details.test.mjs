@@ -15,15 +15,6 @@ suite("what the user typed", () => {
     assert.deepEqual(details.edits(fields, texts), { kmodel: "3" });
     assert.deepEqual(details.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
   });
-
-  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
-    const text = "def f(x):\n    if x:\n  y";
-
-    assert.deepEqual([0, 2, 14, text.length].map((at) => details.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
-    assert.equal(details.indent(text, 9, "Enter"), "\n    ");
-    assert.equal(details.indent(text, 19, "Enter"), "\n        ");
-    assert.equal(details.indent(text, text.length, "Enter"), "\n  ");
-  });
 });
 
 /** A frame of the notebook. @param {Partial<import("../../taskqueue_nb/static/types.js").Frame>} [changes] */

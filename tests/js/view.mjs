@@ -9,6 +9,8 @@ const { document } = window;
 
 export const graph = await import("../../taskqueue_nb/static/graph.js");
 export const details = await import("../../taskqueue_nb/static/details.js");
+export const changes = await import("../../taskqueue_nb/static/changes.js");
+export const python = await import("../../taskqueue_nb/static/python.js");
 export const preview = await import("../../taskqueue_nb/static/preview.js");
 export const trace = await import("../../taskqueue_nb/static/traceback.js");
 
