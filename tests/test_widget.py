@@ -1258,6 +1258,24 @@ def test_a_repr_that_hangs_holds_nothing_up(page: Page, monkeypatch: pytest.Monk
     gate.set()
 
 
+def test_the_last_call_is_written_as_a_cell(page: Page) -> None:
+    """It goes with the details of its task, numbered; without an attempt there is no cell."""
+    page.look("1")
+    before = [list(task.fsm_history) for task in page.queue]
+    assert page.click("cell", task=1) == [True, ""]
+    until(lambda: page.widget.details.get("cell"), "the cell")
+    number, text = page.widget.details["cell"]
+    assert number == 1
+    assert text == page.queue.tasks[1].snippet()
+    assert text.endswith("test_widget.fit([1, 2, 3], 9)")
+
+    done, sentence = page.click("cell", task=2)
+    assert not done
+    assert "has no attempt" in sentence
+    assert page.look("0")["cell"] is None
+    assert [list(task.fsm_history) for task in page.queue] == before
+
+
 class Slow:
     """A value whose table takes as long as a test wants."""
 

@@ -33,6 +33,34 @@ export function edits(fields, texts) {
 }
 
 /**
+ * Copy a text; where the page may not, leave it selected for whoever presses the keys.
+ *
+ * @param {string} text
+ * @param {HTMLElement} holder
+ * @returns {Promise<boolean>} whether it is copied
+ */
+export async function copy(text, holder) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // no clipboard over plain http, or it was refused
+  }
+  for (const old of holder.querySelectorAll(".tq-copied")) old.remove();
+  const field = typed(make("textarea", "tq-input tq-copied"));
+  field.value = text;
+  field.readOnly = true;
+  field.rows = Math.min(8, text.split("\n").length);
+  field.setAttribute("aria-label", "The call as a cell");
+  holder.append(field);
+  field.focus();
+  field.select();
+  if (!document.execCommand?.("copy")) return false;
+  field.remove();
+  return true;
+}
+
+/**
  * Everything about the selected task.
  *
  * @param {{
@@ -348,7 +376,30 @@ export function panel({ select, leave, act, busy }) {
       cell.scope = "col";
       return cell;
     });
-    return [make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows))];
+    const copied = button("Copy as cell", () => {
+      cellWanted = now?.cell?.[0] ?? 0;
+      act(at, "cell", {});
+    });
+    copied.element.dataset.key = "cell";
+    const says = telling(copied.element);
+    says.textContent = "a cell that makes the last call again; nothing runs";
+    return [
+      make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows)),
+      make("div", "tq-does", copied.element, says),
+    ];
+  }
+
+  /** The number of the cell that was there when this view asked for one; -1 if it has not. */
+  let cellWanted = -1;
+
+  /** Copy the cell that this view has asked for, once it is there. */
+  function copyCell() {
+    const cell = now?.cell;
+    if (!cell || cellWanted < 0 || cell[0] === cellWanted) return;
+    cellWanted = -1;
+    void copy(cell[1], attempts.content).then((done) => {
+      message.say("status", done ? "Copied. Paste it into a cell." : "Press Ctrl+C to copy it.", !done);
+    });
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -386,6 +437,7 @@ export function panel({ select, leave, act, busy }) {
       note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
     });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
+    attempts.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
     const note = supply.content.querySelector("small");
     if (note) note.textContent = now?.supplies ?? "";
   }
@@ -441,6 +493,7 @@ export function panel({ select, leave, act, busy }) {
       folds.hidden = content.hidden;
     }
     compare();
+    copyCell();
     part(actions, "actions", details.actions?.map(({ label }) => label), () =>
       (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
         const made = button(label, () => {
@@ -475,6 +528,7 @@ export function panel({ select, leave, act, busy }) {
       if (to === at) return;
       at = to;
       now = null;
+      cellWanted = -1;
       texts.clear();
       shown.clear();
       message.say("status", "");

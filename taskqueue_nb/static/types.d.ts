@@ -143,6 +143,8 @@ export interface Details {
   failing?: number | null;
   /** What the last attempt ran, if that is known: its text, or null if it is `source`. */
   ran?: { number: number; source: string | null } | null;
+  /** The last call as a cell, and how many were asked for before; for whoever has asked. */
+  cell?: [number: number, text: string] | null;
   actions?: Action[];
   suppliable?: boolean;
   /** What a supplied value would set in motion. */

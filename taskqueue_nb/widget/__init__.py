@@ -76,6 +76,7 @@ _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr
 _ANSWERS: Final = 30  # the last ones, so that a late one is not lost
 _CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
 _MEMBERS: Final = 100  # of a selected group that are listed
+LONGEST_CELL: Final = 400_000  # characters of a call as a cell
 
 
 class _Laid(NamedTuple):
@@ -133,6 +134,7 @@ class TaskGraph(anywidget.AnyWidget):
 
     _numbers: Final = itertools.count(1)
     _parts: tuple[str, ...] = ()  # that a page wants
+    _cell: tuple[Task | None, list[Any]] = (None, [0, ""])  # the last that was asked for, numbered
     _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
@@ -383,6 +385,7 @@ class TaskGraph(anywidget.AnyWidget):
                 if len(laid.tasks) > _MANY and self._found.get("at") != at:
                     self._publish(at, found)  # before the plans, which take a moment there
                 found = self._mending.of_task(task, laid.places[task], found)
+                found["cell"] = self._cell[1] if self._cell[0] is task else None
                 found = self._previews.added(task, found, partial(self._publish, at))
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
@@ -524,18 +527,28 @@ class TaskGraph(anywidget.AnyWidget):
         if command.verb in QUEUE_VERBS:
             return self._do_to_queue(command)
         task = self._queue.tasks[command.task]
+        if command.verb == "cell":
+            return self._write_cell(task)
         # a run of the notebook's own takes up what is pending by itself
         run = command.run and not (self._queue.running and self._queue.wait(0))
         moved = self._do_to_task(command, task, run=run)
         if command.verb == "cancel":
-            if task.fsm_state == "RUNNING":
-                return f"{one_line(task.name)} was asked to stop."
-            return f"{one_line(task.name)} is cancelled."
+            stops = "was asked to stop" if task.fsm_state == "RUNNING" else "is cancelled"
+            return f"{one_line(task.name)} {stops}."
         if command.run:
             return ""  # the picture says the rest
         if command.verb == "repair" and not moved:
             return "The arguments are changed."
         return _pending_again(moved)
+
+    def _write_cell(self, task: Task) -> str:
+        """Have the last call of a task, as a cell, go with its details: an answer is a sentence."""
+        text = task.snippet()
+        if len(text) > LONGEST_CELL:
+            raise RefusedError(f"The cell would have {len(text):,} characters, too many to copy.")
+        self._cell = (task, [self._cell[1][0] + 1, text])
+        self._seen = ()
+        return ""
 
     def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:  # noqa: PLR0911 - one for each verb
         queue = self._queue

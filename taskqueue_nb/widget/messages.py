@@ -16,7 +16,9 @@ QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
 VIEW_VERBS: Final = frozenset({"look", "part"})  # of what is seen alone: they need no answer
-TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+TASK_VERBS: Final = frozenset(
+    {"retry", "retry_cause", "repair", "cancel", "supply", "rerun", "cell"}
+)
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),

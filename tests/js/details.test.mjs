@@ -1,6 +1,6 @@
 // @ts-check
 import assert from "node:assert/strict";
-import { mock, suite, test } from "node:test";
+import { afterEach, mock, suite, test } from "node:test";
 
 import { failed, makeModel, window } from "./page.mjs";
 import { all, button, details, fire, graph, node, off, one, press, preview, settled, shown, trace, view } from "./view.mjs";
@@ -488,5 +488,65 @@ suite("the details", () => {
 
     assert.equal(one(".tq-members .tq-link").textContent, "✗fit");
     assert.match(one(".tq-members").textContent ?? "", /and 39 more/);
+  });
+});
+
+suite("the last call as a cell", () => {
+  /** A page with this clipboard. @param {unknown} clipboard @param {(() => boolean) | undefined} command */
+  function withClipboard(clipboard, command) {
+    Object.defineProperty(globalThis, "navigator", { value: { clipboard }, configurable: true });
+    Object.defineProperty(document, "execCommand", { value: command, configurable: true, writable: true });
+  }
+  afterEach(() => withClipboard(undefined, undefined));
+
+  /** @returns {Promise<ReturnType<typeof makeModel>>} */
+  async function copied() {
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed({ cell: [4, "an old one"] }) });
+    button("Copy as cell").focus();
+    button("Copy as cell").click();
+    model.put({ details: failed({ cell: [4, "an old one"], output: "news" }) });
+    model.put({ details: failed({ cell: [5, "fit(1)"] }), answers: [[String(model.clicks()[0].id), true, ""]] });
+    await settled();
+    return model;
+  }
+  const said = () => one(".tq-side-message .tq-status").textContent;
+
+  test("it is asked for, copied when it has come, once, and said", async () => {
+    /** @type {string[]} */
+    const texts = [];
+    withClipboard({ writeText: (/** @type {string} */ text) => Promise.resolve(texts.push(text)) }, undefined);
+    const model = await copied();
+
+    assert.deepEqual(model.clicks().map(({ verb, task }) => [verb, task]), [["cell", 1]]);
+    assert.deepEqual(texts, ["fit(1)"]);
+    assert.equal(said(), "Copied. Paste it into a cell.");
+    model.put({ details: failed({ cell: [6, "of another view"] }) });
+    await settled();
+    assert.deepEqual(texts, ["fit(1)"]);
+  });
+
+  test("without a clipboard the page's own command copies", async () => {
+    let selected = "";
+    withClipboard(undefined, () => {
+      const field = /** @type {HTMLTextAreaElement} */ (document.activeElement);
+      selected = field.value.slice(field.selectionStart, field.selectionEnd);
+      return true;
+    });
+    await copied();
+
+    assert.equal(selected, "fit(1)");
+    assert.equal(said(), "Copied. Paste it into a cell.");
+    assert.deepEqual(all(".tq-copied"), []);
+  });
+
+  test("where nothing may copy, the text stands there selected", async () => {
+    withClipboard({ writeText: () => Promise.reject(new Error("refused")) }, () => false);
+    await copied();
+
+    assert.equal(/** @type {HTMLTextAreaElement} */ (one(".tq-copied")).value, "fit(1)");
+    assert.equal(document.activeElement, one(".tq-copied"));
+    assert.equal(said(), "Press Ctrl+C to copy it.");
   });
 });
