@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pytest
 
@@ -18,6 +19,7 @@ from taskqueue_nb.previews import rich
 from taskqueue_nb.source import compiled
 from taskqueue_nb.widget.details import details_of
 from taskqueue_nb.widget.modules import styles
+from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
 
 HOSTILE: Final = "</iframe><script>x()</script>]]>\x1b[31m\u202egnp"
@@ -521,3 +523,71 @@ def test_the_colours_of_code_can_be_read(theme: Literal["light", "dark"]) -> Non
         for name, colour in colours:
             assert contrast(channels(colour), ground) >= 4.5, (name, paper)
             assert contrast(channels(colour), band) >= 4.5, (name, paper, "band")
+
+
+# -- the form -------------------------------------------------------------------------------------
+
+Either = Literal["line", "bar"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "shape"),
+    [
+        (bool, True, {"as": "bool"}),
+        ("bool", False, {"as": "bool"}),
+        (inspect.Parameter.empty, True, {"as": "bool"}),
+        (bool | None, None, {"as": "choice", "choices": ["True", "False", "None"]}),
+        ("Optional[bool]", True, {"as": "choice", "choices": ["True", "False", "None"]}),
+        (bool, 3, {"as": "choice", "choices": ["3", "True", "False"]}),
+        (Either, "bar", {"as": "choice", "choices": ["'line'", "'bar'"]}),
+        (Annotated[Either, "how"], "bar", {"as": "choice", "choices": ["'line'", "'bar'"]}),
+        ("t.Literal['a', 'b']", "c", {"as": "choice", "choices": ["'c'", "'a'", "'b'"]}),
+        ("'Literal[1, -2] | None'", 1, {"as": "choice", "choices": ["1", "-2", "None"]}),
+        ("Literal[1] | int", 1, {"as": "int"}),
+        (int, 3, {"as": "int"}),
+        (float, 3, {"as": "float"}),
+        ("float | None", 3, {"as": "float"}),
+        ("", 0.5, {"as": "float"}),
+        (str, "a 'b'", {"as": "str", "plain": "a 'b'"}),
+        (str, "a\nb", {"as": "str", "plain": "a\nb"}),
+        (str, "a\r\u202e", {"as": ""}),
+        (str, None, {"as": ""}),
+        (list[int], [1], {"as": ""}),
+        ("open('/x')", 3, {"as": "int"}),
+        ("(", 3, {"as": "int"}),
+        ("Literal[open('/x')]", 3, {"as": "int"}),
+    ],
+)
+def test_a_field_has_the_form_of_its_value(
+    annotation: Any, value: Any, shape: dict[str, Any]
+) -> None:
+    """By the annotation where that says more; a text among annotations is never evaluated."""
+    assert shape_of(annotation, value) == shape
+
+
+def test_the_form_knows_the_annotations_of_its_function() -> None:
+    """Of positional and named arguments and of defaults; what stands behind `*args` has none."""
+
+    def func(kind: Either, *rest: bool, alpha: float = 1, **more: bool) -> None:
+        raise ValueError(kind)
+
+    fields = told(Task("t", func, func_args=("bar", 3), func_kwargs={"extra": "x"}))["fields"]
+
+    found = {field["name"]: field["as"] for field in fields}
+    assert found == {"kind": "choice", "rest[0]": "int", "extra": "str", "alpha": "float"}
+
+
+def test_hostile_annotations_leave_a_plain_field() -> None:
+    """Those that raise whatever is asked of them."""
+
+    class Hostile:
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("eq")
+
+        def __hash__(self) -> int:
+            raise SystemExit
+
+    assert shape_of(Hostile(), [1]) == {"as": ""}

@@ -13,6 +13,9 @@ import { editor } from "./editor.js";
 import { onTheme, previewed } from "./preview.js";
 import { traced } from "./traceback.js";
 
+const FORM = Math.random().toString(36).slice(2, 8); // other views have copies of this module
+let inputs = 0;
+
 /**
  * What the user changed: the key of each field whose text is not what it was.
  *
@@ -30,6 +33,22 @@ export function edits(fields, texts) {
     if (text.trim() !== before.trim()) found[field.key] = text;
   }
   return found;
+}
+
+/**
+ * The text that a simple literal of a text stands for; undefined for any other.
+ *
+ * @param {string} written
+ * @returns {string | undefined}
+ */
+export function plainOf(written) {
+  if (/^'[^'\\\n]*'$/.test(written)) return written.slice(1, -1);
+  if (!/^"/.test(written)) return undefined;
+  try {
+    return String(JSON.parse(written)); // as this form writes them
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -193,36 +212,160 @@ export function panel({ select, leave, act, busy }) {
     submit();
   });
 
-  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
-  function plain(field, key, text) {
-    field.value = text;
+  /**
+   * Keep what is typed into a field, and its keys from the notebook; Enter does what Enter does.
+   *
+   * @param {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} field
+   * @param {string} key
+   * @param {() => string} read the Python literal that stands there
+   * @param {() => void} enter
+   */
+  function kept(field, key, read, enter) {
     field.dataset.key = key;
-    field.spellcheck = false;
-    field.autocomplete = "off";
-    field.setAttribute("autocapitalize", "off");
-    const typedIn = () => {
-      texts.set(key, field.value);
+    if (!(field instanceof HTMLSelectElement)) {
+      field.spellcheck = false;
+      field.autocomplete = "off";
+      field.setAttribute("autocapitalize", "off");
+    }
+    field.addEventListener("input", () => {
+      texts.set(key, read());
+      forgive(field);
       enable();
-    };
-    field.addEventListener("input", typedIn);
-    return typedIn;
+    });
+    field.addEventListener("keydown", (event) => {
+      const pressed = /** @type {KeyboardEvent} */ (event);
+      if (pressed.key !== "Escape") pressed.stopPropagation();
+      const isLong = field instanceof HTMLTextAreaElement;
+      if (pressed.key !== "Enter" || pressed.isComposing || (isLong && !pressed.ctrlKey && !pressed.metaKey)) return;
+      pressed.preventDefault();
+      enter();
+    });
+  }
+
+  /** One line, or several for what is long. @param {string} text */
+  function lined(text) {
+    const long = text.length > 48 || text.includes("\n");
+    const field = typed(make(long ? "textarea" : "input", "tq-input"));
+    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48) + text.split("\n").length - 1);
+    else field.type = "text";
+    field.value = text;
+    return field;
   }
 
   /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
   function literal(text, key, enter) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(make(long ? "textarea" : "input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
-    else field.type = "text";
-    plain(field, key, text);
-    field.addEventListener("keydown", (event) => {
-      const pressed = /** @type {KeyboardEvent} */ (event);
-      if (pressed.key !== "Escape") pressed.stopPropagation();
-      if (pressed.key !== "Enter" || (long && !pressed.ctrlKey && !pressed.metaKey)) return;
-      pressed.preventDefault();
-      enter();
-    });
+    const field = lined(text);
+    kept(field, key, () => field.value, enter);
     return field;
+  }
+
+  /** @type {Set<string>} Fields of a text in which the user writes a literal instead. */
+  const asLiteral = new Set();
+
+  /**
+   * The control of an argument: what fits its kind, and always a Python literal to the kernel.
+   *
+   * @param {Field} field
+   * @returns {{control: HTMLElement, input: HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement}}
+   */
+  function control(field) {
+    const { key, text, choices = [], plain } = field;
+    const written = texts.get(key) ?? text;
+    if (field.as === "bool" && /^(True|False)$/.test(written)) {
+      const box = typed(make("input"));
+      box.type = "checkbox";
+      box.checked = written === "True";
+      const word = make("code", "tq-value", written);
+      box.addEventListener("input", () => (word.textContent = box.checked ? "True" : "False"));
+      kept(box, key, () => (box.checked ? "True" : "False"), submit);
+      return { control: make("span", "tq-check", box, word), input: box };
+    }
+    if (field.as === "choice") {
+      const list = typed(make("select", "tq-input"));
+      for (const each of choices.includes(written) ? choices : [written, ...choices]) {
+        const option = make("option", "", each);
+        option.value = each;
+        option.selected = each === written;
+        list.append(option);
+      }
+      kept(list, key, () => list.value, submit);
+      return { control: list, input: list };
+    }
+    const known = written === text ? plain : plainOf(written);
+    if (field.as === "str" && known !== undefined && !asLiteral.has(key)) return quoted(field, known);
+    const input = literal(written, key, submit);
+    if (field.as === "int" || field.as === "float") input.inputMode = field.as === "int" ? "numeric" : "decimal";
+    if (field.as !== "str") return { control: input, input };
+    return { control: make("span", "tq-quoted", input, quoting(field)), input };
+  }
+
+  /** A field for a text between quotes that stand outside of it. @param {Field} field @param {string} known */
+  function quoted(field, known) {
+    const input = lined(known);
+    const read = () => (input.value === field.plain ? field.text : JSON.stringify(input.value));
+    kept(input, field.key, read, submit);
+    const quote = () => {
+      const sign = make("span", "tq-quote", "'");
+      sign.setAttribute("aria-hidden", "true");
+      return sign;
+    };
+    return { control: make("span", "tq-quoted", quote(), input, quote(), quoting(field)), input };
+  }
+
+  /** What changes between a text and a literal. @param {Field} field */
+  function quoting({ key, name }) {
+    const made = button("…", () => {
+      if (!asLiteral.delete(key)) asLiteral.add(key);
+      shown.delete("form");
+      update(now, looks, letter, lost);
+      /** @type {HTMLElement | null} */ (form.querySelector(`[data-key="${CSS.escape(key)}"]`))?.focus();
+    }, "tq-quiet tq-quoting");
+    const isOn = asLiteral.has(key);
+    made.element.setAttribute("aria-pressed", String(isOn));
+    made.label.textContent = isOn ? "text" : "literal";
+    return named(made.element, `Write ${name} as ${isOn ? "a text" : "a Python literal"}`);
+  }
+
+  // -- what is wrong, beside the field that it is in
+
+  /** @param {Element} field */
+  function forgive(field) {
+    if (!field.hasAttribute("aria-invalid")) return;
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-errormessage");
+    element.querySelector(`[data-wrong="${CSS.escape(/** @type {HTMLElement} */ (field).dataset.key ?? "")}"]`)?.remove();
+  }
+
+  /** Say beside a field what is wrong in it, and go there. @param {HTMLElement} field @param {Element} beside @param {string} sentence */
+  function blame(field, beside, sentence) {
+    forgive(field);
+    const note = make("div", "tq-alert tq-beside");
+    note.setAttribute("role", "alert");
+    note.id = `tq-wrong-${FORM}-${++inputs}`;
+    note.dataset.wrong = field.dataset.key ?? "";
+    beside.append(note);
+    note.textContent = `✗ ${sentence}`;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-errormessage", note.id);
+    field.focus();
+  }
+
+  /** Find the field that a refusal is about; false if there is none. @param {string} sentence */
+  function blamed(sentence) {
+    const line = /^Line (\d+): /.exec(sentence);
+    if (line && written && editedSource() !== undefined) {
+      blame(written.field, source.content, sentence);
+      written.blame(Number(line[1]));
+      return true;
+    }
+    const changed = Object.keys(edited());
+    const about = (now?.fields ?? []).find(({ key, name }) => changed.includes(key) && sentence.startsWith(`${name}: `));
+    const key = about?.key ?? (sentence.startsWith("The value: ") ? "=" : "");
+    /** @type {HTMLElement | null} */
+    const field = key ? element.querySelector(`[data-key="${CSS.escape(key)}"]`) : null;
+    if (!field) return false;
+    blame(field, field.closest(".tq-field") ?? supply.content, sentence);
+    return true;
   }
 
   /** @returns {Record<string, string>} */
@@ -237,17 +380,21 @@ export function panel({ select, leave, act, busy }) {
   /** Take all edits back. */
   function reset() {
     texts.clear();
+    asLiteral.clear();
     shown.delete("form");
     shown.delete(source.name);
     update(now, looks, letter, lost);
   }
 
+  /** A control that is its own field. @template {HTMLElement} E @param {E} input */
+  const both = (input) => ({ control: input, input });
+
   /** @param {Details} details @returns {Node[]} */
   function fields(details) {
     if (!details.fields?.length) return [];
     const rows = details.fields.map((field) => {
-      const name = make("span", "tq-name", field.name);
-      const row = make("label", "tq-field", name);
+      const name = make("label", "tq-name", field.name);
+      const row = make("div", "tq-field", name);
       row.dataset.field = field.key;
       if (field.kind === "task") {
         const kept = make("div", "tq-field", name, linked(field.links));
@@ -258,14 +405,17 @@ export function panel({ select, leave, act, busy }) {
         row.append(make("code", "tq-value", field.text));
         return row;
       }
-      const before = field.kind === "kept" ? "" : field.text;
-      const input = literal(texts.get(field.key) ?? before, field.key, submit);
+      const before = texts.get(field.key) ?? "";
+      const { control: shows, input } =
+        field.kind === "kept" ? both(literal(before, field.key, submit)) : control(field);
+      input.id = `tq-argument-${FORM}-${++inputs}`;
+      name.htmlFor = input.id;
       input.setAttribute("aria-label", `Argument ${field.name}${field.kind === "kept" ? ", kept" : ""}`);
-      if (field.kind === "kept") {
+      if (field.kind === "kept" && !(input instanceof HTMLSelectElement)) {
         input.placeholder = `kept: ${field.text}`;
         input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
       } else if (field.kind === "default") name.append(make("small", "", " default"));
-      row.append(input);
+      row.append(shows);
       if (field.links.length) row.append(linked(field.links));
       return row;
     });
@@ -287,6 +437,7 @@ export function panel({ select, leave, act, busy }) {
       readOnly: !details.editable,
       changed() {
         texts.set("()", made.field.value);
+        forgive(made.field);
         compare();
         enable();
       },
@@ -516,7 +667,14 @@ export function panel({ select, leave, act, busy }) {
 
   return {
     element,
-    message,
+    message: {
+      ...message,
+      /** @param {"status" | "alert"} kind @param {string} sentence @param {boolean} [stays] */
+      say(kind, sentence, stays) {
+        const isBeside = kind === "alert" && blamed(sentence);
+        message.say(isBeside ? "status" : kind, isBeside ? "" : sentence, stays);
+      },
+    },
     enable,
     update,
     dispose() {
@@ -530,6 +688,7 @@ export function panel({ select, leave, act, busy }) {
       now = null;
       cellWanted = -1;
       texts.clear();
+      asLiteral.clear();
       shown.clear();
       message.say("status", "");
       element.hidden = !to;

@@ -84,6 +84,12 @@ export interface Field {
   kind: "literal" | "default" | "kept" | "task";
   /** The Python literal for "literal" and "default"; what is kept for "kept". */
   text: string;
+  /** How the literal is edited; without it, as it is written. */
+  as?: "bool" | "choice" | "int" | "float" | "str" | "";
+  /** The literals to choose from. */
+  choices?: string[];
+  /** The text that a literal of a text stands for. */
+  plain?: string;
   links: Link[];
 }
 

@@ -11,6 +11,7 @@ from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
 from taskqueue_nb.previews import Rich, chosen, described_richly, is_plain
 from taskqueue_nb.reprs import preview
+from taskqueue_nb.source.foreign import attribute
 from taskqueue_nb.task import (
     FSM_TRANSITIONS,
     Attempt,
@@ -22,6 +23,7 @@ from taskqueue_nb.task import (
 )
 from taskqueue_nb.widget.literals import literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
+from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
 from taskqueue_nb.widget.words import clean, one_line, said
 
@@ -401,13 +403,17 @@ def fields_of(task: Task, index: Index) -> list[dict[str, Any]]:
     args, kwargs = task.func_args, task.func_kwargs
     parameters = _parameters(task.func)
     places = _places(parameters, len(args))
+    hints = _Hints(
+        {each.name: each.annotation for each in parameters if each.kind not in _VARIABLE},
+        attribute(task.func, "__globals__") or {},
+    )
     fields = [
-        _field(f"a{i}", name, value, index)
+        _field(f"a{i}", name, value, index, hints)
         for i, (name, value) in enumerate(zip(places, args, strict=True))
     ]
-    fields += [_field(f"k{name}", name, value, index) for name, value in kwargs.items()]
+    fields += [_field(f"k{name}", name, value, index, hints) for name, value in kwargs.items()]
     fields += [
-        {**_field(f"k{name}", name, default, index), "kind": "default"}
+        {**_field(f"k{name}", name, default, index, hints), "kind": "default"}
         for name, default in _left_out(parameters, args, kwargs)
         if literal_of(default) is not None
     ]
@@ -441,7 +447,17 @@ def _left_out(
     ]
 
 
-def _field(key: str, name: str, value: object, index: Index) -> dict[str, Any]:
+class _Hints(NamedTuple):
+    """What is written behind the names of parameters, and what names mean there."""
+
+    annotations: Mapping[str, Any]
+    names: Mapping[str, Any]
+
+
+_VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _field(key: str, name: str, value: object, index: Index, hints: _Hints) -> dict[str, Any]:
     tasks = tasks_among([value])
     field = {"key": key, "name": one_line(name, 60), "text": "", "links": _links(tasks, index)}
     if tasks:
@@ -450,7 +466,9 @@ def _field(key: str, name: str, value: object, index: Index) -> dict[str, Any]:
     if text is None:
         kept = f"{type(value).__name__} {one_line(preview(value, _KEPT), _KEPT)}"
         return {**field, "kind": "kept", "text": one_line(kept, _KEPT)}
-    return {**field, "kind": "literal", "text": text}
+    annotation = hints.annotations.get(name, inspect.Parameter.empty)
+    shape = shape_of(annotation, value, hints.names)
+    return {**field, "kind": "literal", "text": text, **shape}
 
 
 def edited_arguments(

@@ -550,3 +550,135 @@ suite("the last call as a cell", () => {
     assert.equal(said(), "Press Ctrl+C to copy it.");
   });
 });
+
+suite("the form", () => {
+  /** @typedef {import("../../taskqueue_nb/static/types.js").Field} Field */
+  /** @param {Partial<Field>[]} changes */
+  function opened(...changes) {
+    const fields = changes.map((change, i) => {
+      /** @type {Field} */
+      const field = { key: `k${i}`, name: `n${i}`, kind: "literal", text: "1", links: [], ...change };
+      return field;
+    });
+    const model = shown();
+    fire(node("1"), "click");
+    model.put({ details: failed({ fields }) });
+    return model;
+  }
+  const input = (/** @type {number} */ i) => /** @type {HTMLInputElement} */ (one(`[data-key="k${i}"]`));
+  const type = (/** @type {number} */ i, /** @type {string} */ text) => {
+    input(i).value = text;
+    fire(input(i), "input");
+  };
+  const sent = (/** @type {ReturnType<typeof opened>} */ model) => {
+    button("Repair and rerun").click();
+    return model.clicks().at(-1)?.edits;
+  };
+
+  test("a bool is a box to tick, which says what it stands for", () => {
+    const model = opened({ as: "bool", text: "True" });
+    assert.equal(input(0).type, "checkbox");
+    assert.ok(input(0).checked);
+
+    input(0).click();
+
+    assert.match(one(".tq-field .tq-check").textContent ?? "", /False/);
+    assert.deepEqual(sent(model), { k0: "False" });
+  });
+
+  test("values to choose from are a list, and a number has its keyboard", () => {
+    const model = opened(
+      { as: "choice", text: "'a'", choices: ["'a'", "None"] },
+      { as: "int", text: "3" },
+      { as: "float", text: "0.5" },
+    );
+    assert.equal(input(0).localName, "select");
+    assert.deepEqual([input(1).inputMode, input(2).inputMode], ["numeric", "decimal"]);
+
+    type(0, "None");
+    type(1, "[1, 2]");
+
+    assert.deepEqual(sent(model), { k0: "None", k1: "[1, 2]" });
+  });
+
+  test("a text stands between quotes, and is a literal to the kernel", () => {
+    const model = opened({ as: "str", text: "'it'", plain: "it" }, { as: "str", text: "'x'", plain: "x" });
+    assert.equal(input(0).value, "it");
+    assert.equal(all(".tq-quote").length, 4);
+    assert.ok(off(button("Repair and rerun")));
+
+    type(0, "it's \"so\"\\");
+    type(1, "y");
+    type(1, "x");
+
+    assert.deepEqual(sent(model), { k0: '"it\'s \\"so\\"\\\\"' });
+  });
+
+  test("a literal can be written in place of a text, and back", () => {
+    const model = opened({ as: "str", text: "'it'", plain: "it" });
+    type(0, "none");
+    one('[aria-label="Write n0 as a Python literal"]').click();
+    assert.equal(input(0).value, '"none"');
+    assert.equal(document.activeElement, input(0));
+    type(0, "None");
+    one('[aria-label="Write n0 as a text"]').click();
+    assert.equal(input(0).value, "None"); // which no quotes could stand around
+    assert.deepEqual(sent(model), { k0: "None" });
+  });
+
+  test("what literals of texts stand for is known where that is simple", () => {
+    const texts = ["'a'", '"a\\n\\u00e9"', "'a\\n'", "'''a'''", "f'a'", "None", '"a', "''"];
+    assert.deepEqual(texts.map(details.plainOf), ["a", "a\n\u00e9", undefined, undefined, undefined, undefined, undefined, ""]);
+  });
+
+  test("a refusal stands beside the field that it is about, which has the focus", () => {
+    const model = opened({ text: "1" }, { text: "2" });
+    type(0, "3");
+    type(1, "two");
+    button("Repair and rerun").click();
+    model.put({ answers: [[String(model.clicks()[0].id), false, "n1: two is no Python literal."]] });
+
+    const note = one(".tq-beside");
+    assert.equal(note.textContent, "✗ n1: two is no Python literal.");
+    assert.equal(note.getAttribute("role"), "alert");
+    assert.equal(input(1).getAttribute("aria-errormessage"), note.id);
+    assert.equal(document.activeElement, input(1));
+    assert.equal(one(".tq-side-message").hidden, true);
+
+    type(1, "2.5");
+    assert.deepEqual(all(".tq-beside"), []);
+    assert.equal(input(1).getAttribute("aria-invalid"), null);
+  });
+
+  test("one of the source goes to its line; one of a value to that; any other stands below", () => {
+    const model = opened({ text: "1" });
+    const source = /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
+    const answer = (/** @type {string} */ sentence) => {
+      const id = String(model.clicks().at(-1)?.id);
+      model.put({ answers: [[id, false, sentence]] });
+    };
+    source.value = "def f():\n    retrun 1";
+    fire(source, "input");
+    button("Repair and rerun").click();
+    answer("Line 2: invalid syntax: retrun 1. Nothing was changed.");
+    assert.equal(document.activeElement, source);
+    assert.equal(source.value.slice(source.selectionStart, source.selectionEnd), "    retrun 1");
+    assert.equal(one(".tq-numbers > .tq-wrong").textContent, "! 2");
+    assert.match(one(".tq-beside").textContent ?? "", /invalid syntax/);
+    fire(source, "input");
+    assert.deepEqual(all(".tq-wrong, .tq-beside"), []);
+
+    button("Use this value").click();
+    answer("The value: it is empty.");
+    assert.equal(document.activeElement, one('[data-key="="]'));
+
+    button("Repair and rerun").click();
+    answer("The queue is running.");
+    assert.equal(one(".tq-side-message .tq-alert").textContent, "The queue is running.");
+  });
+
+  test("the name of a field leads to it", () => {
+    opened({ text: "1" });
+    assert.equal(/** @type {HTMLLabelElement} */ (one(".tq-field label")).htmlFor, input(0).id);
+  });
+});
