@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -233,3 +237,183 @@ def test_what_is_edited_is_compared_with_what_ran(
     view.expect_states(fit="done")
     expect(view.side.locator(".tq-changes")).to_have_count(0)
     expect(view.side.locator(".tq-numbers .tq-failing")).to_have_count(0)
+
+
+def test_arguments_are_edited_by_what_they_are(notebook: MakeNotebook, page: Page) -> None:
+    """A list, a number, a box to tick and a text, by keyboard; a refusal stands at its field."""
+    view = shown(notebook)
+    view.box("plot").dispatch_event("click")
+    kind = view.side.get_by_label("Argument kind")
+    expect(kind).to_have_value("'line'")
+    kind.focus()
+    page.keyboard.press("ArrowDown")
+    expect(kind).to_have_value("'bar'")
+    expect(view.side.get_by_label("Argument alpha")).to_have_attribute("inputmode", "decimal")
+
+    view.box("fit").dispatch_event("click")
+    strict = view.side.get_by_label("Argument strict")
+    expect(strict).to_be_checked()
+    strict.focus()
+    page.keyboard.press("Space")
+    settings = view.side.get_by_label("Argument settings", exact=True)
+    expect(settings).to_have_value('{"degree": 3')
+    degrees = view.side.get_by_label("Argument degrees")
+    degrees.fill("one")
+    settings.focus()
+    page.keyboard.press("End")
+    page.keyboard.type("}")
+    page.keyboard.press("Enter")
+
+    expect(view.side.get_by_role("alert")).to_contain_text("degrees: one is no Python literal")
+    expect(degrees).to_be_focused()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("(1,)")
+    expect(view.side.get_by_role("alert")).to_have_count(0)
+    page.keyboard.press("Enter")
+    view.expect_states(fit="done")
+    assert (
+        view.notebook.evaluate(
+            "fit = next(t for t in queue if t.name == 'fit'); print(fit.value, fit.func_kwargs)"
+        )
+        == "3 {'settings': '{\"degree\": 3}', 'degrees': (1,), 'strict': False}"
+    )
+
+
+def test_a_call_is_copied_as_a_cell(notebook: MakeNotebook, page: Page) -> None:
+    """To the clipboard, by keyboard; pasted and run it fails as the task did."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    view = shown(notebook)
+    view.box("fit").dispatch_event("click")
+    copy = view.button("Copy as cell")
+    expect(copy).to_have_accessible_description(
+        "a cell that makes the last call again; nothing runs"
+    )
+    copy.focus()
+    page.keyboard.press("Enter")
+    expect(view.side.get_by_role("status")).to_contain_text("Copied")
+
+    text = page.evaluate("() => navigator.clipboard.readText()")
+    assert "def fit" in text
+    said = view.notebook.evaluate(text)
+    assert "RuntimeError: no settings in" in re.sub(r"\x1b\[[0-9;]*m", "", said)
+
+
+class Listener:
+    """A server of which nothing may be asked; it knows how often it was."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_error(404)
+
+            def log_message(self, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """Listen while a page shows what is hostile."""
+    made = Listener()
+    yield made
+    made.close()
+
+
+HOSTILE: Final = """
+from taskqueue_nb import Task, TaskQueue
+from IPython.display import HTML, display
+run = "<script>top.hacked=1;parent.hacked=1;window.hacked=1</script>"
+handlers = '<img src=x onerror="top.hacked=1"><svg onload="top.hacked=1"></svg>'
+evil = f"</iframe></textarea></pre></style>]]>{run}{handlers}\\x1b[31m\\u202egnp"
+ask = "".join(
+    f'<{tag} {name}="LISTENER/{tag}"></{tag.split()[0]}>' for tag, name in
+    [("img", "src"), ("link rel=stylesheet", "href"), ("iframe", "src"), ("object", "data"),
+     ("video autoplay", "src"), ("input type=image", "src"), ("body", "background")])
+ask += '<style>@import "LISTENER/i";p{background:url(LISTENER/b)}</style>'
+ask += '<meta http-equiv="refresh" content="0;url=LISTENER/r"><p>here</p>'
+ask += '<a id="go" href="LISTENER/a" style="display:block">go</a>'
+
+class Evil(Exception):
+    pass
+
+class Shown:
+    def __repr__(self): return evil
+    def _repr_html_(self): return f"<p>{evil}</p>{ask}"
+
+class Drawn:
+    def _repr_svg_(self):
+        return ('<svg xmlns="http://www.w3.org/2000/svg" onload="top.hacked=1" width="60" '
+            'height="30"><script>top.hacked=1</script><image href="LISTENER/s"/>'
+            '<rect width="60" height="30" fill="teal"/></svg>')
+
+def fail(x=evil, *, y: "Literal['</select><script>x()</script>', 1]" = 1):
+    print(evil)
+    display(HTML(f"<p>{evil}</p>{ask}"))
+    try:
+        raise Evil(evil)
+    except Evil as error:
+        error.add_note(evil)
+        raise ExceptionGroup(evil, [Evil(evil)]) from error
+
+queue = TaskQueue(Task(evil, fail), Task("shown", Shown), Task("drawn", Drawn), name=evil)
+"""
+
+
+def test_hostile_values_run_and_ask_nothing(
+    notebook: MakeNotebook, page: Page, listener: Listener
+) -> None:
+    """In names, arguments, results, errors and displays: no script, no request, no way out."""
+    hostile = HOSTILE.replace("LISTENER", listener.url)
+    opened = notebook([hostile, "queue", "queue.start().wait()"])
+    for number in range(3):
+        opened.run_cell(number)
+    view = View(opened, 1)
+    view.root.locator('.node[data-at="0"]').dispatch_event("click")
+    expect(view.side.locator(".tq-raised")).to_have_count(3)
+    expect(view.side.locator("iframe").content_frame.locator("p").last).to_have_text("here")
+    view.root.locator('.node[data-at="1"]').dispatch_event("click")
+    inside = view.side.locator('iframe[title="Result as HTML"]')
+    go = inside.content_frame.locator("#go")
+    expect(go).to_be_visible()
+    go.click()
+    expect(go).to_be_visible()  # it went nowhere
+    view.root.locator('.node[data-at="2"]').dispatch_event("click")
+    picture = view.side.get_by_alt_text("Result as a picture")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("e => e.naturalWidth") == 60
+
+    assert opened.js("return window.hacked ?? 0") == 0
+    assert page.evaluate("u => fetch(u, {mode: 'no-cors'}).then(() => 1, () => 0)", listener.url)
+    assert listener.asked == ["/"]  # but for our own question, which shows that it hears
+    for frame in page.frames[1:]:
+        assert frame.url in ("about:srcdoc", "about:blank"), frame.url
+
+
+@pytest.mark.parametrize("width", [560, 400])
+def test_in_a_narrow_cell_everything_is_there(
+    notebook: MakeNotebook, page: Page, shots: Path, width: int
+) -> None:
+    """The details stand under the graph; nothing is cut, nothing wider than the cell."""
+    view = shown(notebook)
+    view.root.evaluate(f"e => e.parentElement.style.width = '{width}px'")
+    page.set_viewport_size({"width": 1280, "height": 1300})
+    for name in ("load", "fit"):
+        view.box(name).dispatch_event("click")
+        expect(view.side.locator(".tq-title")).to_have_text(name)
+        expect(view.side.locator(".tq-foreign, .tq-failing").first).to_be_visible()
+        assert view.side.evaluate(CUT) == []
+        view.root.screenshot(path=shots / f"details-narrow-{name}-{width}.png")

@@ -157,6 +157,8 @@ suite("what classes of others show", () => {
     "<head><meta http-equiv=Content-Security-Policy content='default-src *'></head><body onload=x()>",
     "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=x()&gt;'>",
     '"><script>x()</script>',
+    "<style>@import 'https://evil.example/'; p { background: url( 'https://evil.example/' ) }</style>",
+    "<style>@import url(https://evil.example/)</style><p style='background: URL(//evil.example/)'>x</p>",
   ];
   for (const attack of attacks) {
     test(`of hostile HTML nothing is left that runs, loads or leads away: ${attack.slice(0, 40)}`, () => {
@@ -166,6 +168,7 @@ suite("what classes of others show", () => {
       const inside = new window.DOMParser().parseFromString(frame().srcdoc, "text/html");
       const names = [...inside.querySelectorAll("*")].map((e) => e.localName);
       const attributes = [...inside.querySelectorAll("*")].flatMap((e) => [...e.attributes].map((a) => `${a.name}=${a.value}`));
+      assert.ok(!/evil/.test([...inside.querySelectorAll("style")].map((e) => e.textContent).join("")));
       const bad = attributes.filter((a) => /^on|evil|javascript:|^(src|srcset|action|formaction|target)=/i.test(a));
       assert.deepEqual(bad, []);
       assert.deepEqual(names.filter((n) => /^(script|iframe|object|embed|link|base|set|noscript)$/.test(n)), []);
