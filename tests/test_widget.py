@@ -21,6 +21,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.display import HTML
 
 from checks import LIMIT, wait_for
 from taskqueue_nb import Task, TaskQueue
@@ -114,7 +115,9 @@ class Page:
 
         def truth() -> bool:
             letters = "".join(look(task.fsm_state).letter for task in self.queue)
-            return self.widget.states == letters and self.widget.counts == self.queue.counts()
+            folded = any(box["size"] > 1 for box in self.widget.boxes)
+            shown = folded or self.widget.states == letters
+            return shown and self.widget.counts == self.queue.counts()
 
         until(truth, "the states")
 
@@ -188,6 +191,39 @@ def test_a_queue_has_one_widget_until_it_is_closed() -> None:
     second.close()
 
 
+def test_a_view_whose_channel_was_closed_ends() -> None:
+    """So does marimo when a cell is run again: the next `queue.widget()` is a new one."""
+    queue = repairable()
+    shown, alone = queue.widget(), TaskGraph(queue)
+    for widget in (shown, alone):
+        widget.comm.close()
+    again = queue.widget()
+    for _ in queue.run():
+        pass
+
+    assert again is not shown
+    assert repr(shown).endswith(", closed)")
+    until(lambda: repr(alone).endswith(", closed)"), "the end of a view that nobody asks for")
+    assert queue.widget() is again
+    again.close()
+
+
+def test_marimo_gets_a_view_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends with its own cell; the still picture where that is asked for."""
+    queue = repairable()
+    first, second = queue._display_(), queue._display_()
+    assert isinstance(first, TaskGraph)
+    assert isinstance(second, TaskGraph)
+    assert first is not second
+    first.close()
+    second.close()
+
+    monkeypatch.setenv("TASKQUEUE_NB_STATIC", "1")
+    still = queue._display_()
+    assert isinstance(still, HTML)
+    assert "data:image/svg+xml;base64," in str(still.data)
+
+
 def test_its_repr_is_the_same_in_every_kernel() -> None:
     """It holds no address, so that stored outputs compare."""
     widget = TaskGraph(repairable())
@@ -204,7 +240,7 @@ def test_one_layout_per_structure(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(len(tasks))
         return drawing_of(tasks, nodes)
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", counting)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", counting)
     monkeypatch.setattr("taskqueue_nb.widget._LAYOUT_GAP", 0.0)
     page = Page(repairable())
     for _ in page.queue.run():
@@ -225,7 +261,7 @@ def test_without_an_engine_the_tasks_are_listed(monkeypatch: pytest.MonkeyPatch)
     def missing(*_: Any) -> Any:
         raise NoEngine("There is no engine: pip install graphviz-pure.")
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", missing)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", missing)
     page = Page(repairable())
     for _ in page.queue.run():
         pass
@@ -919,7 +955,6 @@ def test_a_failed_task_with_new_code_is_refreshed_as_from_python(page: Page) -> 
     _CELLS._ran()
 
     until(lambda: page.widget.mending["refresh"]["says"], "the plan")
-
     shown = page.widget.mending["refresh"]
     assert shown["says"] == page.queue.refresh().sentence
     assert page.widget.says == {"1": "failed: ValueError"}
@@ -953,7 +988,7 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "part", "eval", "exec", "delete", "__class__",
+    *sorted(QUEUE_VERBS | TASK_VERBS | VIEW_VERBS), "eval", "exec", "delete", "__class__",
     "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
@@ -1070,6 +1105,57 @@ def test_any_content_is_a_command_or_refused(content: Any) -> None:
     assert 10 < len(said) < 300
 
 
+def test_a_page_folds_finds_and_looks_around() -> None:
+    """What it asks to see changes the picture, and neither a task nor its state."""
+    tasks = [Task(f"load-{i}", list) for i in range(300)]
+    page = Page(
+        TaskQueue(*tasks, *(Task(f"fit-{i}", str, func_args=(t,)) for i, t in enumerate(tasks)))
+    )
+
+    def ats() -> list[str]:
+        return [box["at"] for box in page.widget.boxes]
+
+    group = ats()[0]
+
+    page.custom({"verb": "unfold", "at": group})
+    until(lambda: len(ats()) > 2, "the parts")
+    assert group not in ats()
+    page.custom({"verb": "fold", "at": ""})
+    until(lambda: len(ats()) == 2, "the groups")
+    page.custom({"verb": "find", "value": "fit 29"})
+    until(lambda: page.widget.finds["text"] == "fit 29", "what is found")
+    assert page.widget.finds["hits"][0][:2] == ("329", "fit-29")
+    page.custom({"verb": "look", "at": "329"})
+    until(lambda: "329" in ats(), "a box of its own")
+    page.custom({"verb": "around", "at": "329"})
+    until(lambda: sorted(ats()) == ["29", "329"], "what stands around it")
+    assert page.widget.lens == {"around": "fit-29", "seen": 2, "total": 600, "plain": False}
+    page.custom({"verb": "around", "at": ""})
+    until(lambda: page.widget.lens["seen"] == 600, "all")
+
+    assert not page.widget.answers
+    assert page.queue.counts() == {"PENDING": 600}
+    page.widget.close()
+
+
+def test_the_table_is_made_while_somebody_looks_at_it() -> None:
+    """It follows the run, and what is no column of it is refused."""
+    page = Page(repairable())
+    page.custom(
+        {"verb": "table", "at": "state", "down": False, "from": 0, "value": "", "states": ""}
+    )
+    until(lambda: page.widget.table.get("total") == len(page.queue), "the table")
+
+    for _ in page.queue.run():
+        pass
+    until(lambda: page.widget.table["rows"][0][2] == look("FAILED").letter, "the failure on top")
+    page.custom({"verb": "table", "at": "__class__"})
+    until(lambda: len(page.widget.answers) == 1, "the refusal")
+    page.custom({"verb": "table", "at": ""})
+    until(lambda: page.widget._order is None, "the end of it")
+    page.widget.close()
+
+
 def test_a_part_is_sent_when_a_page_asks_for_it() -> None:
     """The page gets a module by its name, once; anything else is refused and sends nothing."""
     page = Page(TaskQueue(Task("one", list)))
@@ -1114,7 +1200,7 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
-    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "edit", "exec"}):
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "record", "edit", "exec"}):
         where = {"task": 1} if verb in TASK_VERBS else {}
         page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
         if verb != "repair":

@@ -275,6 +275,12 @@ class _Worker:
             send_more()
 
     @property
+    def name(self) -> str:
+        """What the worker is called."""
+        process = self._context.process
+        return "process" if process is None else f"process {process.pid}"
+
+    @property
     def exitcode(self) -> int | None:
         """How the process ended; None while it lives."""
         process = self._context.process
@@ -363,7 +369,9 @@ class _ProcessTrip(Trip):
         self.place.kill(self, "timeout")
 
     def start_clock(self) -> None:
-        """Count the time from now on."""
+        """Count the time from now on: the process makes the call."""
+        if self.attempt is not None and self.worker is not None:
+            self.attempt.worker = self.worker.name
         seconds = self.task.timeout
         if seconds is not None and self._clock is None:
             self._clock = threading.Timer(seconds, self.overdue)

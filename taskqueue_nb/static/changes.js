@@ -73,7 +73,7 @@ export function changesShown(lines, against) {
     if (!near.has(i)) return;
     if (i > last + 1) rows.append(make("span", "tq-row-of tq-gap", "⋯\n"));
     last = i;
-    const mark = make("span", "tq-sign", sign === "-" ? "−" : sign);
+    const mark = make("span", "tq-mark", sign === "-" ? "−" : sign);
     const tag = sign === "+" ? "ins" : sign === "-" ? "del" : "span";
     rows.append(make("span", "tq-row-of", mark, make(tag, "tq-text", line || " "), "\n"));
     const row = /** @type {HTMLElement} */ (rows.lastElementChild);

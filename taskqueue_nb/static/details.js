@@ -7,7 +7,7 @@
  * @typedef {import("./types.js").Link} Link
  * @typedef {import("./types.js").Look} Look
  */
-import { badge, button, duration, make, messages, named, telling, typed } from "./elements.js";
+import { badge, button, duration, focusedBy, make, messages, named, telling, typed } from "./elements.js";
 import { changesShown, compared, movedTo } from "./changes.js";
 import { editor } from "./editor.js";
 import { onTheme, previewed } from "./preview.js";
@@ -155,7 +155,7 @@ export function panel({ select, leave, act, busy }) {
     const text = JSON.stringify(value ?? null);
     shown.set(name, { text, values });
     if (before?.text === text) return;
-    const active = /** @type {HTMLElement | null} */ (document.activeElement);
+    const active = focusedBy(holder);
     const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
     const children = draw();
     holder.replaceChildren(...children);
@@ -527,6 +527,8 @@ export function panel({ select, leave, act, busy }) {
       cell.scope = "col";
       return cell;
     });
+    const rowsShown = make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows));
+    if (details.cell === undefined) return [rowsShown]; // nobody is there to write one
     const copied = button("Copy as cell", () => {
       cellWanted = now?.cell?.[0] ?? 0;
       act(at, "cell", {});
@@ -534,10 +536,7 @@ export function panel({ select, leave, act, busy }) {
     copied.element.dataset.key = "cell";
     const says = telling(copied.element);
     says.textContent = "a cell that makes the last call again; nothing runs";
-    return [
-      make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows)),
-      make("div", "tq-does", copied.element, says),
-    ];
+    return [rowsShown, make("div", "tq-does", copied.element, says)];
   }
 
   /** The number of the cell that was there when this view asked for one; -1 if it has not. */
@@ -636,7 +635,7 @@ export function panel({ select, leave, act, busy }) {
       [source, [details.at, details.source, details.editable], () => sourced(details)],
       [trace, [details.trace, details.traceback], () => failure(details)],
       [output, [details.output, details.displayed], () => said(details)],
-      [attempts, details.attempts, () => table(details)],
+      [attempts, [details.attempts, details.cell === undefined], () => table(details)],
       [around, [details.required, details.blocking], () => neighbours(details)],
     ];
     for (const [{ name, folds, content }, value, draw] of folded) {

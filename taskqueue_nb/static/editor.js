@@ -10,9 +10,9 @@ const MOST_ROWS = 18;
  */
 export function editor({ text, key, label, readOnly, changed, submit }) {
   const field = typed(make("textarea", "tq-input tq-source"));
-  const under = make("code", "tq-lines");
+  const under = make("code", "tq-coloured");
   const numbers = make("div", "tq-numbers");
-  const behind = make("pre", "tq-under", under);
+  const behind = make("pre", "tq-behind", under);
   const gutter = make("div", "tq-gutter", numbers);
   for (const hidden of [behind, gutter]) hidden.setAttribute("aria-hidden", "true");
   const element = make("div", "tq-editor", gutter, make("div", "tq-page", behind, field));
@@ -44,7 +44,7 @@ export function editor({ text, key, label, readOnly, changed, submit }) {
       if (drawn[i] === shows) return;
       drawn[i] = shows;
       const parts = line.map(([kind, part]) => (kind ? make("span", `tq-py-${kind}`, part) : part));
-      const row = make("span", `tq-under-row ${state}`.trim(), ...parts, "\n");
+      const row = make("span", `tq-behind-row ${state}`.trim(), ...parts, "\n");
       const number = make("span", state, `${state === "tq-wrong" ? "! " : state ? "✗ " : ""}${i + 1}`);
       for (const [holder, made] of /** @type {[Element, Element][]} */ ([[under, row], [numbers, number]])) {
         if (holder.children[i]) holder.children[i].replaceWith(made);

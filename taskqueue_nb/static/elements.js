@@ -104,6 +104,11 @@ export function telling(element) {
   return note;
 }
 
+/** The element that has the focus, as seen from another one: marimo shows each view in a shadow tree. @param {Element} from @returns {HTMLElement | null} */
+export function focusedBy(from) {
+  return /** @type {any} */ (from.getRootNode()).activeElement ?? null; // a tree that is in no page has none
+}
+
 /** A glyph and a word in the colours of a state. @param {Look | undefined} look @param {string} [text] */
 export function badge(look, text) {
   const glyph = make("span", "tq-glyph", look?.glyph ?? "");

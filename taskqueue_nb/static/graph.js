@@ -18,161 +18,16 @@
  * @typedef {import("./types.js").Parts} Parts
  * @typedef {import("./types.js").Place} Place
  * @typedef {import("./types.js").Progress} Progress
- * @typedef {import("./types.js").Rect} Rect
- * @typedef {import("./types.js").Size} Size
- * @typedef {import("./types.js").View} View
  */
 
-import { SVG, badge, button, dress, icon, make, messages, named, roled, telling, typed } from "./elements.js";
+import { badge, button, icon, make, messages, named, roled, telling } from "./elements.js";
+import { finder } from "./finder.js";
+import { drawing } from "./pane.js";
 
-const ELEMENTS = new Set(
-  "svg g path polygon polyline ellipse circle rect line text tspan title".split(" "),
-);
-const ATTRIBUTES = new Set(
-  (
-    "id class d points x y x1 y1 x2 y2 cx cy r rx ry dx dy width height transform viewBox fill " +
-    "stroke stroke-width stroke-dasharray stroke-linecap stroke-linejoin fill-opacity opacity " +
-    "stroke-opacity text-anchor dominant-baseline font-family font-size font-weight font-style " +
-    "textLength lengthAdjust"
-  ).split(" "),
-);
 const WAITING_AFTER = 1000; // ms without an answer until the view says what it waits for
 const SPEAK_EVERY = 2000; // ms between two sentences for a screen reader
-const LARGEST = 1.25; // px per point at most when fitting: small graphs do not blow up
-const SHORTEST = 280; // px of the pane
-const TALLEST = 480;
-const UNDER = 30; // px at the bottom of the pane that the zoom buttons stand in
-const ZOOM = { least: 0.05, most: 8 };
-const STEP = 1.25;
 
 // ---------------------------------------------------------------- pure functions
-
-/**
- * Rebuild a drawing from the elements and attributes that a picture needs, and nothing else.
- *
- * @param {string} text
- * @returns {SVGSVGElement}
- */
-export function safeSvg(text) {
-  const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
-  const root = parsed.documentElement;
-  if (root.localName !== "svg" || parsed.querySelector("parsererror")) {
-    throw new Error("the drawing is not an SVG");
-  }
-  return /** @type {SVGSVGElement} */ (copied(root));
-}
-
-/** @param {Element} from @returns {Element} */
-function copied(from) {
-  const to = document.createElementNS(SVG, from.localName);
-  for (const { name, value } of from.attributes) {
-    if (ATTRIBUTES.has(name) && !/url\(|script:/i.test(value)) to.setAttribute(name, value);
-  }
-  for (const child of from.childNodes) {
-    if (child.nodeType === 3) to.append(child.textContent ?? "");
-    else if (child.nodeType === 1) {
-      const element = /** @type {Element} */ (child);
-      if (ELEMENTS.has(element.localName)) to.append(copied(element));
-    }
-  }
-  return to;
-}
-
-/**
- * The boxes whose letter changed: all of them when the number of boxes did.
- *
- * @param {string} before
- * @param {string} after
- * @returns {number[]}
- */
-export function changed(before, after) {
-  const all = before.length !== after.length;
-  const found = [];
-  for (let i = 0; i < after.length; i++) if (all || before[i] !== after[i]) found.push(i);
-  return found;
-}
-
-/**
- * The view that shows all of `world` in the middle of `pane`.
- *
- * @param {Rect} world
- * @param {Size} pane
- * @param {number} [margin] px
- * @returns {View}
- */
-export function fitted(world, pane, margin = 14) {
-  const wide = (pane.width - 2 * margin) / (world.width || 1);
-  const high = (pane.height - 2 * margin) / (world.height || 1);
-  const k = Math.max(ZOOM.least, Math.min(LARGEST, wide, high));
-  return {
-    k,
-    x: (pane.width - world.width * k) / 2 - world.x * k,
-    y: (pane.height - world.height * k) / 2 - world.y * k,
-  };
-}
-
-/**
- * The view zoomed by `factor` with the point (x, y) of the pane held still.
- *
- * @param {View} view
- * @param {number} factor
- * @param {{x: number, y: number}} at
- * @returns {View}
- */
-export function zoomed(view, factor, at) {
-  const k = Math.min(ZOOM.most, Math.max(ZOOM.least, view.k * factor));
-  const ratio = k / view.k;
-  return { k, x: at.x - (at.x - view.x) * ratio, y: at.y - (at.y - view.y) * ratio };
-}
-
-/**
- * The view moved by as little as brings `box` (px in the pane) into the pane.
- *
- * @param {View} view
- * @param {Rect} box
- * @param {Size} pane
- * @param {number} [margin] px
- * @returns {View}
- */
-export function revealed(view, box, pane, margin = 18) {
-  /** @param {number} start @param {number} length @param {number} room */
-  const shift = (start, length, room) => {
-    if (start + length > room - margin) start -= Math.max(0, start + length - (room - margin));
-    return Math.max(start, margin);
-  };
-  return {
-    k: view.k,
-    x: view.x + shift(box.x, box.width, pane.width) - box.x,
-    y: view.y + shift(box.y, box.height, pane.height) - box.y,
-  };
-}
-
-/**
- * The nearest point in the direction of an arrow key; `from` itself if there is none.
- *
- * @param {({x: number, y: number} | undefined)[]} points
- * @param {number} from
- * @param {string} key
- * @returns {number}
- */
-export function neighbour(points, from, key) {
-  const here = points[from];
-  if (!here) return from;
-  const along = key === "ArrowLeft" || key === "ArrowRight" ? "x" : "y";
-  const across = along === "x" ? "y" : "x";
-  const sign = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
-  let best = from;
-  let least = Infinity;
-  points.forEach((point, i) => {
-    if (!point || i === from) return;
-    const ahead = (point[along] - here[along]) * sign;
-    const aside = Math.abs(point[across] - here[across]);
-    if (ahead < 1) return;
-    const cost = ahead + 2 * aside;
-    if (cost < least) [best, least] = [i, cost];
-  });
-  return best;
-}
 
 /** The time left, coarse enough not to flicker. @param {number} seconds @returns {string} */
 export function timeLeft(seconds) {
@@ -438,352 +293,6 @@ function chips(filter) {
 }
 
 /**
- * The drawing: states painted on boxes, pan, zoom, and one tab stop that arrows move.
- *
- * @param {HTMLElement} root whose height follows the drawing
- * @param {{select: (at: string) => void, leave: () => void, cause: (step: number) => void}} does
- */
-function drawing(root, { select, leave, cause }) {
-  const tools = make("div", "tq-tools");
-  const note = make("div", "tq-note");
-
-  /** @type {SVGSVGElement | null} */
-  let svg = null;
-  /** @type {SVGGElement | null} */
-  let sheet = null;
-  /** @type {(SVGGElement | HTMLElement | undefined)[]} */
-  let nodes = [];
-  const list = make("div", "tq-list"); // in place of a drawing
-  const element = make("div", "tq-pane", tools, note, list);
-  /** @type {{from: number, to: number, element: Element}[]} */
-  let edges = [];
-  /** @type {import("./types.js").Box[]} */
-  let boxes = [];
-  /** @type {Rect} */
-  let world = { x: 0, y: 0, width: 1, height: 1 };
-  /** @type {View} */
-  let view = { x: 0, y: 0, k: 1 };
-  /** @type {Look[]} */
-  let looks = [];
-  /** @type {Set<string>} */
-  let filter = new Set();
-  let tall = SHORTEST;
-  let free = false; // the user has moved the view: nothing else may
-  let painted = "";
-  /** @type {Record<string, string>} */
-  let says = {};
-  let selected = "";
-  let tab = "";
-
-  const pane = () => ({ width: element.clientWidth || 640, height: element.clientHeight || 400 });
-  const indexOf = (/** @type {string} */ at) => boxes.findIndex((box) => box.at === at);
-
-  /** @param {View} next */
-  function show(next) {
-    view = next;
-    sheet?.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
-    element.dataset.far = String(view.k < 0.4); // too far to read: states alone are shown
-  }
-
-  function fit() {
-    free = false;
-    const { width, height } = pane();
-    show(fitted(world, { width, height: height - UNDER }));
-  }
-
-  /** @param {number} factor @param {{x: number, y: number}} [at] */
-  function zoom(factor, at) {
-    free = true;
-    const { width, height } = pane();
-    show(zoomed(view, factor, at ?? { x: width / 2, y: height / 2 }));
-  }
-
-  /** @param {Element} node @returns {Rect} */
-  function rect(node) {
-    const outer = element.getBoundingClientRect();
-    const inner = node.getBoundingClientRect();
-    return {
-      x: inner.x - outer.x,
-      y: inner.y - outer.y,
-      width: inner.width,
-      height: inner.height,
-    };
-  }
-
-  /** Bring a box into the pane, moving as little as possible. @param {string} at */
-  function reveal(at) {
-    const node = sheet && nodes[indexOf(at)];
-    const box = node && rect(node);
-    if (box?.width) show(revealed(view, box, pane())); // it has none while the pane is not shown
-  }
-
-  /** Move the tab stop. @param {string} at @param {boolean} focus */
-  function stop(at, focus) {
-    const old = nodes[indexOf(tab)];
-    const node = nodes[indexOf(at)] ?? nodes.find(Boolean);
-    old?.setAttribute("tabindex", "-1");
-    node?.setAttribute("tabindex", "0");
-    tab = boxes[node ? nodes.indexOf(node) : -1]?.at ?? "";
-    if (focus) node?.focus({ preventScroll: true });
-  }
-
-  /** Go to a box by key: where it is must be seen. @param {number} i */
-  function go(i) {
-    stop(boxes[i].at, true);
-    reveal(tab);
-  }
-
-  /** @param {KeyboardEvent} event @param {number} i */
-  function key(event, i) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Enter" || event.key === " ") {
-      stop(boxes[i].at, false);
-      select(boxes[i].at);
-    } else if (event.key.startsWith("Arrow")) {
-      const centres = nodes.map((node) => {
-        const box = node && rect(node);
-        return box && { x: box.x + box.width / 2, y: box.y + box.height / 2 };
-      });
-      go(neighbour(centres, i, event.key));
-    } else if (event.key === "Home") go(0);
-    else if (event.key === "End") go(boxes.length - 1);
-    else if (event.key === "+" || event.key === "=") zoom(STEP);
-    else if (event.key === "-") zoom(1 / STEP);
-    else if (event.key === "0") fit();
-    else if (event.key === "n" || event.key === "p") {
-      cause(event.key === "n" ? 1 : -1);
-      stop(tab, true);
-    }
-    else if (event.key === "Escape") leave();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  /** Make room for a drawing; never less than before, so that what stands below stays. @param {number} height px */
-  function grow(height) {
-    tall = Math.min(TALLEST, Math.max(tall, Math.round(height)));
-    root.style.setProperty("--tq-height", `${tall}px`);
-  }
-
-  /** Make an element the one that stands for a box. @template {SVGGElement | HTMLElement} E @param {E} node @param {number} i @returns {E} */
-  function wired(node, i) {
-    nodes[i] = typed(node);
-    node.dataset.at = boxes[i].at;
-    roled(node, "button").setAttribute("tabindex", "-1");
-    node.addEventListener("click", () => {
-      stop(boxes[i].at, true);
-      select(boxes[i].at);
-    });
-    node.addEventListener("keydown", (event) => key(/** @type {KeyboardEvent} */ (event), i));
-    return node;
-  }
-
-  function dim() {
-    nodes.forEach((node, i) => {
-      node?.classList.toggle("tq-dim", filter.size > 0 && !filter.has(painted[i]));
-    });
-  }
-
-  function mark() {
-    const i = indexOf(selected);
-    nodes.forEach((node, j) => {
-      node?.classList.toggle("tq-on", i === j);
-      node?.setAttribute("aria-pressed", String(i === j));
-    });
-    for (const edge of edges) {
-      edge.element.classList.toggle("tq-near", i >= 0 && (edge.from === i || edge.to === i));
-    }
-  }
-
-  for (const [text, label, does] of /** @type {[string, string, () => void][]} */ ([
-    ["+", "Zoom in", () => zoom(STEP)],
-    ["−", "Zoom out", () => zoom(1 / STEP)],
-    ["Fit", "Fit the graph to the pane", fit],
-  ])) {
-    tools.append(named(button(text, does, "tq-tool").element, label));
-  }
-
-  // Pan by dragging; a drag that moved is no click. Two fingers pinch.
-  /** @type {Map<number, {x: number, y: number}>} */
-  const fingers = new Map();
-  let travelled = 0;
-  /** @param {MouseEvent} event */
-  const point = (event) => {
-    const outer = element.getBoundingClientRect();
-    return { x: event.clientX - outer.x, y: event.clientY - outer.y };
-  };
-  element.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !sheet || /** @type {Element} */ (event.target).closest(".tq-tools")) return;
-    if (fingers.size === 0) travelled = 0;
-    fingers.set(event.pointerId, point(event));
-  });
-  element.addEventListener("pointermove", (event) => {
-    const was = fingers.get(event.pointerId);
-    if (!was) return;
-    const now = point(event);
-    travelled += Math.abs(now.x - was.x) + Math.abs(now.y - was.y);
-    if (travelled < 4) return;
-    if (!element.hasPointerCapture?.(event.pointerId)) element.setPointerCapture?.(event.pointerId);
-    free = true;
-    element.classList.add("tq-panning");
-    const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
-    fingers.set(event.pointerId, now);
-    if (other) {
-      const apart = (/** @type {{x: number, y: number}} */ a) => Math.hypot(a.x - other.x, a.y - other.y);
-      show(zoomed(view, apart(now) / (apart(was) || 1), other));
-    } else show({ k: view.k, x: view.x + now.x - was.x, y: view.y + now.y - was.y });
-  });
-  for (const end of ["pointerup", "pointercancel"]) {
-    element.addEventListener(end, (event) => {
-      fingers.delete(/** @type {PointerEvent} */ (event).pointerId);
-      if (!fingers.size) element.classList.remove("tq-panning");
-    });
-  }
-  element.addEventListener(
-    "click",
-    (event) => {
-      if (travelled >= 4) event.stopPropagation();
-      travelled = 0;
-    },
-    { capture: true },
-  );
-  element.addEventListener(
-    "wheel",
-    (event) => {
-      if (!event.ctrlKey && !event.metaKey) return; // a plain wheel scrolls the page
-      event.preventDefault();
-      zoom(Math.exp(-event.deltaY / 300), point(event));
-    },
-    { passive: false },
-  );
-  element.addEventListener("dblclick", (event) => {
-    if (!(/** @type {Element} */ (event.target).closest(".node, .tq-tools"))) fit();
-  });
-
-  return {
-    element,
-    fit,
-    reveal,
-    focus: () => stop(tab, true),
-    /** The pane has another size. */
-    resized() {
-      if (!free && !selected) fit();
-    },
-    /** @param {string} text */
-    say(text) {
-      note.textContent = text;
-      note.hidden = !text;
-    },
-    /** @param {Set<string>} letters */
-    filter(letters) {
-      filter = letters;
-      element.classList.toggle("tq-filtered", letters.size > 0);
-      dim();
-    },
-    /** @param {string} at */
-    select(at) {
-      selected = at;
-      mark();
-      if (at) stop(at, false);
-    },
-    /** A new structure: the drawing is replaced, and what the user looks at stays.
-     * @param {string} text @param {import("./types.js").Box[]} newBoxes @param {Look[]} newLooks @param {string} title */
-    draw(text, newBoxes, newLooks, title) {
-      const focused = Boolean(svg?.contains(document.activeElement));
-      const anchor = selected && nodes[indexOf(selected)];
-      const before = anchor ? rect(anchor) : null;
-      const moved = free || (selected !== "" && painted !== "");
-      svg?.remove();
-      list.replaceChildren();
-      svg = sheet = null;
-      [nodes, edges, painted, says, boxes, looks] = [[], [], "", {}, newBoxes, newLooks];
-      if (!text) {
-        boxes.forEach((_, i) => list.append(wired(make("div", "node"), i)));
-        element.classList.toggle("tq-listed", boxes.length > 0);
-        stop(tab, false);
-        return;
-      }
-      element.classList.remove("tq-listed");
-      svg = safeSvg(text);
-      const [x, y, width, height] = (svg.getAttribute("viewBox") ?? "0 0 1 1").split(/[\s,]+/).map(Number);
-      world = { x, y, width, height };
-      grow(height * fitted(world, { width: pane().width, height: TALLEST }).k + 76);
-      for (const name of ["viewBox", "width", "height", "id"]) svg.removeAttribute(name);
-      sheet = document.createElementNS(SVG, "g");
-      sheet.append(...svg.childNodes);
-      svg.append(sheet);
-      roled(svg, "group", `${title}: arrow keys move, Enter selects, n and p go to causes of failures, + and - zoom`);
-      for (const g of /** @type {NodeListOf<SVGGElement>} */ (sheet.querySelectorAll("g.node"))) {
-        const i = Number(/^t(\d+)$/.exec(g.id)?.[1] ?? NaN);
-        if (!boxes[i]) continue;
-        wired(g, i);
-      }
-      for (const g of sheet.querySelectorAll("g.edge")) {
-        const [, from, to] = /^e(\d+)-(\d+)$/.exec(g.id) ?? [];
-        if (to) edges.push({ from: Number(from), to: Number(to), element: g });
-        g.querySelector("title")?.remove();
-      }
-      for (const g of sheet.querySelectorAll("[id]")) g.removeAttribute("id"); // two views, one page
-      for (const title of sheet.querySelectorAll("g:not(.node) > title")) title.remove();
-      element.append(svg);
-      if (!moved) fit();
-      else {
-        show(view);
-        const after = nodes[indexOf(selected)];
-        if (before && after) {
-          const now = rect(after);
-          show({ k: view.k, x: view.x + before.x - now.x, y: view.y + before.y - now.y });
-        }
-      }
-      stop(tab, focused);
-      mark();
-    },
-    /** Give each box its state; the style sheet does the rest. @param {string} states @param {Record<string, string>} newSays */
-    paint(states, newSays) {
-      const due = new Set(changed(painted, states));
-      for (const i of Object.keys({ ...says, ...newSays })) if (says[i] !== newSays[i]) due.add(Number(i));
-      says = newSays;
-      for (const i of due) {
-        const node = nodes[i];
-        const look = looks.find(({ letter }) => letter === states[i]);
-        if (!node || !look) continue;
-        dress(node, look);
-        const text = `${boxes[i].label}: ${says[i] ?? look.word}`;
-        node.setAttribute("aria-label", text);
-        if (node instanceof HTMLElement) {
-          node.replaceChildren(badge(look, boxes[i].label));
-          continue;
-        }
-        const title = node.querySelector("title") ?? node.appendChild(document.createElementNS(SVG, "title"));
-        title.textContent = text;
-        stamp(node, look, says[i]);
-      }
-      painted = states;
-      if (filter.size) dim();
-    },
-  };
-}
-
-/**
- * Write the state's glyph and word where the drawing left room for them.
- *
- * @param {SVGGElement} node
- * @param {Look} look
- * @param {string | undefined} says more than the word, if there is room for it
- */
-function stamp(node, look, says) {
-  for (const text of node.querySelectorAll("text.glyph")) text.textContent = look.glyph;
-  for (const text of /** @type {NodeListOf<SVGTextElement>} */ (node.querySelectorAll("text.word"))) {
-    text.textContent = says ?? look.word;
-    const box = node.querySelector("rect.box:last-of-type");
-    if (!says || !box || !text.getComputedTextLength) continue;
-    const room = Number(box.getAttribute("width")) - 38; // the glyph stands left of it
-    if (text.getComputedTextLength() > room) text.textContent = look.word;
-  }
-}
-
-/**
  * Hide the still picture of the same queue in the same cell while this view lives.
  *
  * @param {HTMLElement} el
@@ -828,8 +337,8 @@ export function hideStill(el, key) {
 
 // ---------------------------------------------------------------- what comes after the picture
 
-/** @type {Map<string, Promise<any>>} By its text: several views on a page share a module. */
-const modules = new Map();
+/** @type {Map<string, Promise<any>>} By its text; on the page, since each widget has a copy of this module and none is ever freed. */
+const modules = (/** @type {any} */ (globalThis)[Symbol.for("taskqueue_nb modules")] ??= new Map());
 
 /** A module from its text. @param {string} text @returns {Promise<any>} */
 function imported(text) {
@@ -879,6 +388,9 @@ function parts(model, ready) {
 
 /** What the dock holds, by the name of the panel: its part, and its title. @type {[string, keyof Parts, string, string][]} */
 const PANELS = [
+  ["timeline", "record", "Timeline", "A bar for each attempt, by when and where it ran"],
+  ["history", "record", "History", "Every transition, and the graph as it was at any moment"],
+  ["table", "table", "Table", "Every task in a table that can be sorted"],
 ];
 
 /**
@@ -941,6 +453,7 @@ function dock(context, want) {
  */
 export function render({ model, el }, ready = {}) {
   let selected = "";
+  let filtered = "";
   let lost = false;
   /** @type {string | null} The letters of another moment, while the view is rewound to it. */
   let past = null;
@@ -952,6 +465,7 @@ export function render({ model, el }, ready = {}) {
   let speaker;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let looking;
+  const still = model.get("still") ?? false; // a record: one looks, and nothing acts
 
   const root = roled(make("div", "tq"), "region");
   const live = roled(make("div", "tq-live"), "status");
@@ -969,10 +483,32 @@ export function render({ model, el }, ready = {}) {
     busy: (verb) => sent.busy(`queue:${verb}`),
     cause,
   });
-  const legend = chips((letters) => graph.filter(letters));
-  const graph = drawing(root, { select, leave: () => select(""), cause });
+  const legend = chips((letters) => {
+    filtered = [...letters].join("");
+    graph.filter(letters);
+    below.update();
+  });
+  const search = finder({
+    find: (text) => model.send({ verb: "find", value: text }),
+    go: (at) => {
+      select(at);
+      graph.focus(at);
+    },
+    leave: () => graph.focus(),
+  });
+  const graph = drawing(root, {
+    select,
+    leave: () => select(""),
+    cause,
+    find: search.focus,
+    see: (verb, at) => {
+      if (still) return;
+      if (verb.endsWith("fold")) select(""); // that box goes
+      model.send({ verb: verb === "reset" ? "fold" : verb, at });
+    },
+  });
   const main = make("div", "tq-main", graph.element, top.element);
-  const back = button("Live", () => rewind(null, ""), "tq-primary");
+  const back = button(still ? "As saved" : "Live", () => rewind(null, ""), "tq-primary");
   const moment = make("span");
   const rewound = roled(make("div", "tq-past", moment, back.element), "status");
   rewound.hidden = true;
@@ -984,15 +520,23 @@ export function render({ model, el }, ready = {}) {
       selected: () => selected,
       looks: () => model.get("looks"),
       boxes: () => model.get("boxes"),
+      filter: () => filtered,
       send: (message) => model.send(message),
       act: (verb, more) => sent.send(`queue:${verb}`, "top", { verb, ...more }),
       rewind,
+      rewound: () => past !== null,
     },
     (name, use) => extra.want(name, use, !lost),
   );
   root.append(
-    make("div", "tq-top", tools.bar, tools.gauge, legend.element, tools.line),
-    rewound,
+    make(
+      "div",
+      "tq-top",
+      ...(still ? [] : [tools.bar]),
+      tools.gauge,
+      make("div", "tq-row", legend.element, search.element),
+      make("div", "tq-lines", tools.line, rewound),
+    ),
     main,
     below.element,
     live,
@@ -1031,8 +575,8 @@ export function render({ model, el }, ready = {}) {
     refresh();
   }
 
-  /** Nothing can be done: the kernel is gone, or what is seen is not the present. */
-  const idle = () => lost || past !== null;
+  /** Nothing can be done: there is no kernel, or what is seen is not the present. */
+  const idle = () => still || lost || past !== null;
   const labelOf = (/** @type {string} */ at) => model.get("boxes").find((box) => box.at === at)?.label ?? "";
 
   /** @param {string} at */
@@ -1093,6 +637,7 @@ export function render({ model, el }, ready = {}) {
 
   function draw() {
     root.setAttribute("aria-label", `Task graph ${model.get("heading")}`);
+    graph.through(model.get("lens"));
     try {
       graph.draw(model.get("svg"), model.get("boxes"), model.get("looks"), model.get("heading"));
       graph.say(model.get("note"));
@@ -1130,6 +675,8 @@ export function render({ model, el }, ready = {}) {
   const listeners = [
     ["change:svg", redraw],
     ["change:boxes", redraw],
+    ["change:lens", () => graph.through(model.get("lens"))],
+    ["change:finds", () => search.update(model.get("finds"), model.get("looks"))],
     ["change:note", () => graph.say(model.get("note"))],
     ["change:states", states],
     ["change:says", states],
@@ -1155,6 +702,7 @@ export function render({ model, el }, ready = {}) {
     extra.forget();
     below.close();
     sizes?.disconnect();
+    graph.dispose();
     sent.forget();
     top.dispose();
     side?.dispose();

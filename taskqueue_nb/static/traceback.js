@@ -43,13 +43,13 @@ function coded(line, part) {
   const characters = [...line];
   const texts = [characters.slice(0, part[0]), characters.slice(...part), characters.slice(part[1])];
   const [before, failed, after] = texts.map((text) => text.join(""));
-  return [before, make("u", "tq-part", failed), after];
+  return [before, make("u", "tq-culprit", failed), after];
 }
 
 /** @param {Frame} frame @returns {HTMLElement} */
 function framed(frame) {
   if (frame.left !== undefined) return make("div", "tq-where", foldedInto([frame]));
-  const place = make("span", "tq-place", `${frame.file}, line ${frame.line}`);
+  const place = make("span", "tq-stands", `${frame.file}, line ${frame.line}`);
   place.title = frame.path;
   const where = make("div", "tq-where", make("code", "", frame.name), " ", place);
   const element = make("div", frame.package ? "tq-frame" : "tq-frame tq-own", where);
@@ -60,7 +60,7 @@ function framed(frame) {
   frame.code.forEach((line, i) => {
     const number = frame.first + i;
     const failing = number === frame.line;
-    const sign = make("span", "tq-sign", failing ? "►" : " ");
+    const sign = make("span", "tq-mark", failing ? "►" : " ");
     sign.setAttribute("aria-hidden", "true");
     const at = make("span", "tq-number-of", String(number).padStart(String(frame.first + frame.code.length - 1).length));
     const text = make("span", "tq-text", ...coded(line, failing ? frame.part : null));

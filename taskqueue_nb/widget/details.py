@@ -12,6 +12,7 @@ from taskqueue_nb.palette import look
 from taskqueue_nb.previews import Rich, chosen, described_richly, is_plain
 from taskqueue_nb.reprs import preview
 from taskqueue_nb.source.foreign import attribute
+from taskqueue_nb.stepping import stepped_of
 from taskqueue_nb.task import (
     FSM_TRANSITIONS,
     Attempt,
@@ -173,7 +174,7 @@ def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dic
         "label": one_line(task.name),
         "letter": look_of(task).letter,
         "calls": _call(task.func),
-        "why": _why(task),
+        "why": " ".join(part for part in (_why(task), _injected(task)) if part),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
         **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
@@ -277,13 +278,28 @@ def _why(task: Task) -> str:
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
             return f"Waits for {names}{more}."
         return "Ready to run."
-    if task.fsm_state == "RUNNING" and task.runstate.cancelled:
-        return "Asked to stop."
+    if task.fsm_state == "RUNNING":
+        return _why_running(task)
     if task.fsm_state == "CANCELLED":
         history = task.fsm_history
         because = history[-1].extra.get("because") if history else None
         return f"Cancelled: {one_line(because)}." if isinstance(because, str) else ""
     return ""
+
+
+def _why_running(task: Task) -> str:
+    if task.runstate.cancelled:
+        return "Asked to stop."
+    stepped = stepped_of(task)
+    if stepped is None:
+        return ""
+    return f"In the middle of its steps; the next is: {one_line(stepped.says(), 500)}."
+
+
+def _injected(task: Task) -> str:
+    """Return what will go wrong with the next attempt, in a sentence; "" if nothing will."""
+    fault = task.injected
+    return "" if fault is None else f"The next attempt {one_line(str(fault))}."
 
 
 def progress_of(task: Task) -> tuple[float, float] | None:

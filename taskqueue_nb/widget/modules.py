@@ -9,10 +9,12 @@ from typing import Final
 
 __all__ = ["PARTS", "linked", "styles"]
 
-PARTS: Final = ("details",)
+PARTS: Final = ("details", "record", "table")
 """The modules that a page imports after the first picture."""
 
+_EMPTY: Final = re.compile(r"\n[ \t]*(?=\n)")
 _STATIC: Final = files("taskqueue_nb") / "static"
+_COMMENT: Final = re.compile(r"^[ \t]*/\*\*.*?\*/", flags=re.MULTILINE | re.DOTALL)
 _IMPORT: Final = re.compile(
     r'^import \{[^}]*\} from "\./(?P<name>[a-z]+)\.js";\n', flags=re.MULTILINE
 )
@@ -23,7 +25,7 @@ def linked(name: str) -> str:
     """Return a module with all that it imports, as one text that imports nothing.
 
     The modules stand after one another, each once and behind what it imports; so no two of them may
-    give the same name to something of their own.
+    give the same name to something of their own. Their documentation stays behind.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def _gather(name: str, texts: dict[str, str]) -> None:
     text = (_STATIC / f"{name}.js").read_text(encoding="utf-8")
     for found in _IMPORT.finditer(text):
         _gather(found["name"], texts)
-    texts[name] = _IMPORT.sub("", text)
+    texts[name] = _EMPTY.sub("\n", _COMMENT.sub("", _IMPORT.sub("", text)))
 
 
 @cache

@@ -126,8 +126,8 @@ def test_everything_is_shown_whole(
 APART: Final = """side => {
   const field = side.querySelector('.tq-source');
   const style = getComputedStyle(field);
-  const under = getComputedStyle(side.querySelector('.tq-lines'));
-  const first = side.querySelector('.tq-under-row');
+  const under = getComputedStyle(side.querySelector('.tq-coloured'));
+  const first = side.querySelector('.tq-behind-row');
   const apart = ['fontFamily', 'fontSize', 'fontWeight', 'lineHeight', 'letterSpacing', 'tabSize',
     'wordSpacing', 'fontVariantLigatures', 'fontFeatureSettings', 'textIndent'].filter(
       name => style[name] !== under[name]);
@@ -137,7 +137,7 @@ APART: Final = """side => {
   const colour = { x: b.left + parseFloat(getComputedStyle(first).paddingLeft), y: b.top };
   for (const axis of ['x', 'y'])
     if (Math.abs(text[axis] - colour[axis]) > 0.5) apart.push(`${axis} ${colour[axis]}`);
-  const lines = side.querySelectorAll('.tq-under-row');
+  const lines = side.querySelectorAll('.tq-behind-row');
   const rows = lines.length;
   const numbers = side.querySelectorAll('.tq-numbers > span');
   if (rows !== numbers.length || rows !== field.value.split('\\n').length) apart.push('lines');
@@ -226,7 +226,7 @@ def test_what_is_edited_is_compared_with_what_ran(
 
     source.fill(source.input_value().replace("parsed(settings)", "len(settings)"))
 
-    signs = view.side.locator(".tq-changes [data-sign] .tq-sign")
+    signs = view.side.locator(".tq-changes [data-sign] .tq-mark")
     expect(signs).to_have_text(["\N{MINUS SIGN}", "+"])
     for theme in ("Dark", "Light"):
         view.notebook.theme(f"JupyterLab {theme}")

@@ -50,7 +50,7 @@ suite("the traceback", () => {
     assert.equal(one(".tq-folded > summary").textContent, "2 frames in numpy");
     assert.equal(/** @type {HTMLDetailsElement} */ (one(".tq-folded")).open, false);
     assert.deepEqual(all(".tq-own .tq-where code").map((e) => e.textContent), ["fit", "inner"]);
-    assert.equal(all(".tq-own .tq-place")[0].textContent, "Cell In[3], line 8");
+    assert.equal(all(".tq-own .tq-stands")[0].textContent, "Cell In[3], line 8");
   });
 
   test("the failing line is marked by more than colour, and the part of it that failed", () => {
@@ -59,7 +59,7 @@ suite("the traceback", () => {
     const failing = one(".tq-failing");
     assert.equal(failing.textContent, "►8fail(x)\n");
     assert.equal(failing.getAttribute("aria-current"), "true");
-    assert.equal(one(".tq-part").textContent, "fail");
+    assert.equal(one(".tq-culprit").textContent, "fail");
     assert.deepEqual(all(".tq-row-of .tq-number-of").map((e) => e.textContent?.trim()), ["7", "8", "9"]);
   });
 

@@ -177,7 +177,7 @@ suite("the editor", () => {
     return model;
   }
   const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
-  const under = () => one(".tq-lines").textContent?.replace(/\n$/, "");
+  const under = () => one(".tq-coloured").textContent?.replace(/\n$/, "");
   const type = (/** @type {string} */ text) => {
     source().value = text;
     fire(source(), "input");
@@ -193,7 +193,7 @@ suite("the editor", () => {
     type("x");
     assert.equal(under(), "x");
     assert.equal(one(".tq-numbers").children.length, 1);
-    assert.equal(one(".tq-under").getAttribute("aria-hidden"), "true");
+    assert.equal(one(".tq-behind").getAttribute("aria-hidden"), "true");
   });
 
   test("a key that closes a bracket changes the text as typing does", () => {

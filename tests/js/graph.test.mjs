@@ -6,11 +6,12 @@ import { drawn, failed, LOOKS, window } from "./page.mjs";
 import { button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
 
 const { document } = window;
+const pane = await import("../../taskqueue_nb/static/pane.js");
 const { duration } = await import("../../taskqueue_nb/static/elements.js");
 
 suite("pure functions", () => {
   test("a drawing keeps what a picture needs and nothing else", () => {
-    const svg = graph.safeSvg(
+    const svg = pane.safeSvg(
       `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="x()">
        <script>x()</script><style>*{}</style><foreignObject><p xmlns="http://www.w3.org/1999/xhtml">x</p></foreignObject>
        <a xlink:href="javascript:x()"><text>link</text></a><image href="http://x/"/><set attributeName="href"/>
@@ -26,18 +27,18 @@ suite("pure functions", () => {
   });
 
   test("what is no drawing is refused", () => {
-    assert.throws(() => graph.safeSvg("<p>no</p>"), /not an SVG/);
-    assert.throws(() => graph.safeSvg("<svg"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<p>no</p>"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<svg"), /not an SVG/);
   });
 
   test("only boxes whose letter changed are painted, or all when their number did", () => {
-    assert.deepEqual(graph.changed("ppp", "pdp"), [1]);
-    assert.deepEqual(graph.changed("pp", "ppp"), [0, 1, 2]);
+    assert.deepEqual(pane.changed("ppp", "pdp"), [1]);
+    assert.deepEqual(pane.changed("pp", "ppp"), [0, 1, 2]);
   });
 
   test("a fitted view holds all of the drawing, in the middle, never blown up", () => {
-    const big = graph.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
-    const small = graph.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
+    const big = pane.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
+    const small = pane.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
 
     assert.equal(big.k, 0.5);
     assert.deepEqual([big.x, big.y], [14, 175]);
@@ -46,30 +47,40 @@ suite("pure functions", () => {
 
   test("zooming holds the point under the pointer still, and has bounds", () => {
     const before = { x: 10, y: 20, k: 1 };
-    const after = graph.zoomed(before, 2, { x: 110, y: 70 });
+    const after = pane.zoomed(before, 2, { x: 110, y: 70 });
 
     assert.deepEqual((110 - after.x) / after.k, (110 - before.x) / before.k);
     assert.deepEqual((70 - after.y) / after.k, (70 - before.y) / before.k);
-    assert.equal(graph.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
-    assert.equal(graph.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
+    assert.equal(pane.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
+    assert.equal(pane.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
   });
 
   test("a box is brought into the pane by as little as that takes", () => {
     const view = { x: 0, y: 0, k: 1 };
-    const pane = { width: 200, height: 100 };
+    const size = { width: 200, height: 100 };
 
-    assert.deepEqual(graph.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, pane), view);
-    assert.deepEqual(graph.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, pane), { x: -28, y: 0, k: 1 });
-    assert.deepEqual(graph.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, pane), { x: 48, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, size), view);
+    assert.deepEqual(pane.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, size), { x: -28, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, size), { x: 48, y: 0, k: 1 });
   });
 
   test("an arrow goes to the nearest box in its direction, or nowhere", () => {
     const points = [{ x: 0, y: 0 }, { x: 100, y: 50 }, { x: 100, y: -10 }, undefined, { x: 300, y: 0 }];
 
-    assert.equal(graph.neighbour(points, 0, "ArrowRight"), 2);
-    assert.equal(graph.neighbour(points, 2, "ArrowDown"), 1);
-    assert.equal(graph.neighbour(points, 0, "ArrowLeft"), 0);
-    assert.equal(graph.neighbour(points, 3, "ArrowLeft"), 3);
+    assert.equal(pane.neighbour(points, 0, "ArrowRight"), 2);
+    assert.equal(pane.neighbour(points, 2, "ArrowDown"), 1);
+    assert.equal(pane.neighbour(points, 0, "ArrowLeft"), 0);
+    assert.equal(pane.neighbour(points, 3, "ArrowLeft"), 3);
+  });
+
+  test("an arrow walks along a requirement before it goes to what is merely near", () => {
+    const points = [{ x: 0, y: 0 }, { x: 100, y: 0 }, { x: 100, y: 60 }, { x: 200, y: 0 }];
+    const edges = [{ from: 0, to: 2 }, { from: 1, to: 3 }];
+
+    assert.equal(pane.along(points, edges, 0, "ArrowRight"), 2);
+    assert.equal(pane.along(points, edges, 2, "ArrowLeft"), 0);
+    assert.equal(pane.along(points, edges, 2, "ArrowUp"), 0); // where no requirement leads straight up
+    assert.equal(pane.along(points, edges, 3, "ArrowRight"), 3);
   });
 
   test("times are for people", () => {
@@ -121,17 +132,17 @@ suite("the graph", () => {
     const model = shown();
     fire(node("1"), "click");
     button("+").click();
-    const transform = one(".tq-pane > svg > g").getAttribute("transform");
+    const transform = one(".tq-sheet").getAttribute("transform");
     const labels = ["load", "fit", "report", "more"];
 
     model.put({
       svg: drawn(labels),
-      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1, of: "" })),
       states: "dfpp",
     });
     await settled();
 
-    assert.equal(one(".tq-pane > svg > g").getAttribute("transform"), transform);
+    assert.equal(one(".tq-sheet").getAttribute("transform"), transform);
     assert.ok(node("1").classList.contains("tq-on"));
     assert.equal(node("1").getAttribute("tabindex"), "0");
     assert.equal(node("3").dataset.state, "pending");
@@ -212,6 +223,145 @@ suite("the graph", () => {
     fire(node("1"), "click");
     model.put({ states: "ddd" });
     assert.equal(node("1").textContent, "✓fit");
+  });
+});
+
+suite("a large graph", () => {
+  const groups = [
+    { at: "group a", label: "load × 300", size: 300, of: "" },
+    { at: "7", label: "fit-7", size: 1, of: "group b" },
+  ];
+  const large = {
+    svg: drawn(["load × 300", "fit-7"]),
+    boxes: groups,
+    states: "pf",
+    says: {},
+    lens: { around: "", seen: 301, total: 301, plain: false },
+  };
+  const seen = (/** @type {string} */ text) => !button(text).hidden;
+
+  test("what can be done with a box stands below the graph, and u, f and a do it", () => {
+    const model = shown(large);
+    const asked = () => model.sent.filter(({ verb }) => verb !== "look").map(({ verb, at }) => [verb, at]);
+    assert.deepEqual(["Unfold", "Fold", "Around it", "Reset folding"].map(seen), [false, false, false, true]);
+
+    fire(node("group a"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [true, false, true]);
+    button("Unfold").click();
+    fire(node("7"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [false, true, true]);
+    for (const key of ["f", "u", "a"]) press(node("7"), key);
+    fire(node("group a"), "dblclick");
+    button("Reset folding").click();
+
+    assert.deepEqual(asked(), [
+      ["unfold", "group a"],
+      ["fold", "7"],
+      ["around", "7"],
+      ["unfold", "group a"],
+      ["fold", ""],
+    ]);
+  });
+
+  test("around a task, the view says so, and a, Escape and a button lead back", () => {
+    const model = shown({ ...large, lens: { around: "fit-7", seen: 2, total: 301, plain: false } });
+    assert.match(one(".tq-scope").textContent ?? "", /^Around fit-7: 2 of 301 tasks/);
+
+    button("Show all").click();
+    press(node("7"), "a");
+    press(node("7"), "Escape");
+
+    assert.deepEqual(model.sent, Array(3).fill({ verb: "around", at: "" }));
+    model.put({ lens: { around: "", seen: 301, total: 301, plain: true } });
+    assert.ok(one(".tq-scope").hidden);
+    assert.ok(!seen("Reset folding"));
+  });
+
+  test("one arrow may lead to many boxes: all of them are near", () => {
+    shown({ svg: drawn(["load", "fit", "report"]).replace('id="e0-1"', 'id="e0-1_2"') });
+
+    fire(node("2"), "click");
+
+    assert.equal(view.el.querySelectorAll(".edge.tq-near").length, 2);
+  });
+
+  test("a task is found by a few letters, and a late answer is not shown", () => {
+    const model = shown();
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    press(node("0"), "/");
+    assert.equal(document.activeElement, field);
+
+    field.value = "rep";
+    fire(field, "input");
+    model.put({ finds: { text: "re", hits: [["0", "load", "d"]], total: 1 } });
+    assert.ok(one(".tq-drop").hidden);
+    model.put({ finds: { text: "rep", hits: [["2", "report", "p"], ["1", "fit", "f"]], total: 9 } });
+    assert.equal(field.getAttribute("aria-expanded"), "true");
+    assert.match(one(".tq-drop").textContent ?? "", /report.*fit.*and 7 more/);
+    press(field, "ArrowDown");
+    press(field, "ArrowUp");
+    assert.equal(field.getAttribute("aria-activedescendant"), one('.tq-hit[aria-selected="true"]').id);
+    press(field, "Enter");
+
+    assert.deepEqual(model.sent.map(({ verb, value, at }) => [verb, value ?? at]), [
+      ["find", "rep"],
+      ["find", ""],
+      ["look", "2"],
+    ]);
+    assert.equal(field.value, "");
+    assert.equal(document.activeElement, node("2"));
+  });
+
+  test("what is found but folded away gets the focus when it has a box", async () => {
+    const model = shown(large);
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    field.focus();
+    field.value = "load-3";
+    fire(field, "input");
+    model.put({ finds: { text: "load-3", hits: [["3", "load-3", "p"]], total: 1 } });
+    one(".tq-hit").click();
+
+    model.put({ svg: drawn(["load × 299", "load-3", "fit-7"]), boxes: [groups[0], { at: "3", label: "load-3", size: 1, of: "group a" }, groups[1]], states: "ppf" });
+    await settled();
+
+    assert.equal(document.activeElement, node("3"));
+    assert.ok(node("3").classList.contains("tq-on"));
+  });
+});
+
+suite("the table", () => {
+  const rows = [
+    ["1", "fit", "f", 2, 1, 0.5, "ValueError", 1],
+    ["0", "<b>load</b>", "d", 1, 0, 0.2, "", 0],
+    ["2", "report", "p", 0, null, null, "", 1],
+  ];
+  const told = /** @type {import("../../taskqueue_nb/static/types.js").Table} */ ({ column: "state", down: false, start: 0, total: 120, text: "", rows });
+  const asked = (/** @type {ReturnType<typeof shown>} */ model) => model.sent.filter(({ verb }) => verb === "table");
+
+  test("it opens and closes, sorts, turns pages, filters, and leads to its tasks", () => {
+    const model = shown();
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "order", down: false, from: 0, value: "", states: "" });
+
+    model.put({ table: told });
+    const cells = [...view.el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
+    assert.equal(view.el.querySelectorAll(".tq-tasks b").length, 0);
+    assert.equal(one("[aria-sort]").textContent, "state");
+    assert.match(one(".tq-tabled .tq-more").textContent ?? "", /1 to 3 of 120 tasks/);
+    assert.ok(off(one('[aria-label="Previous tasks"]')) && !off(one('[aria-label="More tasks"]')));
+
+    one("th:nth-child(6) .tq-sort").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "took", down: true, from: 0, value: "", states: "" });
+    fire(one(".tq-chip[data-state=failed]"), "click");
+    assert.equal(asked(model).pop()?.states, "fv");
+    one('.tq-to[data-at="2"]').click();
+    assert.deepEqual(model.sent.filter(({ verb }) => verb === "look").pop(), { verb: "look", at: "2" });
+    assert.ok(one(".tq-tasks tr.tq-on").textContent?.includes("report"));
+
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "" });
+    assert.equal(view.el.querySelectorAll(".tq-tasks").length, 0);
   });
 });
 

@@ -9,6 +9,7 @@ const { document } = window;
 
 export const graph = await import("../../taskqueue_nb/static/graph.js");
 export const details = await import("../../taskqueue_nb/static/details.js");
+export const table = await import("../../taskqueue_nb/static/table.js");
 export const changes = await import("../../taskqueue_nb/static/changes.js");
 export const python = await import("../../taskqueue_nb/static/python.js");
 export const preview = await import("../../taskqueue_nb/static/preview.js");
@@ -32,7 +33,7 @@ afterEach(() => {
 /** @param {Parameters<typeof makeModel>[0]} [changes] */
 export function shown(changes) {
   const model = makeModel(changes);
-  view.end = graph.render({ model, el: view.el }, { details });
+  view.end = graph.render({ model, el: view.el }, { details, table });
   return model;
 }
 
