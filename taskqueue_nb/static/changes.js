@@ -2,7 +2,7 @@
 /** What was changed in a text, by lines. */
 import { make } from "./elements.js";
 
-const LARGEST = 1_000_000; // lines times lines that are compared one by one
+const MOST_COMPARED = 1_000_000; // lines times lines that are compared one by one
 const CONTEXT = 2; // lines around a change
 
 /** @typedef {[sign: " " | "+" | "-", line: string, before: number, after: number]} Line and its number on each side, from 1 */
@@ -26,7 +26,7 @@ export function compared(before, after) {
   let [i, j] = [0, 0];
   const remove = () => found.push(["-", left[i], start + ++i, start + j]);
   const add = () => found.push(["+", right[j], start + i, start + ++j]);
-  if (left.length * right.length <= LARGEST) {
+  if (left.length * right.length <= MOST_COMPARED) {
     const longest = common(left, right);
     while (i < left.length && j < right.length) {
       if (left[i] === right[j]) found.push([" ", left[i], start + ++i, start + ++j]);
