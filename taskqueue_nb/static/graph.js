@@ -599,7 +599,7 @@ export function render({ model, el }, ready = {}) {
     graph.dispose();
     sent.forget();
     top.dispose();
-    side?.message.dispose();
+    side?.dispose();
     clearTimeout(speaker);
     clearTimeout(looking);
     for (const [event, does] of listeners) model.off(event, does);
