@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from browser.conftest import MakeNotebook
 from browser.graphs_live import View
 from browser.test_large import LARGE
+from browser.test_machine import FAULTS as MACHINE_FAULTS
 from browser.test_screens import FAULTS
 
 SCENE: Final = """
@@ -46,6 +47,17 @@ def report(table):
 stations = ["Vostok", "Halley", "Mawson", "Amundsen-Scott"]
 final = report(compare(*[fit(clean(load(name))) for name in stations]))
 queue = TaskQueue.of(final, name="stations")
+"""
+
+
+MACHINE: Final = """
+from taskqueue_nb import Task
+fit = Task("fit", lambda degree: 1 / degree, func_args=(0,))
+machine = fit.machine()
+fit.dispatch()
+fit.repair(args=(2,))
+fit.dispatch()
+machine
 """
 
 
@@ -94,8 +106,30 @@ def test_pictures_of_a_small_graph(
         view.button(name).click()
         expect(view.root.locator(seen)).to_be_visible()
         page.wait_for_timeout(300)  # what is drawn on a canvas has no other sign
+        if name == "History":
+            for _ in range(9):
+                view.root.get_by_role("slider").press("ArrowLeft")
+            expect(view.button("Live")).to_be_visible()
         picture(view, shots, f"{name.lower()}-{theme}")
         view.button(name).click()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pictures_of_a_state_machine(
+    notebook: MakeNotebook, page: Page, shots: Path, theme: str
+) -> None:
+    """A task that has failed, was retried and is done."""
+    page.set_viewport_size({"width": 1240, "height": 1300})
+    opened = notebook([MACHINE])
+    opened.js("app.shell.collapseLeft();")
+    opened.theme(f"JupyterLab {theme.title()}")
+    opened.run_cell(0)
+    root = opened.cell(0).locator(".tq-machine")
+    expect(root.locator(".tq-log li").first).to_contain_text("done")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(600)  # the last transition is emphasised for a moment
+    root.screenshot(path=shots / f"machine-{theme}.png")
+    assert root.evaluate(MACHINE_FAULTS) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
