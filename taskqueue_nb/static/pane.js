@@ -22,7 +22,7 @@ const ATTRIBUTES = new Set(
     "textLength lengthAdjust"
   ).split(" "),
 );
-const LARGEST = 1.25; // px per point at most when fitting: small graphs do not blow up
+const FULLEST = 1.25; // px per point at most when fitting: small graphs do not blow up
 const SHORTEST = 280; // px of the pane
 const TALLEST = 480;
 const UNDER = 30; // px at the bottom of the pane that the zoom buttons stand in
@@ -89,7 +89,7 @@ export function changed(before, after) {
 export function fitted(world, pane, margin = 14) {
   const wide = (pane.width - 2 * margin) / (world.width || 1);
   const high = (pane.height - 2 * margin) / (world.height || 1);
-  const k = Math.max(ZOOM.least, Math.min(LARGEST, wide, high));
+  const k = Math.max(ZOOM.least, Math.min(FULLEST, wide, high));
   return {
     k,
     x: (pane.width - world.width * k) / 2 - world.x * k,
