@@ -515,7 +515,7 @@ export function panel({ select, leave, act, busy }) {
         "tr",
         "",
         make("td", "", String(attempt.number)),
-        make("td", "", badge(lookOf(attempt.letter))),
+        make("td", "", badge(lookOf(attempt.letter)), ...(attempt.error ? [make("small", "tq-told", attempt.error)] : [])),
         make("td", "", when),
         make("td", "tq-number", took),
       );

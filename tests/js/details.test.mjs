@@ -463,6 +463,14 @@ suite("the details", () => {
     assert.deepEqual([verb, task, value, run], ["supply", 1, "42", true]);
   });
 
+  test("what each attempt raised stands in its row, as text", () => {
+    const attempt = { number: 1, letter: "f", started: 0, took: 0.5, error: "ValueError: <b>no</b>" };
+    opened({ attempts: [attempt, { ...attempt, number: 2, letter: "d", error: "" }] });
+
+    assert.deepEqual(all(".tq-told").map((e) => e.textContent), ["ValueError: <b>no</b>"]);
+    assert.equal(all(".tq-table tbody tr").length, 2);
+  });
+
   test("details of another task are not shown", () => {
     const model = shown();
     fire(node("0"), "click");
