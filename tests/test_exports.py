@@ -577,14 +577,14 @@ def test_huge_texts_stay_small() -> None:
 
 
 def test_what_comes_again_is_written_once() -> None:
-    """A hundred tasks of one function hold its source once."""
+    """A hundred tasks of one function hold its source once, and the lines around its failure."""
     queue = TaskQueue(*(Task(f"part {i}", broken) for i in range(100)))
     list(queue.run())
 
     page = queue.to_html()
 
     parsed = check_page(page)
-    assert page.count("Fail as tasks do") == 1
+    assert page.count("Fail as tasks do") == 2
     assert all("Fail as tasks do" in parsed.details(str(i))["source"] for i in range(100))
 
 

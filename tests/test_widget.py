@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -1341,6 +1342,81 @@ def test_a_repr_that_hangs_holds_nothing_up(page: Page, monkeypatch: pytest.Monk
     page.is_shown()
     assert page.look("2")["label"] == "report"
     gate.set()
+
+
+def test_the_last_call_is_written_as_a_cell(page: Page) -> None:
+    """It goes with the details of its task, numbered; without an attempt there is no cell."""
+    page.look("1")
+    before = [list(task.fsm_history) for task in page.queue]
+    assert page.click("cell", task=1) == [True, ""]
+    until(lambda: page.widget.details.get("cell"), "the cell")
+    number, text = page.widget.details["cell"]
+    assert number == 1
+    assert text == page.queue.tasks[1].snippet()
+    assert text.endswith("test_widget.fit([1, 2, 3], 9)")
+
+    done, sentence = page.click("cell", task=2)
+    assert not done
+    assert "has no attempt" in sentence
+    assert page.look("0")["cell"] is None
+    assert [list(task.fsm_history) for task in page.queue] == before
+
+
+class Slow:
+    """A value whose table takes as long as a test wants."""
+
+    gate: threading.Event
+    asked = 0
+
+    def _repr_html_(self) -> str:
+        type(self).asked += 1
+        wait_for(self.gate)
+        return "<table></table>"
+
+
+def test_a_table_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is shown meanwhile; one thread waits for it, and shows it when it comes."""
+    monkeypatch.setattr("taskqueue_nb.widget._STUCK", 0.2)
+    Slow.gate, Slow.asked = threading.Event(), 0
+    slow = Task("slow", Slow)
+    shown = Page(TaskQueue(slow, Task("other", list)))
+    try:
+        for _ in shown.queue.run():
+            pass
+        assert Slow.asked == 0  # nobody has looked
+
+        shown.custom({"verb": "look", "at": "0"})
+        until(lambda: "too long" in str(shown.widget.details.get("result")), "that it is given up")
+        assert shown.widget.details["calls"] == "Slow()"
+        assert shown.widget.details["actions"]
+        for _ in range(3):
+            shown.widget._mark()
+        until(lambda: shown.widget._looker.busy_for() > 0.5, "some time")
+        assert Slow.asked == 1
+
+        Slow.gate.set()
+        until(lambda: "<table>" in str(shown.widget.details.get("result")), "the table")
+        shown.look("1")
+        assert Slow.asked == 1
+    finally:
+        Slow.gate.set()
+        shown.widget.close()
+
+
+def test_a_result_is_asked_for_its_table_once(page: Page) -> None:
+    """Not at every look, but when it may be another one."""
+    Slow.gate, Slow.asked = threading.Event(), 0
+    Slow.gate.set()
+    page.queue.supply(page.queue.tasks[1], Slow())
+    page.look("1")
+    until(lambda: "<table>" in str(page.widget.details.get("result")), "the table")
+    for _ in range(3):
+        page.widget._seen_at = -1.0
+        page.widget._mark()
+        before = page.widget._seen_at
+        until(partial(lambda then: page.widget._seen_at != then, before), "another look")
+
+    assert Slow.asked == 1
 
 
 # -- literals -------------------------------------------------------------------------------------

@@ -8,6 +8,13 @@
  * @typedef {import("./types.js").Look} Look
  */
 import { badge, button, duration, focusedBy, make, messages, named, telling, typed } from "./elements.js";
+import { changesShown, compared, movedTo } from "./changes.js";
+import { editor } from "./editor.js";
+import { onTheme, previewed } from "./preview.js";
+import { traced } from "./traceback.js";
+
+const FORM = Math.random().toString(36).slice(2, 8); // other views have copies of this module
+let inputs = 0;
 
 /**
  * What the user changed: the key of each field whose text is not what it was.
@@ -29,17 +36,47 @@ export function edits(fields, texts) {
 }
 
 /**
- * What Tab or Enter adds to a source at a place: spaces to the next stop; a line with the indent of this one.
+ * The text that a simple literal of a text stands for; undefined for any other.
+ *
+ * @param {string} written
+ * @returns {string | undefined}
+ */
+export function plainOf(written) {
+  if (/^'[^'\\\n]*'$/.test(written)) return written.slice(1, -1);
+  if (!/^"/.test(written)) return undefined;
+  try {
+    return String(JSON.parse(written)); // as this form writes them
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Copy a text; where the page may not, leave it selected for whoever presses the keys.
  *
  * @param {string} text
- * @param {number} at
- * @param {string} key
- * @returns {string}
+ * @param {HTMLElement} holder
+ * @returns {Promise<boolean>} whether it is copied
  */
-export function indent(text, at, key) {
-  const line = text.slice(text.lastIndexOf("\n", at - 1) + 1, at);
-  if (key === "Tab") return " ".repeat(4 - (line.length % 4));
-  return `\n${/^\s*/.exec(line)?.[0] ?? ""}${/:\s*$/.test(line) ? "    " : ""}`;
+export async function copy(text, holder) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // no clipboard over plain http, or it was refused
+  }
+  for (const old of holder.querySelectorAll(".tq-copied")) old.remove();
+  const field = typed(make("textarea", "tq-input tq-copied"));
+  field.value = text;
+  field.readOnly = true;
+  field.rows = Math.min(8, text.split("\n").length);
+  field.setAttribute("aria-label", "The call as a cell");
+  holder.append(field);
+  field.focus();
+  field.select();
+  if (!document.execCommand?.("copy")) return false;
+  field.remove();
+  return true;
 }
 
 /**
@@ -82,7 +119,7 @@ export function panel({ select, leave, act, busy }) {
   let looks = [];
   /** @type {Map<string, string>} What the user typed, by field. */
   const texts = new Map();
-  /** @type {Map<string, string>} What each section shows, to leave the unchanged alone. */
+  /** @type {Map<string, {text: string, values: unknown[]}>} What each section shows, to leave the unchanged alone. */
   const shown = new Map();
   let letter = "";
 
@@ -112,9 +149,12 @@ export function panel({ select, leave, act, busy }) {
    * @param {() => (Node | string)[]} draw
    */
   function part(holder, name, value, draw) {
+    const before = shown.get(name);
+    const values = Array.isArray(value) ? value : [value];
+    if (before && values.every((each, i) => each === before.values[i])) return; // pictures are long
     const text = JSON.stringify(value ?? null);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
+    shown.set(name, { text, values });
+    if (before?.text === text) return;
     const active = focusedBy(holder);
     const inside = active && holder.contains(active) ? active.dataset.key ?? "" : null;
     const children = draw();
@@ -126,17 +166,18 @@ export function panel({ select, leave, act, busy }) {
     (again ?? title).focus({ preventScroll: true });
   }
 
-  /** @typedef {{name: string, folds: HTMLDetailsElement, content: HTMLElement}} Section */
+  /** @typedef {{name: string, title: HTMLElement, folds: HTMLDetailsElement, content: HTMLElement}} Section */
   /** @type {Section[]} */
   const sections = [];
 
   /** A section that folds. @param {string} name @returns {Section} */
   function section(name) {
     const content = make("div", "tq-content");
-    const folds = make("details", "tq-section", typed(make("summary", "", name)), content);
+    const title = typed(make("summary", "", name));
+    const folds = make("details", "tq-section", title, content);
     folds.open = true;
     body.append(folds);
-    sections.push({ name, folds, content });
+    sections.push({ name, title, folds, content });
     return sections[sections.length - 1];
   }
 
@@ -171,36 +212,160 @@ export function panel({ select, leave, act, busy }) {
     submit();
   });
 
-  /** A field of code, not of prose. @param {HTMLInputElement | HTMLTextAreaElement} field @param {string} key @param {string} text */
-  function plain(field, key, text) {
-    field.value = text;
+  /**
+   * Keep what is typed into a field, and its keys from the notebook; Enter does what Enter does.
+   *
+   * @param {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} field
+   * @param {string} key
+   * @param {() => string} read the Python literal that stands there
+   * @param {() => void} enter
+   */
+  function kept(field, key, read, enter) {
     field.dataset.key = key;
-    field.spellcheck = false;
-    field.autocomplete = "off";
-    field.setAttribute("autocapitalize", "off");
-    const typedIn = () => {
-      texts.set(key, field.value);
+    if (!(field instanceof HTMLSelectElement)) {
+      field.spellcheck = false;
+      field.autocomplete = "off";
+      field.setAttribute("autocapitalize", "off");
+    }
+    field.addEventListener("input", () => {
+      texts.set(key, read());
+      forgive(field);
       enable();
-    };
-    field.addEventListener("input", typedIn);
-    return typedIn;
+    });
+    field.addEventListener("keydown", (event) => {
+      const pressed = /** @type {KeyboardEvent} */ (event);
+      if (pressed.key !== "Escape") pressed.stopPropagation();
+      const isLong = field instanceof HTMLTextAreaElement;
+      if (pressed.key !== "Enter" || pressed.isComposing || (isLong && !pressed.ctrlKey && !pressed.metaKey)) return;
+      pressed.preventDefault();
+      enter();
+    });
+  }
+
+  /** One line, or several for what is long. @param {string} text */
+  function lined(text) {
+    const long = text.length > 48 || text.includes("\n");
+    const field = typed(make(long ? "textarea" : "input", "tq-input"));
+    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48) + text.split("\n").length - 1);
+    else field.type = "text";
+    field.value = text;
+    return field;
   }
 
   /** A field for a Python literal. @param {string} text @param {string} key @param {() => void} enter */
   function literal(text, key, enter) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(make(long ? "textarea" : "input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48));
-    else field.type = "text";
-    plain(field, key, text);
-    field.addEventListener("keydown", (event) => {
-      const pressed = /** @type {KeyboardEvent} */ (event);
-      if (pressed.key !== "Escape") pressed.stopPropagation();
-      if (pressed.key !== "Enter" || (long && !pressed.ctrlKey && !pressed.metaKey)) return;
-      pressed.preventDefault();
-      enter();
-    });
+    const field = lined(text);
+    kept(field, key, () => field.value, enter);
     return field;
+  }
+
+  /** @type {Set<string>} Fields of a text in which the user writes a literal instead. */
+  const asLiteral = new Set();
+
+  /**
+   * The control of an argument: what fits its kind, and always a Python literal to the kernel.
+   *
+   * @param {Field} field
+   * @returns {{control: HTMLElement, input: HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement}}
+   */
+  function control(field) {
+    const { key, text, choices = [], plain } = field;
+    const written = texts.get(key) ?? text;
+    if (field.as === "bool" && /^(True|False)$/.test(written)) {
+      const box = typed(make("input"));
+      box.type = "checkbox";
+      box.checked = written === "True";
+      const word = make("code", "tq-value", written);
+      box.addEventListener("input", () => (word.textContent = box.checked ? "True" : "False"));
+      kept(box, key, () => (box.checked ? "True" : "False"), submit);
+      return { control: make("span", "tq-check", box, word), input: box };
+    }
+    if (field.as === "choice") {
+      const list = typed(make("select", "tq-input"));
+      for (const each of choices.includes(written) ? choices : [written, ...choices]) {
+        const option = make("option", "", each);
+        option.value = each;
+        option.selected = each === written;
+        list.append(option);
+      }
+      kept(list, key, () => list.value, submit);
+      return { control: list, input: list };
+    }
+    const known = written === text ? plain : plainOf(written);
+    if (field.as === "str" && known !== undefined && !asLiteral.has(key)) return quoted(field, known);
+    const input = literal(written, key, submit);
+    if (field.as === "int" || field.as === "float") input.inputMode = field.as === "int" ? "numeric" : "decimal";
+    if (field.as !== "str") return { control: input, input };
+    return { control: make("span", "tq-quoted", input, quoting(field)), input };
+  }
+
+  /** A field for a text between quotes that stand outside of it. @param {Field} field @param {string} known */
+  function quoted(field, known) {
+    const input = lined(known);
+    const read = () => (input.value === field.plain ? field.text : JSON.stringify(input.value));
+    kept(input, field.key, read, submit);
+    const quote = () => {
+      const sign = make("span", "tq-quote", "'");
+      sign.setAttribute("aria-hidden", "true");
+      return sign;
+    };
+    return { control: make("span", "tq-quoted", quote(), input, quote(), quoting(field)), input };
+  }
+
+  /** What changes between a text and a literal. @param {Field} field */
+  function quoting({ key, name }) {
+    const made = button("…", () => {
+      if (!asLiteral.delete(key)) asLiteral.add(key);
+      shown.delete("form");
+      update(now, looks, letter, lost);
+      /** @type {HTMLElement | null} */ (form.querySelector(`[data-key="${CSS.escape(key)}"]`))?.focus();
+    }, "tq-quiet tq-quoting");
+    const isOn = asLiteral.has(key);
+    made.element.setAttribute("aria-pressed", String(isOn));
+    made.label.textContent = isOn ? "text" : "literal";
+    return named(made.element, `Write ${name} as ${isOn ? "a text" : "a Python literal"}`);
+  }
+
+  // -- what is wrong, beside the field that it is in
+
+  /** @param {Element} field */
+  function forgive(field) {
+    if (!field.hasAttribute("aria-invalid")) return;
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-errormessage");
+    element.querySelector(`[data-wrong="${CSS.escape(/** @type {HTMLElement} */ (field).dataset.key ?? "")}"]`)?.remove();
+  }
+
+  /** Say beside a field what is wrong in it, and go there. @param {HTMLElement} field @param {Element} beside @param {string} sentence */
+  function blame(field, beside, sentence) {
+    forgive(field);
+    const note = make("div", "tq-alert tq-beside");
+    note.setAttribute("role", "alert");
+    note.id = `tq-wrong-${FORM}-${++inputs}`;
+    note.dataset.wrong = field.dataset.key ?? "";
+    beside.append(note);
+    note.textContent = `✗ ${sentence}`;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-errormessage", note.id);
+    field.focus();
+  }
+
+  /** Find the field that a refusal is about; false if there is none. @param {string} sentence */
+  function blamed(sentence) {
+    const line = /^Line (\d+): /.exec(sentence);
+    if (line && written && editedSource() !== undefined) {
+      blame(written.field, source.content, sentence);
+      written.blame(Number(line[1]));
+      return true;
+    }
+    const changed = Object.keys(edited());
+    const about = (now?.fields ?? []).find(({ key, name }) => changed.includes(key) && sentence.startsWith(`${name}: `));
+    const key = about?.key ?? (sentence.startsWith("The value: ") ? "=" : "");
+    /** @type {HTMLElement | null} */
+    const field = key ? element.querySelector(`[data-key="${CSS.escape(key)}"]`) : null;
+    if (!field) return false;
+    blame(field, field.closest(".tq-field") ?? supply.content, sentence);
+    return true;
   }
 
   /** @returns {Record<string, string>} */
@@ -215,17 +380,21 @@ export function panel({ select, leave, act, busy }) {
   /** Take all edits back. */
   function reset() {
     texts.clear();
+    asLiteral.clear();
     shown.delete("form");
     shown.delete(source.name);
     update(now, looks, letter, lost);
   }
 
+  /** A control that is its own field. @template {HTMLElement} E @param {E} input */
+  const both = (input) => ({ control: input, input });
+
   /** @param {Details} details @returns {Node[]} */
   function fields(details) {
     if (!details.fields?.length) return [];
     const rows = details.fields.map((field) => {
-      const name = make("span", "tq-name", field.name);
-      const row = make("label", "tq-field", name);
+      const name = make("label", "tq-name", field.name);
+      const row = make("div", "tq-field", name);
       row.dataset.field = field.key;
       if (field.kind === "task") {
         const kept = make("div", "tq-field", name, linked(field.links));
@@ -236,50 +405,59 @@ export function panel({ select, leave, act, busy }) {
         row.append(make("code", "tq-value", field.text));
         return row;
       }
-      const before = field.kind === "kept" ? "" : field.text;
-      const input = literal(texts.get(field.key) ?? before, field.key, submit);
+      const before = texts.get(field.key) ?? "";
+      const { control: shows, input } =
+        field.kind === "kept" ? both(literal(before, field.key, submit)) : control(field);
+      input.id = `tq-argument-${FORM}-${++inputs}`;
+      name.htmlFor = input.id;
       input.setAttribute("aria-label", `Argument ${field.name}${field.kind === "kept" ? ", kept" : ""}`);
-      if (field.kind === "kept") {
+      if (field.kind === "kept" && !(input instanceof HTMLSelectElement)) {
         input.placeholder = `kept: ${field.text}`;
         input.title = "This value cannot be written as a literal. It is kept unless you replace it.";
       } else if (field.kind === "default") name.append(make("small", "", " default"));
-      row.append(input);
+      row.append(shows);
       if (field.links.length) row.append(linked(field.links));
       return row;
     });
     return [make("h4", "", "Arguments"), ...rows];
   }
 
+  /** The editor of the selected task's source, and what stands below it. @type {ReturnType<typeof editor> | null} */
+  let written = null;
+  const below = make("div", "tq-below");
+
   /** @param {Details} details @returns {Node[]} */
   function sourced(details) {
+    written = null;
     if (typeof details.source !== "string") return [];
-    const field = typed(make("textarea", "tq-input tq-source"));
-    const typedIn = plain(field, "()", texts.get("()") ?? details.source);
-    field.readOnly = !details.editable;
-    field.rows = Math.min(16, field.value.split("\n").length + 1);
-    field.wrap = "off";
-    field.setAttribute("aria-label", "Source of the function");
-    field.setAttribute("aria-description", "While you edit, Tab indents. To leave: Shift and Tab, or Escape, then Tab.");
-    let leaving = true; // who comes by Tab and touches nothing goes on by Tab
-    field.addEventListener("blur", () => (leaving = true));
-    field.addEventListener("pointerdown", () => (leaving = false));
-    field.addEventListener("keydown", (event) => {
-      const { key, shiftKey, ctrlKey, metaKey } = event;
-      if (key === "Escape" && leaving) return; // the second one closes the details
-      event.stopPropagation();
-      if (key !== "Tab" && key !== "Shift") leaving = key === "Escape";
-      if (key === "Enter" && (ctrlKey || metaKey)) submit();
-      else if (!field.readOnly && (key === "Enter" || (key === "Tab" && !shiftKey && !leaving))) {
-        const text = indent(field.value, field.selectionStart, key);
-        // the deprecated way is the only one that the browser can undo
-        if (!document.execCommand?.("insertText", false, text)) {
-          field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
-          typedIn();
-        }
-      } else if (key !== "Escape") return;
-      event.preventDefault();
+    const made = editor({
+      text: texts.get("()") ?? details.source,
+      key: "()",
+      label: "Source of the function",
+      readOnly: !details.editable,
+      changed() {
+        texts.set("()", made.field.value);
+        forgive(made.field);
+        compare();
+        enable();
+      },
+      submit,
     });
-    return [field];
+    written = made;
+    return [made.element, below];
+  }
+
+  /** Say what the text has in it that the last attempt did not run, and where that attempt failed. */
+  function compare() {
+    if (!written || typeof now?.source !== "string") return;
+    const { source: kept, failing = 0, ran } = now;
+    const text = written.field.value;
+    const line = failing ? movedTo(compared(kept, text), failing) : 0;
+    written.fail(line);
+    part(below, "below", [at, text, kept, failing, ran?.number, ran?.source], () => {
+      const changes = ran ? changesShown(compared(ran.source ?? kept, text), `attempt ${ran.number}`) : [];
+      return [...(line ? [make("div", "tq-type", `✗ Line ${line} failed in the last attempt.`)] : []), ...changes];
+    });
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -299,6 +477,32 @@ export function panel({ select, leave, act, busy }) {
       make("div", "tq-row", use.element, make("label", "tq-check", then, " then continue")),
       telling(use.element),
     ];
+  }
+
+  /** What it returned, as its class shows it, else as text. @param {Details} details @returns {Node[]} */
+  function returned({ result: value }) {
+    if (!value) return [];
+    const type = make("div", "tq-type", value.type);
+    const rich = value.rich ? previewed(value.rich, "Result", element) : [];
+    return [type, ...rich, ...(value.rich?.kind || !value.text ? [] : [code(value.text)])];
+  }
+
+  /** What it printed, and what it displayed. @param {Details} details @returns {Node[]} */
+  function said({ output: text, displayed = [] }) {
+    const shows = displayed.flatMap((each, i) => previewed(each, `Displayed ${i + 1}`, element));
+    return [...(text ? [code(text)] : []), ...shows];
+  }
+
+  const endTheme = onTheme(() => {
+    for (const { name } of [result, output]) shown.delete(name); // their frames have the page's colours
+    if (now) update(now, looks, letter, lost);
+  });
+
+  /** How it failed: taken apart, or as text where that is all there is. @param {Details} details @returns {Node[]} */
+  function failure({ trace: errors, traceback, of_attempt: of }) {
+    trace.title.textContent = of ? `Traceback of attempt ${of}` : "Traceback";
+    if (errors?.length) return traced(errors);
+    return traceback ? [code(traceback)] : [];
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -323,7 +527,29 @@ export function panel({ select, leave, act, busy }) {
       cell.scope = "col";
       return cell;
     });
-    return [make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows))];
+    const rowsShown = make("table", "tq-table", make("thead", "", make("tr", "", ...heads)), make("tbody", "", ...rows));
+    if (details.cell === undefined) return [rowsShown]; // nobody is there to write one
+    const copied = button("Copy as cell", () => {
+      cellWanted = now?.cell?.[0] ?? 0;
+      act(at, "cell", {});
+    });
+    copied.element.dataset.key = "cell";
+    const says = telling(copied.element);
+    says.textContent = "a cell that makes the last call again; nothing runs";
+    return [rowsShown, make("div", "tq-does", copied.element, says)];
+  }
+
+  /** The number of the cell that was there when this view asked for one; -1 if it has not. */
+  let cellWanted = -1;
+
+  /** Copy the cell that this view has asked for, once it is there. */
+  function copyCell() {
+    const cell = now?.cell;
+    if (!cell || cellWanted < 0 || cell[0] === cellWanted) return;
+    cellWanted = -1;
+    void copy(cell[1], attempts.content).then((done) => {
+      message.say("status", done ? "Copied. Paste it into a cell." : "Press Ctrl+C to copy it.", !done);
+    });
   }
 
   /** @param {Details} details @returns {Node[]} */
@@ -361,6 +587,7 @@ export function panel({ select, leave, act, busy }) {
       note.textContent = !wrong ? says : repairs ? "once you have edited something" : "Reset your edits first";
     });
     supply.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
+    attempts.content.querySelector("button")?.setAttribute("aria-disabled", String(off));
     const note = supply.content.querySelector("small");
     if (note) note.textContent = now?.supplies ?? "";
   }
@@ -403,18 +630,20 @@ export function panel({ select, leave, act, busy }) {
       [
         result,
         details.result,
-        () => (details.result ? [make("div", "tq-type", details.result.type), code(details.result.text)] : []),
+        () => returned(details),
       ],
       [source, [details.at, details.source, details.editable], () => sourced(details)],
-      [trace, details.traceback, () => (details.traceback ? [code(details.traceback)] : [])],
-      [output, details.output, () => (details.output ? [code(details.output)] : [])],
-      [attempts, details.attempts, () => table(details)],
+      [trace, [details.trace, details.traceback], () => failure(details)],
+      [output, [details.output, details.displayed], () => said(details)],
+      [attempts, [details.attempts, details.cell === undefined], () => table(details)],
       [around, [details.required, details.blocking], () => neighbours(details)],
     ];
     for (const [{ name, folds, content }, value, draw] of folded) {
       part(content, name, value, draw);
       folds.hidden = content.hidden;
     }
+    compare();
+    copyCell();
     part(actions, "actions", details.actions?.map(({ label }) => label), () =>
       (details.actions ?? []).map(({ verb, label, run, hint }, i) => {
         const made = button(label, () => {
@@ -437,15 +666,28 @@ export function panel({ select, leave, act, busy }) {
 
   return {
     element,
-    message,
+    message: {
+      ...message,
+      /** @param {"status" | "alert"} kind @param {string} sentence @param {boolean} [stays] */
+      say(kind, sentence, stays) {
+        const isBeside = kind === "alert" && blamed(sentence);
+        message.say(isBeside ? "status" : kind, isBeside ? "" : sentence, stays);
+      },
+    },
     enable,
     update,
+    dispose() {
+      endTheme();
+      message.dispose();
+    },
     /** Show another task, or nothing. @param {string} to @param {string} label */
     open(to, label) {
       if (to === at) return;
       at = to;
       now = null;
+      cellWanted = -1;
       texts.clear();
+      asLiteral.clear();
       shown.clear();
       message.say("status", "");
       element.hidden = !to;

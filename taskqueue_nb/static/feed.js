@@ -40,7 +40,8 @@ function makeFeed({ model, send }) {
   const wanted = new Set();
   let workers = [""];
   let boxOf = new Uint32Array(0);
-  let boxes = 0;
+  /** @type {string[]} What the boxes of the drawing stand for. */
+  let boxes = [];
   let urgency = "frqcaepd";
   let total = -1; // rows that the kernel has; not known yet
   let offset = -Infinity; // of the kernel's clock
@@ -121,9 +122,12 @@ function makeFeed({ model, send }) {
     get boxOf() {
       return boxOf;
     },
+    /** How many boxes the drawing has that `boxOf` is of. */
     get boxes() {
-      return boxes;
+      return boxes.length;
     },
+    /** Whether that is the drawing which has these boxes. @param {{at: string}[]} others */
+    isOf: (others) => others.length === boxes.length && others.every(({ at }, i) => at === boxes[i]),
     get urgency() {
       return urgency;
     },

@@ -7,7 +7,6 @@
  * needed for the first picture is a part: a module of its own, which the kernel sends when it is wanted.
  *
  * @typedef {import("./types.js").Action} Action
- * @typedef {import("./types.js").Answer} Answer
  * @typedef {import("./types.js").Context} Context
  * @typedef {import("./types.js").Details} Details
  * @typedef {import("./types.js").Foreseen} Foreseen
@@ -22,9 +21,9 @@
 
 import { badge, button, icon, make, messages, named, roled, telling } from "./elements.js";
 import { finder } from "./finder.js";
+import { WAITING_AFTER, clicks, hideStill } from "./live.js";
 import { drawing } from "./pane.js";
 
-const WAITING_AFTER = 1000; // ms without an answer until the view says what it waits for
 const SPEAK_EVERY = 2000; // ms between two sentences for a screen reader
 
 // ---------------------------------------------------------------- pure functions
@@ -72,68 +71,6 @@ export function counted(counts, looks) {
 export function turned(places, from, step) {
   const i = places.indexOf(from);
   return places.at(i < 0 ? Math.min(step, 0) : (i + step) % places.length);
-}
-
-/**
- * Clicks that travel: each has an id, is sent once, and is pending until its answer comes.
- *
- * @param {Model} model
- * @param {{changed: () => void, answered: (place: Place, done: boolean, sentence: string) => void}} listener
- */
-export function clicks(model, { changed, answered }) {
-  const token = Math.random().toString(36).slice(2) + Date.now().toString(36);
-  let number = 0;
-  /** @typedef {{key: string, place: Place, late: boolean, timer: ReturnType<typeof setTimeout>}} Click */
-  /** @type {Map<string, Click>} */
-  const pending = new Map();
-  /** @type {Set<string>} */
-  let heard = new Set(model.get("answers").map(([id]) => id));
-  const some = (/** @type {(click: Click) => boolean} */ test) => [...pending.values()].some(test);
-  const busy = (/** @type {string} */ key) => some((click) => click.key === key);
-  const forget = () => {
-    for (const click of pending.values()) clearTimeout(click.timer);
-    pending.clear();
-  };
-  return {
-    busy,
-    forget,
-    late: (/** @type {Place} */ place) => some((click) => click.late && click.place === place),
-    /**
-     * Send a click, unless one with the same key is pending.
-     *
-     * @param {string} key
-     * @param {Place} place
-     * @param {Record<string, unknown>} message
-     */
-    send(key, place, message) {
-      if (busy(key)) return;
-      const id = `${token}-${number++}`;
-      /** @type {Click} */
-      const click = { key, place, late: false, timer: setTimeout(waits, WAITING_AFTER) };
-      function waits() {
-        click.late = true;
-        changed();
-      }
-      pending.set(id, click);
-      model.send({ id, ...message });
-      changed();
-    },
-    /** @param {Answer[]} answers */
-    hear(answers) {
-      let any = false;
-      for (const [id, done, sentence] of answers) {
-        const click = pending.get(id);
-        if (id.startsWith("?") && !heard.has(id)) answered("top", done, sentence); // of no click
-        if (!click) continue;
-        clearTimeout(click.timer);
-        pending.delete(id);
-        any = true;
-        answered(click.place, done, sentence);
-      }
-      heard = new Set(answers.map(([id]) => id));
-      if (any) changed();
-    },
-  };
 }
 
 // ---------------------------------------------------------------- the parts
@@ -289,49 +226,6 @@ function chips(filter) {
         known.count.textContent = String(number);
       }
     },
-  };
-}
-
-/**
- * Hide the still picture of the same queue in the same cell while this view lives.
- *
- * @param {HTMLElement} el
- * @param {string} key how the picture's alternative text begins
- * @returns {() => void} how to show it again
- */
-export function hideStill(el, key) {
-  /** @type {Set<HTMLElement>} */
-  const hidden = new Set();
-  /** @type {MutationObserver | undefined} */
-  let observer;
-  let tries = 0;
-  let frame = 0;
-  function look() {
-    const area = el.closest(".jp-OutputArea");
-    if (!area) {
-      if (tries++ < 600) frame = requestAnimationFrame(look); // not in the page yet
-      return;
-    }
-    const scan = () => {
-      for (const child of area.children) {
-        if (!(child instanceof HTMLElement) || child.contains(el)) continue;
-        observer?.observe(child, { childList: true, subtree: true });
-        const still = [...child.querySelectorAll("img")].some((image) => image.alt.startsWith(key));
-        if (still && !hidden.has(child)) {
-          hidden.add(child);
-          child.classList.add("tq-still");
-        }
-      }
-    };
-    observer = new MutationObserver(scan);
-    observer.observe(area, { childList: true });
-    scan();
-  }
-  look();
-  return () => {
-    cancelAnimationFrame(frame);
-    observer?.disconnect();
-    for (const child of hidden) child.classList.remove("tq-still");
   };
 }
 
@@ -705,7 +599,7 @@ export function render({ model, el }, ready = {}) {
     graph.dispose();
     sent.forget();
     top.dispose();
-    side?.message.dispose();
+    side?.dispose();
     clearTimeout(speaker);
     clearTimeout(looking);
     for (const [event, does] of listeners) model.off(event, does);

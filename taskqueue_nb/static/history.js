@@ -129,9 +129,11 @@ export function makeHistory(context) {
       known = feed.structures;
       version = story.version;
     }
-    const letters = film.at(moment);
+    const boxes = context.boxes();
+    // for a drawing that has just changed it is not known yet which task is where
+    const letters = feed.isOf(boxes) ? film.at(moment) : "u".repeat(boxes.length);
     const sentence = told();
-    if (letters.length === context.boxes().length && (moved || `${letters} ${sentence}` !== drawn)) {
+    if (moved || `${letters} ${sentence}` !== drawn) {
       drawn = `${letters} ${sentence}`;
       context.rewind(letters, sentence);
     }
@@ -213,7 +215,7 @@ export function makeHistory(context) {
 
   /** Keep the row of the moment in view. */
   function follow() {
-    const i = firstAtLeast(length(), (j) => placeAt(j), at()) - 1;
+    const i = firstAtLeast(length(), placeAt, at()) - 1;
     if (i >= 0) pane.scrollTop = scrolledTo(pane.scrollTop, pane.clientHeight, length(), ROW, i);
     list();
   }
@@ -228,8 +230,10 @@ export function makeHistory(context) {
     const move = moves[/** @type {keyof typeof moves} */ (event.key)];
     if (move) {
       pause();
-      const i = firstAtLeast(length(), (j) => placeAt(j), at()) - 1 + move;
-      look(i < 0 ? 0 : i >= length() - 1 && move > 0 ? (i > length() - 1 || !listed ? count() : placeAt(length() - 1) + 1) : placeAt(Math.min(i, length() - 1)) + 1);
+      const here = firstAtLeast(length(), placeAt, at()) - 1; // the last line that has happened
+      const isAfter = here >= 0 && placeAt(here) + 1 < at(); // and others since, which are not listed
+      const to = here + (isAfter && move < 0 ? move + 1 : move);
+      look(to < 0 ? 0 : to >= length() ? count() : placeAt(to) + 1);
       follow();
     } else if (event.key === "Enter" && at() > 0) context.select(String(story.task[story.order[at() - 1]]));
     else if (event.key === " ") playing ? pause() : start();
@@ -377,7 +381,7 @@ export function makeHistory(context) {
         pause();
         refresh();
       }
-      const now = `${context.selected()} ${context.boxes().length}`;
+      const now = [context.selected(), ...context.boxes().map(({ at }) => at)].join();
       if (now === shown) return;
       shown = now;
       changed();

@@ -6,7 +6,7 @@
  * @typedef {import("./types.js").Place} Place
  */
 
-const WAITING_AFTER = 1000; // ms without an answer until the view says what it waits for
+export const WAITING_AFTER = 1000; // ms without an answer until the view says what it waits for
 
 /**
  * Clicks that travel: each has an id, is sent once, and is pending until its answer comes.

@@ -82,12 +82,55 @@ export interface Attempt {
   error: string;
 }
 
+/** Something foreign to be shown; nothing but a sentence if it has no kind. */
+export interface Rich {
+  kind: "image" | "html" | "text" | "";
+  /** What its form is called: "picture", "LaTeX". */
+  called: string;
+  /** A data URL, HTML as it came, or text. */
+  data: string;
+  note: string;
+}
+
+/** A frame of a traceback, or how many were left out. */
+export interface Frame {
+  left?: number;
+  /** What its file is called: "Cell In[3]", "model.py". */
+  file: string;
+  path: string;
+  line: number;
+  name: string;
+  /** The library that it is of; "" for the user's own code. */
+  package: string;
+  /** The number of the first line of `code`, which holds the failing one. */
+  first: number;
+  code: string[];
+  /** From which character to which the failing line was being worked out. */
+  part: [number, number] | null;
+}
+
+/** An exception, and what stands between it and the one before it. */
+export interface Raised {
+  says: string;
+  lead: string;
+  /** How many groups it is in. */
+  depth: number;
+  notes: string[];
+  frames: Frame[];
+}
+
 export interface Field {
   key: string;
   name: string;
   kind: "literal" | "default" | "kept" | "task";
   /** The Python literal for "literal" and "default"; what is kept for "kept". */
   text: string;
+  /** How the literal is edited; without it, as it is written. */
+  as?: "bool" | "choice" | "int" | "float" | "str" | "";
+  /** The literals to choose from. */
+  choices?: string[];
+  /** The text that a literal of a text stands for. */
+  plain?: string;
   links: Link[];
 }
 
@@ -128,15 +171,27 @@ export interface Details {
   calls?: string;
   why?: string;
   error?: string;
+  /** How it failed, as text, and taken apart where that is possible. */
   traceback?: string;
+  trace?: Raised[];
+  /** The number of the attempt that it is of, or 0 for the last one. */
+  of_attempt?: number;
   output?: string;
-  result?: { type: string; text: string } | null;
+  /** What was displayed, besides text. */
+  displayed?: Rich[];
+  result?: { type: string; text: string; rich?: Rich } | null;
   progressed?: [number, number] | null;
   attempts?: Attempt[];
   fields?: Field[];
   editable?: boolean;
   /** The text of its function, if it can be edited. */
   source?: string | null;
+  /** The line of it, from 1, at which the last attempt failed. */
+  failing?: number | null;
+  /** What the last attempt ran, if that is known: its text, or null if it is `source`. */
+  ran?: { number: number; source: string | null } | null;
+  /** The last call as a cell, numbered, once somebody has asked for it; undefined without a kernel. */
+  cell?: [number: number, text: string] | null;
   actions?: Action[];
   suppliable?: boolean;
   /** What a supplied value would set in motion. */

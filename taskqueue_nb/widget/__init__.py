@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import Counter, deque
@@ -40,8 +41,10 @@ from taskqueue_nb.source import compiled
 from taskqueue_nb.task import Task, check_call, defined_now
 from taskqueue_nb.taskqueue import TaskQueue
 from taskqueue_nb.widget.details import (
+    Previews,
     details_of,
     edited_arguments,
+    given_up,
     link_to,
     one_line,
     progress_of,
@@ -86,6 +89,7 @@ _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr
 _ANSWERS: Final = 30  # the last ones, so that a late one is not lost
 _CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
 _MEMBERS: Final = 100  # of a selected group that are listed
+LONGEST_CELL: Final = 400_000  # characters of a call as a cell
 
 
 class _Laid(NamedTuple):
@@ -124,7 +128,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     """
 
     _esm = linked("graph")
-    _css = palette.css() + styles("graph", "record")
+    _css = palette.css() + styles("graph", "details", "record")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
@@ -147,6 +151,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
 
     _numbers: Final = itertools.count(1)
     _parts: tuple[str, ...] = ()  # that a page wants
+    _cell: tuple[Task | None, list[Any]] = (None, [0, ""])  # the last that was asked for, numbered
     _lens = PLAIN
     _at = ""  # what is selected
     _sought = ""
@@ -176,7 +181,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._seen_at = 0.0
         self._looking = False
         self._look_gap = _LOOK_GAP
-        self._mending = Mending(self._queue)
+        self._previews, self._mending = Previews(), Mending(self._queue)
         self._mended: dict[str, Any] = {
             "undo": "",
             "retry": {"says": "", "plan": ""},
@@ -193,7 +198,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
-        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since)
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since, _at_of)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
@@ -244,7 +249,7 @@ class TaskGraph(Exports, anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the view: it stops listening, its pages are cleared, and nothing is done any more."""
-        if self._closed:
+        if self._closed or sys.is_finalizing():  # whose threads may have ended with a lock
             return
         with self._closing:  # only one thread does it
             if self._closed:
@@ -362,13 +367,16 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             return []
         stuck = self._looker.busy_for() > _STUCK
         if self._looking and not stuck:
-            return []
+            return [_STUCK]
         task = _task_at(at, laid)
         now = monotonic()
         seen: tuple[Any, ...] = (at, laid.structure)
         if task is not None:
             attempts = len(task.attempts)
             seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
+        if stuck and seen == self._seen:
+            self._found = given_up(self._found, at)  # one thread hangs there, and that is enough
+            return []
         wait = self._seen_at + self._look_gap - now
         if seen == self._seen and wait > 0:
             return [wait]  # what has changed since is looked at then
@@ -386,10 +394,12 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             if task is None:
                 found = _group(at, laid)
             else:
-                found = details_of(task, at, laid.places)
+                found = details_of(task, at, laid.places, result=False)
                 if len(laid.tasks) > _MANY and self._found.get("at") != at:
                     self._publish(at, found)  # before the plans, which take a moment there
                 found = self._mending.of_task(task, laid.places[task], found)
+                found["cell"] = self._cell[1] if self._cell[0] is task else None
+                found = self._previews.added(task, found, partial(self._publish, at))
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
             found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}
@@ -597,18 +607,28 @@ class TaskGraph(Exports, anywidget.AnyWidget):
         if command.verb in QUEUE_VERBS:
             return self._do_to_queue(command)
         task = self._queue.tasks[command.task]
+        if command.verb == "cell":
+            return self._write_cell(task)
         # a run of the notebook's own takes up what is pending by itself
         run = command.run and not (self._queue.running and self._queue.wait(0))
         moved = self._do_to_task(command, task, run=run)
         if command.verb == "cancel":
-            if task.fsm_state == "RUNNING":
-                return f"{one_line(task.name)} was asked to stop."
-            return f"{one_line(task.name)} is cancelled."
+            stops = "was asked to stop" if task.fsm_state == "RUNNING" else "is cancelled"
+            return f"{one_line(task.name)} {stops}."
         if command.run:
             return ""  # the picture says the rest
         if command.verb == "repair" and not moved:
             return "The arguments are changed."
         return _pending_again(moved)
+
+    def _write_cell(self, task: Task) -> str:
+        """Have the last call of a task, as a cell, go with its details: an answer is a sentence."""
+        text = task.snippet()
+        if len(text) > LONGEST_CELL:
+            raise RefusedError(f"The cell would have {len(text):,} characters, too many to copy.")
+        self._cell = (task, [self._cell[1][0] + 1, text])
+        self._seen = ()
+        return ""
 
     def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:  # noqa: PLR0911 - one for each verb
         queue = self._queue

@@ -125,7 +125,7 @@ def _record(
     count = record.gather(0.0)
     if count > _ROWS:
         return []
-    structure, buffers = _structure(laid)
+    structure, buffers = _structure(laid, _at_of)
     rows = {
         "part": "record",
         "from": 0,

@@ -21,7 +21,9 @@ QUEUE_VERBS: Final = frozenset(
 VIEW_VERBS: Final = frozenset(
     {"look", "part", "record", "table", "find", "unfold", "fold", "around"}
 )
-TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+TASK_VERBS: Final = frozenset(
+    {"retry", "retry_cause", "repair", "cancel", "supply", "rerun", "cell"}
+)
 GRAPH_VERBS: Final = VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
 #: Those of the view of one machine, which has no other task.
 MACHINE_VERBS: Final = frozenset({"fire", "step", "inject"})

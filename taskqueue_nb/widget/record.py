@@ -34,12 +34,12 @@ _NAME: Final = 60  # characters of a task's or a worker's name
 _NAMED: Final = 2_000  # tasks whose names every page gets; those of others it asks for
 _WORKERS: Final = 2_000  # with a name; whatever comes later counts as having none
 _SETTLING: Final = 0.05  # seconds until a step is taken in: what others did before it is there then
-_AHEAD: Final = (
-    1.0  # seconds; a step that is further in the future is one before a clock was set back
-)
+_AHEAD: Final = 1.0  # seconds; a step that lies further ahead was before the clock was set back
 
-CHUNK: Final = 20_000  # rows of one message, 15 bytes each
-_CHUNK_GAP: Final = 0.5  # seconds between two such messages: a Jupyter server lets 1 MB/s through
+# A Jupyter server lets 1 MB/s through, taken over 3 seconds, and drops what is more.
+CHUNK: Final = 15_000  # rows of one message, 15 bytes each
+_CHUNK_GAP: Final = 0.5  # seconds between two such messages
+_BURST: Final = 2  # further ones that may go at once after a while without any
 _GATHER_GAP: Final = 0.5  # seconds between two looks at all tasks
 _REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _LEASE: Final = 150.0  # seconds for which a page that says nothing more counts as there
@@ -339,6 +339,8 @@ class Recorder:
     hears_since : callable
         Since when messages of the pages come through, on the monotonic clock: while an ordinary
         cell runs they may not, and that is infinite.
+    at_of : callable
+        How the page calls a box of a drawing.
 
     Notes
     -----
@@ -348,9 +350,14 @@ class Recorder:
     """
 
     def __init__(
-        self, queue: TaskQueue, mark: Callable[[], object], hears_since: Callable[[], float]
+        self,
+        queue: TaskQueue,
+        mark: Callable[[], object],
+        hears_since: Callable[[], float],
+        at_of: Callable[[Box, Any], str],
     ) -> None:
-        self._queue, self._mark, self._hears_since = queue, mark, hears_since
+        self._queue, self._mark = queue, mark
+        self._hears_since, self._at_of = hears_since, at_of
         self.record = Record(queue)
         self._lock = threading.Lock()
         self._pages: dict[str, float] = {}  # the name of each, and when it was last heard of
@@ -457,7 +464,7 @@ class Recorder:
         try:
             new = self.record.gather()
             if laid is not self._laid and laid is not None:
-                self._structure = _structure(laid)
+                self._structure = _structure(laid, self._at_of)
                 self._laid = laid
                 self._is_due("structure")
             rests = self.record.is_settled and not self._queue.running
@@ -482,29 +489,28 @@ class Recorder:
     # -- sending -----------------------------------------------------------------------------------
 
     def _send_rows(self, send: Callable[[dict[str, Any], list[bytes]], object]) -> list[float]:
-        record, total = self.record, len(self.record)
-        with self._lock:
-            if self._sent >= total and not self._answers and not record.patches:
-                return []
-            wait = self._send_at - monotonic()
-            if wait > 0:
-                return [wait]
-            begin = min(self._sent, total)
-            self._sent = end = min(total, begin + CHUNK)
-            self._answers = False
-        patch = [record.patches.popleft() for _ in range(len(record.patches))]
-        content: dict[str, Any] = {"part": "record", "from": begin, "count": end - begin}
-        content |= {
-            "total": total,
-            "now": time(),
-            "patch": [part for pair in patch for part in pair],
-        }
-        if len(record.workers) > self._workers_sent:
-            content["workers"] = record.workers[:]
-            self._workers_sent = len(content["workers"])
-        send(content, record.columns(begin, end))
-        self._send_at = monotonic() + _CHUNK_GAP
-        return [_CHUNK_GAP] if end < total else []
+        """Send what the pages lack, as fast as a server lets it through."""
+        record = self.record
+        while True:
+            with self._lock:
+                total = len(record)
+                if self._sent >= total and not self._answers and not record.patches:
+                    return []
+                now = monotonic()
+                if self._send_at > now:
+                    return [self._send_at - now]
+                self._send_at = max(self._send_at, now - _BURST * _CHUNK_GAP) + _CHUNK_GAP
+                begin = min(self._sent, total)
+                self._sent = end = min(total, begin + CHUNK)
+                self._answers = False
+            patch = [record.patches.popleft() for _ in range(len(record.patches))]
+            content: dict[str, Any] = {"part": "record", "from": begin, "count": end - begin}
+            content |= {"total": total, "now": time()}
+            content["patch"] = [part for pair in patch for part in pair]
+            if len(record.workers) > self._workers_sent:
+                content["workers"] = record.workers[:]
+                self._workers_sent = len(content["workers"])
+            send(content, record.columns(begin, end))
 
 
 def _look(of: weakref.ref[Recorder], laid: _Laid | None) -> None:
@@ -513,7 +519,7 @@ def _look(of: weakref.ref[Recorder], laid: _Laid | None) -> None:
         recorder.look(laid)
 
 
-def _structure(laid: _Laid) -> tuple[dict[str, Any], list[bytes]]:
+def _structure(laid: _Laid, at_of: Callable[[Box, Any], str]) -> tuple[dict[str, Any], list[bytes]]:
     """Say in which box each task is, in what state each began, and what the first are called."""
     nowhere = 0xFFFFFFFF
     boxes = array("I", [nowhere]) * len(laid.tasks)
@@ -523,7 +529,7 @@ def _structure(laid: _Laid) -> tuple[dict[str, Any], list[bytes]]:
     first = "".join([look(task._first_state).letter for task in laid.tasks])
     content = {
         "part": "record",
-        "boxes": len(laid.boxes),
+        "boxes": [at_of(box, laid) for box in laid.boxes],
         "tasks": len(laid.tasks),
         "urgency": "".join(look(state).letter for state in URGENCY),
         "names": _names(laid.tasks, range(min(_NAMED, len(laid.tasks)))),

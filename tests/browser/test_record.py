@@ -229,6 +229,36 @@ def test_the_timeline_grows_while_the_queue_runs(notebook: MakeNotebook) -> None
     )
 
 
+def test_the_present_is_followed(notebook: MakeNotebook) -> None:
+    """However far it is zoomed in, the bar that runs stays in view, until the user pans."""
+    view = opened(
+        notebook,
+        "import time\nfrom taskqueue_nb import Task, TaskQueue\n"
+        "queue = TaskQueue(*(Task(f'nap {i}', time.sleep, func_args=(0.25,)) for i in range(400)))",
+        "queue.start()",
+    )
+    view.open("Timeline")
+    view.notebook.run_cell(2)
+    expect(view.canvas).to_have_attribute("aria-label", re.compile(r"([4-9]|\d\d) attempts"))
+    tools = view.root.get_by_role("toolbar", name="Timeline")
+    follow = tools.get_by_role("button", name="Follow now")
+    follow.click()
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    for _ in range(3):
+        tools.get_by_role("button", name="Zoom in").click()
+    view.button("List").click()
+    rows = view.root.locator(".tq-attempts tbody tr")
+    expect(rows.last).to_contain_text("running")
+    expect(view.canvas).to_have_attribute("aria-label", re.compile(r"([3-9]\d|\d{3}) attempts"))
+
+    expect(rows.last).to_contain_text("running")
+    assert rows.count() < 10
+    view.canvas.focus()
+    view.notebook.page.keyboard.press("Shift+ArrowLeft")
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    view.notebook.evaluate("queue.stop(); queue.wait()")
+
+
 def test_zoom_and_pan(notebook: MakeNotebook, page: Page) -> None:
     """By buttons, keys, ctrl and wheel, and drag; Fit shows all again."""
     view = ran(notebook)

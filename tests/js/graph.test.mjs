@@ -1,65 +1,13 @@
 // @ts-check
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, suite, test } from "node:test";
+import { mock, suite, test } from "node:test";
 
-import { drawn, failed, LOOKS, makeModel, window } from "./page.mjs";
+import { drawn, failed, LOOKS, window } from "./page.mjs";
+import { button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
 
 const { document } = window;
-
-const graph = await import("../../taskqueue_nb/static/graph.js");
-const details = await import("../../taskqueue_nb/static/details.js");
-const table = await import("../../taskqueue_nb/static/table.js");
 const pane = await import("../../taskqueue_nb/static/pane.js");
 const { duration } = await import("../../taskqueue_nb/static/elements.js");
-
-/** @type {HTMLElement} */
-let el;
-/** @type {(() => void) | undefined} */
-let end;
-
-beforeEach(() => {
-  mock.timers.enable({ apis: ["setTimeout", "Date"] });
-  el = document.body.appendChild(document.createElement("div"));
-});
-
-afterEach(() => {
-  end?.();
-  end = undefined;
-  document.body.replaceChildren();
-  mock.timers.reset();
-});
-
-/** @param {Parameters<typeof makeModel>[0]} [changes] */
-function shown(changes) {
-  const model = makeModel(changes);
-  end = graph.render({ model, el }, { details, table });
-  return model;
-}
-
-/** @param {string} selector @returns {HTMLElement} */
-function one(selector) {
-  const found = el.querySelectorAll(selector);
-  assert.equal(found.length, 1, `${found.length} elements are ${selector}`);
-  return /** @type {HTMLElement} */ (found[0]);
-}
-
-/** The button that says this. @param {string} text @returns {HTMLElement} */
-function button(text) {
-  const found = [...el.querySelectorAll("button")].filter((b) => b.textContent?.trim() === text);
-  assert.equal(found.length, 1, `${found.length} buttons say ${text}`);
-  return found[0];
-}
-
-/** @param {Element} node @param {string} type @param {object} [options] */
-function fire(node, type, options = {}) {
-  const Kind = type.startsWith("key") ? window.KeyboardEvent : window.Event;
-  node.dispatchEvent(new Kind(type, { bubbles: true, cancelable: true, ...options }));
-}
-
-const node = (/** @type {string} */ at) => one(`.node[data-at="${at}"]`);
-const press = (/** @type {Element} */ where, /** @type {string} */ key) => fire(where, "keydown", { key });
-const off = (/** @type {Element} */ where) => where.getAttribute("aria-disabled") === "true";
-const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 suite("pure functions", () => {
   test("a drawing keeps what a picture needs and nothing else", () => {
@@ -143,23 +91,6 @@ suite("pure functions", () => {
     assert.deepEqual(left, ["about 1 s left", "about 7 s left", "about 35 s left", "about 2 min left", "about 2.5 h left"]);
   });
 
-  test("only what the user changed is an edit", () => {
-    const { fields = [] } = failed();
-    const texts = new Map([["a0", "7"], ["kdegree", " 9 "], ["kmodel", "3"]]);
-
-    assert.deepEqual(details.edits(fields, texts), { kmodel: "3" });
-    assert.deepEqual(details.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
-  });
-
-  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
-    const text = "def f(x):\n    if x:\n  y";
-
-    assert.deepEqual([0, 2, 14, text.length].map((at) => details.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
-    assert.equal(details.indent(text, 9, "Enter"), "\n    ");
-    assert.equal(details.indent(text, 19, "Enter"), "\n        ");
-    assert.equal(details.indent(text, text.length, "Enter"), "\n  ");
-  });
-
   test("next and previous go round, and begin at the ends", () => {
     const places = ["4", "7", "9"];
 
@@ -219,7 +150,7 @@ suite("the graph", () => {
 
   test("there is one tab stop, and it follows the keys", () => {
     shown();
-    const stops = () => [...el.querySelectorAll('.node[tabindex="0"]')].map((n) => n.getAttribute("data-at"));
+    const stops = () => [...view.el.querySelectorAll('.node[tabindex="0"]')].map((n) => n.getAttribute("data-at"));
 
     assert.deepEqual(stops(), ["0"]);
     press(node("0"), "End");
@@ -242,7 +173,7 @@ suite("the graph", () => {
 
   test("no id of a drawing stays in the page, where two views could clash", () => {
     shown();
-    assert.deepEqual([...el.querySelectorAll(".tq-pane [id]")], []);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-pane [id]")], []);
   });
 
   test("every element that can have the focus keeps the notebook's shortcuts away", () => {
@@ -250,7 +181,7 @@ suite("the graph", () => {
     fire(node("1"), "click");
     model.put({ details: failed({ output: "said", result: { type: "int", text: "3" } }) });
 
-    const focusable = el.querySelectorAll("button, input, textarea, summary, [tabindex]");
+    const focusable = view.el.querySelectorAll("button, input, textarea, summary, [tabindex]");
     const bare = [...focusable].filter((e) => e.getAttribute("data-lm-suppress-shortcuts") !== "true");
 
     assert.ok(focusable.length > 20);
@@ -263,23 +194,23 @@ suite("the graph", () => {
 
     assert.equal(chip.textContent, "1✗failed");
     chip.click();
-    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0", "2"]);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0", "2"]);
     assert.equal(chip.getAttribute("aria-pressed"), "true");
     chip.click();
-    assert.equal(el.querySelectorAll(".tq-dim").length, 0);
+    assert.equal(view.el.querySelectorAll(".tq-dim").length, 0);
   });
 
   test("what fell with another task is failed, but no cause", () => {
     const model = shown({ states: "dfv", says: {}, counts: { DONE: 1, FAILED: 2 } });
-    const victims = () => [...el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
+    const victims = () => [...view.el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
     const chip = /** @type {HTMLElement} */ (one('.tq-chip[data-state="failed"]'));
 
     assert.deepEqual(victims(), ["2"]);
     assert.equal(node("2").getAttribute("data-state"), "failed");
-    assert.equal(el.querySelectorAll('.tq-chip[data-state="failed"]').length, 1);
+    assert.equal(view.el.querySelectorAll('.tq-chip[data-state="failed"]').length, 1);
     assert.equal(chip.textContent, "2✗failed");
     chip.click();
-    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0"]);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0"]);
     model.put({ states: "dfp" });
     assert.deepEqual(victims(), []);
   });
@@ -351,7 +282,7 @@ suite("a large graph", () => {
 
     fire(node("2"), "click");
 
-    assert.equal(el.querySelectorAll(".edge.tq-near").length, 2);
+    assert.equal(view.el.querySelectorAll(".edge.tq-near").length, 2);
   });
 
   test("a task is found by a few letters, and a late answer is not shown", () => {
@@ -405,7 +336,7 @@ suite("the table", () => {
     ["2", "report", "p", 0, null, null, "", 1],
   ];
   const told = /** @type {import("../../taskqueue_nb/static/types.js").Table} */ ({ column: "state", down: false, start: 0, total: 120, text: "", rows });
-  const asked = (/** @type {ReturnType<typeof makeModel>} */ model) => model.sent.filter(({ verb }) => verb === "table");
+  const asked = (/** @type {ReturnType<typeof shown>} */ model) => model.sent.filter(({ verb }) => verb === "table");
 
   test("it opens and closes, sorts, turns pages, filters, and leads to its tasks", () => {
     const model = shown();
@@ -413,9 +344,9 @@ suite("the table", () => {
     assert.deepEqual(asked(model).pop(), { verb: "table", at: "order", down: false, from: 0, value: "", states: "" });
 
     model.put({ table: told });
-    const cells = [...el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    const cells = [...view.el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
     assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
-    assert.equal(el.querySelectorAll(".tq-tasks b").length, 0);
+    assert.equal(view.el.querySelectorAll(".tq-tasks b").length, 0);
     assert.equal(one("[aria-sort]").textContent, "state");
     assert.match(one(".tq-tabled .tq-more").textContent ?? "", /1 to 3 of 120 tasks/);
     assert.ok(off(one('[aria-label="Previous tasks"]')) && !off(one('[aria-label="More tasks"]')));
@@ -430,7 +361,7 @@ suite("the table", () => {
 
     button("Table").click();
     assert.deepEqual(asked(model).pop(), { verb: "table", at: "" });
-    assert.equal(el.querySelectorAll(".tq-tasks").length, 0);
+    assert.equal(view.el.querySelectorAll(".tq-tasks").length, 0);
   });
 });
 
@@ -550,260 +481,13 @@ suite("clicks", () => {
   });
 });
 
-suite("the details", () => {
-  /** @param {Parameters<typeof failed>[0]} [changes] */
-  function opened(changes) {
-    const model = shown();
-    fire(node("1"), "click");
-    model.put({ details: failed(changes) });
-    return model;
-  }
-  const field = () => /** @type {HTMLInputElement} */ (one('[data-key="kdegree"]'));
-
-  /** What the button says that it will do, as who hears it is told. @param {string} text */
-  const says = (text) => {
-    const id = button(text).getAttribute("aria-describedby");
-    return document.getElementById(id ?? "")?.textContent;
-  };
-
-  test("an edited argument travels with the button that takes edits, and with no other", () => {
-    const model = opened();
-    assert.ok(off(button("Repair and rerun")));
-
-    field().value = "2";
-    fire(field(), "input");
-    button("Retry and continue").click();
-    assert.deepEqual(model.clicks(), []);
-    assert.equal(says("Retry and continue"), "Reset your edits first");
-    assert.equal(says("Repair and rerun"), "2 will run");
-    button("Repair and rerun").click();
-
-    const [{ id, ...message }] = model.clicks();
-    assert.ok(id);
-    assert.deepEqual(message, { verb: "repair", task: 1, run: true, edits: { kdegree: "2" } });
-  });
-
-  test("each button says what it will do, and its click brings the plan back", () => {
-    const model = opened();
-    const described = [...el.querySelectorAll("[aria-describedby]")].map((e) => e.getAttribute("aria-describedby"));
-
-    assert.equal(says("Retry and continue"), "2 will run, 1 is reused");
-    assert.equal(says("Retry"), "next run: 2 will run");
-    assert.equal(says("Use this value"), "1 will run");
-    assert.equal(says("Retry all failed"), "Retry all failed: 2 will run");
-    assert.equal(new Set(described).size, described.length);
-    button("Retry and continue").click();
-    button("Retry all failed").click();
-    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["retry", "p1"], ["retry_failed", "p0"]]);
-  });
-
-  test("a new plan is shown in its place; the button keeps the focus, and sends the new one", () => {
-    const model = opened();
-    const before = button("Retry");
-    before.focus();
-    const actions = failed().actions?.map((action) => ({ ...action, says: "nothing will run", plan: "p9" }));
-
-    model.put({ details: failed({ actions }) });
-
-    assert.equal(document.activeElement, before);
-    assert.equal(says("Retry"), "nothing will run");
-    before.click();
-    assert.equal(model.clicks()[0].plan, "p9");
-  });
-
-  test("in a view of another model no note has the same id", () => {
-    opened();
-    const other = document.body.appendChild(document.createElement("div"));
-    const endOther = graph.render({ model: makeModel(), el: other }, { details });
-    const ids = [...document.querySelectorAll(".tq-says")].map((note) => note.id);
-
-    assert.equal(new Set(ids).size, ids.length);
-    endOther();
-  });
-
-  test("unedited it is a plain retry, and a double click is one", () => {
-    const model = opened();
-
-    button("Retry").click();
-    button("Retry").click();
-    button("Retry and continue").click();
-
-    const said = model.clicks().map(({ verb, task, run, edits }) => [verb, task, run, edits]);
-    assert.deepEqual(said, [["retry", 1, false, undefined]]);
-  });
-
-  const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
-
-  test("an edited source travels with the button that takes edits; Reset takes it back", () => {
-    const model = opened();
-    const before = source().value;
-    source().value = "def fit(table, degree):\n    return 1";
-    fire(source(), "input");
-    assert.equal(says("Repair and rerun"), "2 will run");
-    assert.ok(one(".tq-edited .tq-source"));
-    button("Reset").click();
-    assert.equal(source().value, before);
-    assert.ok(off(button("Repair and rerun")));
-
-    source().value = "lambda table, degree: 1";
-    fire(source(), "input");
-    field().value = "2";
-    fire(field(), "input");
-    fire(source(), "keydown", { key: "Enter", ctrlKey: true });
-
-    const [{ verb, edits, source: sent }] = model.clicks();
-    assert.deepEqual([verb, edits, sent], ["repair", { kdegree: "2" }, "lambda table, degree: 1"]);
-  });
-
-  test("in the source Tab indents; Shift+Tab, or Escape and then Tab, leave it", () => {
-    opened();
-    const taken = (/** @type {object} */ options) => {
-      const event = new window.KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...options });
-      source().dispatchEvent(event);
-      return event.defaultPrevented;
-    };
-    source().setSelectionRange(0, 0);
-
-    assert.ok(!taken({ key: "Tab" })); // on the way through
-    assert.ok(!taken({ key: "ArrowLeft" }));
-    assert.ok(taken({ key: "Tab" }));
-    assert.match(source().value, /^ {4}def/);
-    assert.ok(!taken({ key: "Tab", shiftKey: true }));
-    assert.ok(taken({ key: "Escape" }));
-    assert.ok(!taken({ key: "Tab" }));
-    assert.match(source().getAttribute("aria-description") ?? "", /Escape, then Tab/);
-    assert.ok(!one(".tq-side").hidden);
-    taken({ key: "Escape" });
-    assert.ok(one(".tq-side").hidden);
-  });
-
-  test("the source of what runs can be read, not edited", () => {
-    opened({ editable: false });
-    assert.ok(source().readOnly);
-    fire(source(), "pointerdown");
-    fire(source(), "keydown", { key: "Tab" });
-    assert.match(source().value, /^def/);
-  });
-
-  test("Enter in a field presses the button that stands out, and never Cancel", () => {
-    const model = opened({ actions: [{ verb: "cancel", label: "Cancel", run: false, hint: "" }] });
-    press(field(), "Enter");
-    assert.deepEqual(model.clicks(), []);
-
-    model.put({ details: failed() });
-    field().value = "3";
-    fire(field(), "input");
-    press(field(), "Enter");
-
-    assert.deepEqual(model.clicks()[0].edits, { kdegree: "3" });
-  });
-
-  test("what the user typed survives news of the same task", () => {
-    const model = opened();
-    const before = field();
-    before.value = "2";
-    fire(before, "input");
-    before.focus();
-
-    model.put({ details: failed({ output: "more" }), states: "dfd" });
-
-    assert.equal(field(), before);
-    assert.equal(field().value, "2");
-    assert.equal(document.activeElement, before);
-  });
-
-  test("Reset takes the edits back", () => {
-    opened();
-    field().value = "2";
-    fire(field(), "input");
-    assert.ok(!off(button("Reset")));
-
-    button("Reset").click();
-
-    assert.equal(field().value, "9");
-    assert.ok(off(button("Reset")));
-    assert.ok(!off(button("Retry")));
-  });
-
-  test("a task as an argument is a link and no field; a value without literal is kept", () => {
-    const model = opened();
-    const kept = /** @type {HTMLInputElement} */ (one('[data-key="kmodel"]'));
-
-    assert.equal(kept.value, "");
-    assert.equal(kept.placeholder, "kept: Model <big>");
-    assert.equal(el.querySelector('[data-key="a0"]'), null);
-    const link = /** @type {HTMLElement} */ (el.querySelector(".tq-form .tq-link"));
-    link.click();
-    assert.deepEqual(model.sent.at(-1), { verb: "look", at: "0" });
-    assert.ok(node("0").classList.contains("tq-on"));
-  });
-
-  test("texts of others are text", () => {
-    const evil = "<img src=x onerror=alert(1)>";
-    opened({ label: evil, error: evil, traceback: evil, output: evil, why: evil, result: { type: evil, text: evil } });
-
-    assert.equal(el.querySelector("img"), null);
-    assert.equal(one(".tq-title").textContent, evil);
-  });
-
-  test("buttons are off while what they act on has moved on", () => {
-    const model = opened();
-
-    model.put({ states: "drp" });
-
-    assert.ok(off(button("Retry")));
-  });
-
-  test("a value can be used instead", () => {
-    const model = opened();
-    const input = /** @type {HTMLInputElement} */ (one('[data-key="="]'));
-    input.value = "42";
-    fire(input, "input");
-
-    button("Use this value").click();
-
-    const [{ verb, task, value, run }] = model.clicks();
-    assert.deepEqual([verb, task, value, run], ["supply", 1, "42", true]);
-  });
-
-  test("details of another task are not shown", () => {
-    const model = shown();
-    fire(node("0"), "click");
-
-    model.put({ details: failed() });
-
-    assert.equal(one(".tq-title").textContent, "load");
-    assert.equal(el.querySelectorAll("[data-verb]").length, 0);
-  });
-
-  test("without an answer the panel says what it waits for", () => {
-    shown();
-    fire(node("0"), "click");
-
-    mock.timers.tick(1100);
-
-    assert.match(one(".tq-why").textContent ?? "", /running cell/);
-  });
-
-  test("the members of a group are links", () => {
-    const model = shown();
-    fire(node("0"), "click");
-    model.put({
-      details: { at: "0", label: "fit × 40", letter: "f", members: [["1", "fit", "f"]], more: 39 },
-    });
-
-    assert.equal(one(".tq-members .tq-link").textContent, "✗fit");
-    assert.match(one(".tq-members").textContent ?? "", /and 39 more/);
-  });
-});
-
 suite("a view's life", () => {
   test("it hides the still picture of its key in its own cell, and shows it again", async () => {
     const area = document.createElement("div");
     area.className = "jp-OutputArea";
     area.innerHTML = "<div><p></p></div><div><img alt='Task graph 1: 3 done'></div><div><img alt='a photo'></div>";
     document.body.append(area);
-    el = /** @type {HTMLElement} */ (area.querySelector("p"));
+    view.el = /** @type {HTMLElement} */ (area.querySelector("p"));
     const [, still, photo] = area.children;
 
     shown();
@@ -815,8 +499,8 @@ suite("a view's life", () => {
     await settled();
     assert.ok(updated.classList.contains("tq-still"));
 
-    end?.();
-    end = undefined;
+    view.end?.();
+    view.end = undefined;
     assert.equal(area.querySelectorAll(".tq-still").length, 0);
   });
 
@@ -825,11 +509,11 @@ suite("a view's life", () => {
     button("Run").click();
     fire(node("1"), "click");
 
-    end?.();
-    end = undefined;
+    view.end?.();
+    view.end = undefined;
 
     assert.equal(model.listening(), 0);
-    assert.equal(el.childElementCount, 0);
+    assert.equal(view.el.childElementCount, 0);
     mock.timers.tick(60_000); // what is still due would throw or send
     assert.equal(model.clicks().length, 1);
   });

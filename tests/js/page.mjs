@@ -6,7 +6,7 @@ import { JSDOM } from "jsdom";
 /** @typedef {import("../../taskqueue_nb/static/types.js").Details} Details */
 
 const dom = new JSDOM("<!doctype html><body></body>", { pretendToBeVisual: true });
-const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement MutationObserver requestAnimationFrame cancelAnimationFrame";
+const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement HTMLInputElement HTMLSelectElement MutationObserver getComputedStyle requestAnimationFrame cancelAnimationFrame";
 for (const name of globals.split(" ")) {
   Reflect.set(globalThis, name, dom.window[name]);
 }
@@ -84,6 +84,7 @@ export function failed(changes = {}) {
       { key: "kmodel", name: "model", kind: "kept", text: "Model <big>", links: [] },
     ],
     editable: true,
+    cell: null,
     suppliable: true,
     supplies: "1 will run",
     source: "def fit(table, degree):\n    return degree",

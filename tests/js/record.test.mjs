@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, suite, test } from "node:test";
 
-import { makeModel, window } from "./page.mjs";
+import { LOOKS, makeModel, window } from "./page.mjs";
 
 const { document } = window;
 
@@ -367,9 +367,9 @@ suite("the panels", () => {
         const message = { part: "record", from, count: rows.length, total: from + rows.length, now: 1000, patch: [], ...more };
         model.fire("msg:custom", message, [when, task, letter, worker].map(data));
       },
-      structure(names = { 0: "load", 1: "fit", 2: "report" }) {
-        const message = { part: "record", boxes: 3, tasks: 3, urgency: "frqcaepd", names };
-        model.fire("msg:custom", message, [data(Uint32Array.of(0, 1, 2)), data(Uint8Array.from("ppp", (letter) => letter.charCodeAt(0)))]);
+      structure(names = { 0: "load", 1: "fit", 2: "report" }, boxOf = [0, 1, 2]) {
+        const message = { part: "record", boxes: boxOf.map(String), tasks: 3, urgency: "frqcaepd", names };
+        model.fire("msg:custom", message, [data(Uint32Array.from(boxOf)), data(Uint8Array.from("ppp", (letter) => letter.charCodeAt(0)))]);
       },
       /** @param {number[]} path */
       critical(path) {
@@ -529,6 +529,30 @@ suite("the panels", () => {
     assert.equal(states(), "done running pending");
     key(one(".tq-story"), "ArrowUp");
     assert.equal(states(), "pending pending pending");
+    rows([[14, 0, "p"]], 4);
+    press("Live");
+    key(one(".tq-story"), "ArrowUp"); // load has moved since: the last line of fit is not the last of all
+    assert.equal(states(), "done failed pending");
+    key(one(".tq-story"), "ArrowUp");
+    assert.equal(states(), "done running pending");
+    key(one(".tq-story"), "End");
+    assert.equal(one(".tq-past").hidden, true);
+  });
+
+  test("a drawing that has just changed shows no state that is not known", async () => {
+    const unknown = { letter: "u", state: "unknown", word: "unknown", glyph: "?" };
+    const { model, rows, structure } = shown({ looks: [...LOOKS, unknown] });
+    press("History");
+    structure();
+    rows(ROWS, 0);
+    slide(1);
+    assert.equal(states(), "running pending pending");
+    const boxes = model.get("boxes").map((box) => ({ ...box, at: String(2 - Number(box.at)) }));
+    model.put({ boxes, states: "pfd" });
+    await Promise.resolve();
+    assert.equal(states(), "unknown unknown unknown");
+    structure({ 0: "load", 1: "fit", 2: "report" }, [2, 1, 0]);
+    assert.equal(states(), "pending pending running");
   });
 
   test("closing the history, or the view, shows the present", () => {

@@ -11,7 +11,7 @@ const page = await import("../../taskqueue_nb/static/page.js");
 
 /** What a page of three tasks holds. @param {Partial<Saved>} [changes] @returns {Saved} */
 function saved(changes = {}) {
-  const details = { 1: { ...failed({ editable: false, suppliable: false, actions: [] }), traceback: { $: 0 } } };
+  const details = { 1: { ...failed({ editable: false, suppliable: false, cell: undefined, actions: [] }), traceback: { $: 0 } } };
   return {
     traits: traits({ still: true }),
     details: JSON.parse(JSON.stringify(details)),
