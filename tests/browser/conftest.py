@@ -389,6 +389,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 _EXPECTED: Final = (
     "model not found",  # said by the widget manager once a kernel is gone
+    "Failed to fetch",  # a page that was taken offline goes on asking
     "Failed to load resource",  # a kernel that was shut down is asked for once more
     "WebSocket",  # its connection ends
     "debugger state: Canceled",  # asked of a kernel that was shut down meanwhile
