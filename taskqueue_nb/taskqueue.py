@@ -38,6 +38,7 @@ from taskqueue_nb.task import (
     PLAIN,
     SETTLED,
     STOPPED,
+    WITHDRAWN,
     Attempt,
     Task,
     TaskError,
@@ -823,6 +824,7 @@ class TaskQueue:
 
         with GRAPH_LOCK:
             run.stopped = True
+            self._withdraw(run)
             attempts = [task._attempt for task in self._tasks if task.fsm_state == "RUNNING"]
         cut = []
         for attempt in attempts:
@@ -876,6 +878,7 @@ class TaskQueue:
         with GRAPH_LOCK:
             for run in self._runs:
                 run.stopped = True
+                self._withdraw(run)
             self._wake()
             self._is_changed()
         if cancel:
@@ -903,6 +906,8 @@ class TaskQueue:
         """Start nothing new until `resume`; a foreground run ends."""
         with GRAPH_LOCK:
             self._held = True
+            for run in self._runs:
+                self._withdraw(run)
             self._wake()
             self._is_changed()
 
@@ -1027,6 +1032,7 @@ class TaskQueue:
     def _end(self, run: _Run) -> None:
         with GRAPH_LOCK:
             run.stopped = True
+            self._withdraw(run)
             self._wake()
 
     def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912, PLR0915 - read in one piece
@@ -1116,6 +1122,7 @@ class TaskQueue:
         """Say whether a run may start a task now; the lock is held."""
         if run.runstate is not None and run.runstate.cancelled:
             run.stopped = True
+            self._withdraw(run)
         return (
             not run.stopped
             and run.left != 0
@@ -1146,7 +1153,7 @@ class TaskQueue:
             if only is not None and place is not only:
                 ready.appendleft(task)
                 return None
-            if place is not None and place.is_full:
+            if place is not None and not place.takes(task):
                 self._room.cede(task)
                 place.parked.append(task)
                 continue
@@ -1263,6 +1270,8 @@ class TaskQueue:
                     self._wake()
 
         if place.send_more is None:
+            place.give_back = partial(self._has_been_withdrawn, run, place)
+            place.may_wait = run.limits is None and self._heights is None and not run.fail_fast
             place.send_more = partial(self._send_more, run, place)
         place.send(task, returned, run)
 
@@ -1285,6 +1294,23 @@ class TaskQueue:
         finally:
             with GRAPH_LOCK:
                 self._wake()
+
+    def _has_been_withdrawn(self, run: _Run, place: Place, task: Task) -> None:
+        """Take account of a queued task whose call waited elsewhere; the lock is held."""
+        run.sent.discard(task)
+        run.in_flight -= 1
+        place.in_flight -= 1
+        if run.left >= 0:
+            run.left += 1
+        if (parked := place.let_out()) is not None:
+            self._ready.appendleft(parked)
+        self._wake()
+
+    def _withdraw(self, run: _Run) -> None:
+        """Make pending again what waits behind other calls of a run; the lock is held."""
+        for task in reversed(run.places.recall()):
+            task._queue_no_more(WITHDRAWN)
+            self._ready.appendleft(task)  # it was among the first
 
     def _await(self, run: _Run, attempt: Attempt) -> None:
         """Have the coroutine awaited that an attempt's function has returned."""
@@ -1336,8 +1362,8 @@ class TaskQueue:
             run.in_flight -= 1
             if place is not None:
                 place.in_flight -= 1
-                if place.parked:
-                    self._ready.appendleft(place.parked.popleft())
+                if (parked := place.let_out()) is not None:
+                    self._ready.appendleft(parked)
             if task.fsm_state in SETTLED:
                 run.finished.append(task)
 

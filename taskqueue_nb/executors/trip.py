@@ -102,6 +102,10 @@ class Place:
         Ready tasks that wait for room.
     send_more : callable or None
         Sends a further ready task, if there is one: for the thread that has just heard of one.
+    give_back : callable or None
+        Takes account of a queued task that was withdrawn; the lock of the graph is held.
+    may_wait : bool
+        Whether tasks may be sent that wait there behind others, if the place can withdraw them.
     """
 
     def __init__(self, submit: Callable[..., Any], limit: int | None, *, is_here: bool) -> None:
@@ -111,11 +115,29 @@ class Place:
         self.in_flight = 0
         self.parked: deque[Task] = deque()
         self.send_more: Callable[[], object] | None = None
+        self.give_back: Callable[[Task], object] | None = None
+        self.may_wait = False
+        self._let_out: Task | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether a further task has to wait."""
         return self.limit is not None and self.in_flight >= self.limit
+
+    def takes(self, task: Task) -> bool:  # noqa: ARG002 - for places that take some and not others
+        """Say whether a ready task may be sent now; the lock of the graph is held."""
+        return not self.is_full
+
+    def let_out(self) -> Task | None:
+        """Return the first of those that are parked, if it may be sent now; the lock is held."""
+        if not self.parked:
+            return None
+        self._let_out = self.parked[0]
+        return self.parked.popleft() if self.takes(self._let_out) else None
+
+    def recall(self) -> list[Task]:
+        """Return what waits there behind others, withdrawn and still QUEUED; the lock is held."""
+        return []
 
     def send(
         self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
@@ -168,15 +190,19 @@ class Trip:
         """Start the attempt, unless the task was cancelled on the way."""
         with GRAPH_LOCK:
             if self.task._may_begin():
-                self.attempt = self.task._begin(None, self._run)
-                if self.kill is not None:
-                    self.attempt.kill = self.kill
-                    self.attempt.here = self._run.queue  # woken once more has been sent
+                self._start()
         if self.attempt is None:
             self._close()
             return False
         self.task._fsm_after()
         return True
+
+    def _start(self, when: float | None = None) -> None:
+        """Start the attempt; the lock is held."""
+        self.attempt = self.task._begin(None, self._run, when)
+        if self.kill is not None:
+            self.attempt.kill = self.kill
+            self.attempt.here = self._run.queue  # woken once more has been sent
 
     def make(self) -> None:
         """Run the task in this process."""
@@ -223,13 +249,13 @@ class Trip:
         message = f"{self.task._fsm_called()}: its result asks for cancellation"
         return CancellationError(message, self.task)
 
-    def end(self, value: Any, error: BaseException | None) -> None:
+    def end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         """Settle the attempt, or fail a task that never came to one."""
         with GRAPH_LOCK:
             if self._ended:
                 return
             if self.attempt is not None:
-                self.task._settle(self.attempt, value, error)
+                self.task._settle(self.attempt, value, error, when)
             elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
                 self.task._send_back()
             elif self.task.fsm_state == "QUEUED" and isinstance(error, KeyboardInterrupt):
