@@ -14,6 +14,7 @@ import linecache
 import mmap
 import os
 import pickle
+import select
 import signal
 import sys
 import tempfile
@@ -249,6 +250,10 @@ class Wire:
             patience is not None and self._is_file and _has_patience(connection, patience)
         )
         self._came = b""
+        self._ready: Any = None
+        if self._is_file and hasattr(select, "poll"):  # far quicker than the connection's own
+            self._ready = select.poll()
+            self._ready.register(connection.fileno(), select.POLLIN)
 
     def send(self, *message: Any) -> None:
         """Send a message; OSError if there is nobody to take it any more."""
@@ -260,6 +265,12 @@ class Wire:
         sent = os.write(self._connection.fileno(), data)
         while sent < len(data):
             sent += os.write(self._connection.fileno(), data[sent:])
+
+    def has_more(self) -> bool:
+        """Say whether `receive` would not have to wait."""
+        if self._ready is None:
+            return bool(self._came) or self._connection.poll(0)
+        return bool(self._came) or bool(self._ready.poll(0))
 
     def receive(self) -> tuple[Any, ...] | None:
         """Wait for a message; None if there is none in time, EOFError or OSError at the end."""

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from taskqueue_nb.widget import TaskGraph
 
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
+_UNTOLD: Final = Task("untold")  # for: callbacks have yet to hear of tasks that were withdrawn
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
 _HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
@@ -121,6 +122,7 @@ class _Run:
         self.in_flight = 0  # tasks that are at an executor
         self.sent: set[Task] = set()  # the same; as a set, without what is being settled
         self.finished: deque[Task] = deque()  # those that came back, not yet yielded
+        self.untold: deque[Task] = deque()  # those that were withdrawn
         self.places = Places()
         self.queue: TaskQueue | None = None
         self.ended = threading.Event()
@@ -1074,6 +1076,9 @@ class TaskQueue:
                         yield task
                 elif found is _LATER:
                     yield None
+                elif found is _UNTOLD:
+                    while run.untold:
+                        run.untold.popleft()._fsm_after()
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
@@ -1102,6 +1107,8 @@ class TaskQueue:
             let_holder_finish()
         with GRAPH_LOCK:
             while True:
+                if run.untold:
+                    return _UNTOLD
                 if run.finished:
                     return run.finished.popleft()
                 if self._may_pick(run) and (found := self._pick(run)) is not None:
@@ -1272,14 +1279,14 @@ class TaskQueue:
         if place.send_more is None:
             place.give_back = partial(self._has_been_withdrawn, run, place)
             place.may_wait = run.limits is None and self._heights is None and not run.fail_fast
-            place.send_more = partial(self._send_more, run, place)
+            place.send_more, place.tell = partial(self._send_more, run, place), self._tell
         place.send(task, returned, run)
 
     def _send_more(self, run: _Run, place: Place) -> None:
         """Send the next task from the thread that heard of the last one, if it goes there, too.
 
-        The loop is woken only then, unless there is more for it to do than to yield the last one:
-        else the two threads would get in each other's way, and the worker would wait for both.
+        The loop is not woken before that one calls `_tell`, unless there is more for it to do than
+        to yield the last one: else the two threads would get in each other's way.
         """
         with GRAPH_LOCK:
             found: Any = self._pick(run, place) if self._may_pick(run) else None
@@ -1288,16 +1295,17 @@ class TaskQueue:
                 found = None
             if self._ready:
                 self._wake()
-        try:
-            if found is not None:
-                self._send(run, found)
-        finally:
-            with GRAPH_LOCK:
-                self._wake()
+        if found is not None:
+            self._send(run, found)
+
+    def _tell(self) -> None:
+        with GRAPH_LOCK:
+            self._wake()
 
     def _has_been_withdrawn(self, run: _Run, place: Place, task: Task) -> None:
         """Take account of a queued task whose call waited elsewhere; the lock is held."""
         run.sent.discard(task)
+        run.untold.append(task)
         run.in_flight -= 1
         place.in_flight -= 1
         if run.left >= 0:

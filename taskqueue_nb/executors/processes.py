@@ -22,6 +22,7 @@ import weakref
 from collections import deque
 from multiprocessing.context import set_spawning_popen
 from multiprocessing.process import BaseProcess
+from operator import is_
 from time import monotonic, sleep, time
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -70,6 +71,7 @@ _SOON: Final = 0.005  # the same for what must come at any moment
 _PATIENCE: Final = 1.0  # seconds within which the system says how a process ended
 _FAREWELL: Final = 5.0  # seconds; a user's callback may hold a thread up, its process is gone
 _QUICK: Final = 0.01  # seconds; behind a call that takes longer no other one should wait
+_AT_ONCE: Final = 10  # answers that are heard in a row before the run is woken for them
 _STANDSTILL: Final = 0.1  # seconds that a living worker needs at most to put a word down
 _SHORT: Final = 1000  # characters
 _CAN_WITHDRAW: Final = os.name == "posix"
@@ -212,9 +214,11 @@ class _Worker:
         self.trip: _ProcessTrip | None = None
         self.ahead: _ProcessTrip | None = None  # to be made next
         self.heard = 0  # answers
+        self._unsaid = 0  # how many of them the run has not been woken for
         self.is_quick = False  # whether the last call took a short time
         self.is_killed = self._is_up = self.has_served = False
         self._is_skipping = False  # whether a withdrawn call may not have been passed over yet
+        self._sending = threading.Lock()  # behind all others
         self.thread = threading.Thread(
             target=self._listen, name="taskqueue_nb process", daemon=True
         )
@@ -228,10 +232,11 @@ class _Worker:
 
     def submit(self, trip: _ProcessTrip) -> None:
         """Have a call made."""
-        if trip.parcel is not None:
-            with contextlib.suppress(OSError):  # it has ended, and the thread will see that
-                self._wire.send(trip.key, trip.number, self.heard, *trip.parcel)
-        trip.is_sent = True
+        with self._sending:
+            if trip.worker is self and not (trip.is_sent or trip.is_back) and trip.parcel:
+                with contextlib.suppress(OSError):  # it has ended, and the thread will see that
+                    self._wire.send(trip.key, trip.number, self.heard, *trip.parcel)
+                trip.is_sent = True
         if self._is_up and trip.attempt is not None:
             trip.start_clock()
 
@@ -252,22 +257,49 @@ class _Worker:
             self._is_skipping = self.taken_up() != trip.key
         return not self._is_skipping
 
+    def takes(self, trip: _ProcessTrip) -> None:
+        """Let a call wait here; the lock of the place is held."""
+        self.ahead, trip.worker, trip.began = trip, self, time()
+
+    def holds_up(self, since: float) -> bool:
+        """Say whether a call waits behind one that has been made since before a moment."""
+        trip = self.trip
+        return self.ahead is not None and trip is not None and trip.began < since
+
     def withdraw(self, trip: _ProcessTrip) -> bool | None:
         """Have a call that was sent not made, as `_worker.withdrawn` does."""
-        is_back = trip.is_back or withdrawn(self._notes.descriptor, trip.key, _STANDSTILL)
-        self._is_skipping = self._is_skipping or bool(is_back)
-        return is_back
+        with self._sending:
+            if not (trip.is_sent or trip.is_back):
+                trip.is_back = True
+            if trip.is_back:
+                return True
+            is_back = withdrawn(self._notes.descriptor, trip.key, _STANDSTILL)
+            trip.is_back = bool(is_back)
+            self._is_skipping = self._is_skipping or trip.is_back
+            return is_back
 
     def _listen(self) -> None:
-        """Hear the process until it has ended, then clear up."""
+        """Hear the process until it has ended, then clear up.
+
+        Who takes the tasks from `run` is woken when there is nothing more to hear for the moment:
+        it would want the interpreter, and while it has that, the worker would wait.
+        """
         try:
             while self._hear():
-                pass
+                if self._unsaid and (self._unsaid >= _AT_ONCE or not self._wire.has_more()):
+                    self._tell()
         finally:
+            self._tell()
             try:
                 self._place.settle(self)
             finally:
                 self.bury()
+
+    def _tell(self) -> None:
+        """Say that tasks have come back."""
+        tell, self._unsaid = self._place.tell, 0
+        if tell is not None:
+            tell()
 
     def _hear(self) -> bool:
         """Take one message; say whether further ones may come."""
@@ -294,17 +326,20 @@ class _Worker:
                 next(answer)
             except Exception:  # noqa: BLE001 - the file has gone with its process
                 return False
+            if self._unsaid and (parcel[1] or _is_watched(trip.task)):
+                self._tell()  # first: this may take a while
             if self._place.has_answered(self, trip, when):
                 self._go_on(trip, answer, when)
         return True
 
     def _go_on(self, trip: _ProcessTrip, answer: Iterator[Any], when: float) -> None:
         """Settle a call that is answered, and have the next one sent: by this thread, at once."""
-        trip.sends_more = self._place.send_more is not None
+        trip.sends_more = self._place.tell is not None
+        self._unsaid += 1
         try:
             trip.finish(answer, when)
         finally:
-            self._place.go_on(self, when)
+            self._place.go_on(self)
 
     @property
     def exitcode(self) -> int | None:
@@ -387,7 +422,7 @@ class _ProcessTrip(Trip):
         self.number = 1  # of the attempt
         self.began = 0.0  # when it was sent, or the call before it was answered
         self.is_sent = False
-        self.is_back = False  # whether it was withdrawn from a worker that is being ended
+        self.is_back = False  # whether it was withdrawn from its worker
         self.is_lost = False  # whether its process had taken it up when it ended
         self.called: tuple[Any, ...] = ()  # the function and its arguments
         self.worker: _Worker | None = None
@@ -416,7 +451,8 @@ class _ProcessTrip(Trip):
             del AHEAD[self.task]
         if self.attempt is not None or self.is_over or self.task.fsm_state != "QUEUED":
             return
-        self._start(when)
+        self.began = time() if when is None else when
+        self._start(self.began)
         if self.attempt is not None:
             self.attempt.func, self.attempt.args, self.attempt.kwargs = self.called
             self.attempt.outdated = self.task._missing > 0
@@ -438,6 +474,12 @@ class _ProcessTrip(Trip):
         self.start_clock()
         return False
 
+    def is_current(self) -> bool:
+        """Say whether what was packed is what the task calls now; the lock is held."""
+        task = self.task
+        now = (task.func, task._args, task._kwargs)
+        return all(map(is_, self.called, now))
+
     @property
     def is_over(self) -> bool:
         """Whether it is settled, or withdrawn."""
@@ -449,8 +491,8 @@ class _ProcessTrip(Trip):
         error = error or self.judge(value)
         with GRAPH_LOCK:
             if self.attempt is not None and not self._ended:
-                self.task._settle(self.attempt, value, error, when)
-            self.place.start_next(self.worker, when)
+                self.task._settle(self.attempt, value, error, max(when, self.began))
+            self.place.start_next(self.worker)
         self._close()
 
     def reported(self, text: str, progress: tuple[float, float] | None) -> None:
@@ -482,11 +524,11 @@ class _ProcessTrip(Trip):
         if func is None:
             message = f"{called} has no function: give it one by repair(), or call()"
             raise TaskError(message, task)
-        with GRAPH_LOCK:
-            args, kwargs = task._args, task._kwargs or {}
-            self.called = (func, args, task._kwargs)
-            attempt = self.attempt or task._attempt
-            self.number = 1 if attempt is None else attempt.number + (self.attempt is None)
+        args, kwargs = task._args, task._kwargs
+        self.called = (func, args, kwargs)
+        if (attempt := self.attempt or task._attempt) is not None:
+            self.number = attempt.number + (self.attempt is None)
+        kwargs = kwargs or {}
         if args or kwargs:
             args, kwargs = with_results((args, kwargs))
         names = argument_names(func, len(args)) if args else []
@@ -674,10 +716,10 @@ class Processes(Place):
         try:
             if is_booked and not trip.begin():
                 return
-            trip.parcel = trip.packed()
             if is_booked:
-                self._hand_over(trip)
+                trip.parcel = trip.packed()
                 is_booked = False
+                self._hand_over(trip)
             else:
                 self._line_up(trip)
         except BaseException as error:
@@ -732,6 +774,8 @@ class Processes(Place):
                 worker.bury()
                 raise
         worker.submit(trip)
+        if self._waiting:
+            self._relieve(worker, 0.0)
         if trip.given_up:  # meanwhile, when there was no process yet
             self.kill(trip, trip.given_up)
 
@@ -747,26 +791,27 @@ class Processes(Place):
     # -- waiting in a worker -----------------------------------------------------------------
     def _line_up(self, trip: _ProcessTrip) -> None:
         """Have a call wait in a worker behind one that takes a short time, or else here."""
-        with GRAPH_LOCK:
-            is_wanted = trip.task._may_begin()
-            if is_wanted:
+        worker = None
+        while True:
+            trip.parcel = trip.packed()
+            with GRAPH_LOCK:
+                if not trip.task._may_begin():
+                    break
+                if not trip.is_current():
+                    continue
                 AHEAD[trip.task] = trip
                 with self._lock:
-                    self._waiting.append(trip)
-                    for worker in self._workers:
-                        self._fill(worker)
-        if is_wanted:
+                    if not self._waiting:
+                        worker = next((w for w in self._workers if w.has_slot()), None)
+                    if worker is None:
+                        self._waiting.append(trip)
+                    else:
+                        worker.takes(trip)
+            if worker is not None:
+                worker.submit(trip)
             self._rebalance()
-        else:
-            trip.begin()  # to no purpose: it is settled
-
-    def _fill(self, worker: _Worker) -> None:
-        """Let the next of those that wait here wait in a worker; the locks are held."""
-        if not self._waiting or self._waiting[0].attempt is not None or not worker.has_slot():
             return
-        trip = self._waiting.popleft()
-        worker.ahead, trip.worker = trip, worker
-        worker.submit(trip)  # at once: it is short, or goes by a file
+        trip.begin()  # to no purpose: it is settled
 
     def withdraw(self, trip: _ProcessTrip) -> bool:
         """Take back a call that waits; False if it has begun. The lock of the graph is held."""
@@ -797,35 +842,44 @@ class Processes(Place):
         mine = sorted((t for t in AHEAD.values() if t.place is self), key=lambda trip: trip.key)
         return [trip.task for trip in mine if trip.recall()]
 
-    def start_next(self, worker: _Worker | None, when: float) -> None:
+    def start_next(self, worker: _Worker | None) -> None:
         """Start the call that a worker has taken up by itself; the lock of the graph is held."""
         trip = None if worker is None else worker.trip
         if trip is not None:
-            trip.start_now(when)
+            trip.start_now(trip.began)
 
-    def go_on(self, worker: _Worker, when: float) -> None:
+    def go_on(self, worker: _Worker) -> None:
         """See to it that a worker that has answered has something to do, and all others."""
-        with GRAPH_LOCK:
-            self.start_next(worker, when)
-            if AHEAD:
-                with self._lock:
-                    self._relieve(worker)
-        if (trip := worker.trip) is not None and trip.attempt is not None:
+        if (trip := worker.trip) is not None:
+            if trip.attempt is None:  # whoever settled the one before it was interrupted
+                with GRAPH_LOCK:
+                    self.start_next(worker)
             trip.start_clock()
             trip.task._fsm_after()
         if self._waiting:
             self._rebalance()
+        since = time() - _QUICK
+        if self._waiting or any(other.holds_up(since) for other in self._workers):
+            self._relieve(worker, since)
         if self.send_more is not None:
             self.send_more()
         self._rebalance()
 
-    def _relieve(self, worker: _Worker) -> None:
-        """Let the next one wait in a worker, first what waits behind a long call; locks held."""
-        if not self._waiting and worker.has_slot():
-            trip = self._oldest_ahead(time() - _QUICK)
-            if trip is not None:
-                self._waiting.append(trip)
-        self._fill(worker)
+    def _relieve(self, worker: _Worker, since: float) -> None:
+        """Let the next one wait in a worker: the first of those here, or behind a long call."""
+        with GRAPH_LOCK, self._lock:
+            if not worker.has_slot():
+                return
+            if not self._waiting:
+                trip = self._oldest_ahead(since)
+            elif self._waiting[0].attempt is None:
+                trip = self._waiting.popleft()
+            else:
+                return
+            if trip is None:
+                return
+            worker.takes(trip)
+        worker.submit(trip)
 
     def _oldest_ahead(self, since: float | None = None) -> _ProcessTrip | None:
         """Withdraw what waits in a worker; with a moment, behind a call older than that.
@@ -838,8 +892,7 @@ class Processes(Place):
             if worker.ahead is not None
             and worker.ahead.attempt is None
             and not worker.is_killed
-            and worker.trip is not None
-            and (since is None or worker.trip.began < since)
+            and (since is None or worker.holds_up(since))
         ]
         trip = min(waiting, key=lambda trip: trip.key, default=None)
         if trip is None or trip.worker is None or not trip.worker.withdraw(trip):
@@ -859,11 +912,11 @@ class Processes(Place):
                 if self._is_closed:
                     trip.given_up = trip.given_up or "closed"
                 trip.start_now()
-                if not trip.given_up:
+                if not trip.given_up and trip.attempt is not None:
                     worker, is_new = self._free_worker()
                     worker.trip, trip.worker, trip.began = trip, worker, time()
             trip.task._fsm_after()
-            if trip.given_up and trip.worker is None:
+            if trip.worker is None:
                 trip.end(None, trip.died(None))
                 continue
             try:
@@ -885,7 +938,7 @@ class Processes(Place):
             worker.trip, ahead = None, worker.ahead
             if ahead is not None and not ahead.is_back:
                 worker.trip, worker.ahead = ahead, None
-                ahead.began = when
+                ahead.began = max(ahead.began, when)
             elif not (self._is_closed or worker.is_killed):
                 self._idle.append(worker)
         return True
@@ -899,11 +952,8 @@ class Processes(Place):
                 return
             if worker.trip is trip:
                 ahead = worker.ahead
-                if ahead is not None:
-                    is_back = worker.withdraw(ahead)
-                    if is_back is False:
-                        return  # it has been taken up, so this one is answered
-                    ahead.is_back = bool(is_back)
+                if ahead is not None and worker.withdraw(ahead) is False:
+                    return  # it has been taken up, so this one is answered
                 worker.kill()
             elif worker.ahead is trip:  # taken up; the answer of the one before is on its way
                 worker.kill()

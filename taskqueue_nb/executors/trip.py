@@ -102,6 +102,8 @@ class Place:
         Ready tasks that wait for room.
     send_more : callable or None
         Sends a further ready task, if there is one: for the thread that has just heard of one.
+    tell : callable or None
+        Wakes the run for what has come back; for whoever called `send_more`, soon after.
     give_back : callable or None
         Takes account of a queued task that was withdrawn; the lock of the graph is held.
     may_wait : bool
@@ -115,6 +117,7 @@ class Place:
         self.in_flight = 0
         self.parked: deque[Task] = deque()
         self.send_more: Callable[[], object] | None = None
+        self.tell: Callable[[], object] | None = None
         self.give_back: Callable[[Task], object] | None = None
         self.may_wait = False
         self._let_out: Task | None = None
@@ -176,7 +179,7 @@ class Trip:
     """One task's way to an executor and back."""
 
     kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
-    sends_more = False  # whether whoever ends it calls `Place.send_more`
+    sends_more = False  # whether whoever ends it calls `Place.send_more` and `Place.tell`
 
     def __init__(
         self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
