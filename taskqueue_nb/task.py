@@ -91,6 +91,7 @@ _forks = [0]  # how many forks lie between the first process and this one
 
 def _after_fork() -> None:
     GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
+    AHEAD.clear()  # the workers are the parent's
     _forks[0] += 1
 
 

@@ -553,6 +553,35 @@ def test_idle_worker_that_dies_costs_nothing() -> None:
     assert all(len(task.attempts) == 1 for task in queue)
 
 
+def test_call_that_finds_dead_workers_is_made_by_a_living_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that has served and died idle costs nothing, however many of them do."""
+    workers = 3
+    doomed: list[_Worker] = []
+    submit = _Worker.submit
+
+    def submit_to_a_dying_one(self: _Worker, trip: Any) -> None:
+        if trip.task is last and len(doomed) < workers and self not in doomed:
+            doomed.append(self)
+            pid: Any = self._context.process.pid  # type: ignore[union-attr]  # it is up
+            os.kill(pid, signal.SIGKILL)
+            await_end(pid)
+        submit(self, trip)
+
+    last = Task("last", value_of, func_args=(5,))
+    firsts = [Task(f"t{i}", time.sleep, func_args=(0.3,)) for i in range(workers)]
+    for task in firsts:
+        last.require(task)
+    monkeypatch.setattr(_Worker, "submit", submit_to_a_dying_one)
+
+    run(TaskQueue(*firsts, last), executor=f"processes:{workers}")
+
+    assert len(doomed) == workers
+    assert last.result() == 5
+    assert len(last.attempts) == 1
+
+
 # --------------------------------------------------------------------- one task after the other
 def test_workers_go_on_while_nobody_takes_what_is_done() -> None:
     """Who is slow to take a task from `run` holds no worker up."""
@@ -616,6 +645,25 @@ def test_tasks_for_other_places_take_their_turn() -> None:
     assert all((task.result() == home) == (i % 3 == 1) for i, task in enumerate(tasks))
 
 
+def test_tasks_of_the_caller_are_made_by_the_caller() -> None:
+    """A worker's thread that finds a task for the caller's thread leaves it to that one."""
+    threads: list[Any] = []
+
+    def here() -> None:
+        threads.append(threading.current_thread())
+
+    tasks = [
+        Task(f"t{i}", here) if i % 3 == 1 else Task(f"t{i}", os.getpid, executor="processes:2")
+        for i in range(30)
+    ]
+    queue = TaskQueue(*tasks)
+
+    run(queue)
+
+    assert queue.counts() == {"DONE": 30}
+    assert threads == [threading.main_thread()] * 10
+
+
 def test_many_that_cannot_be_sent_end_one_after_the_other() -> None:
     """Each fails by itself; none is sent by the one before it, deeper and deeper."""
     lock = threading.Lock()
@@ -663,8 +711,7 @@ class Line:
         return self.telephone.hear()[0]
 
     def await_waiting(self) -> None:
-        """Wait until the second waits in the worker of the first."""
-        await_state(self.second, "QUEUED")
+        """Wait until the second waits in the worker of the first; with a callback it would not."""
         wait_until(self.is_sent)
 
     def is_sent(self) -> bool:
@@ -749,7 +796,7 @@ def test_end_of_the_call_before_costs_that_one_alone(
     tmp_path: Path, patient: None, how: str
 ) -> None:
     """The waiting one is made elsewhere, once."""
-    line = Line(tmp_path, timeout=0.5 if how == "timeout" else None)
+    line = Line(tmp_path, timeout=2 if how == "timeout" else None)
     pid = line.start()
     line.await_waiting()
 
@@ -916,7 +963,7 @@ def test_nothing_waits_where_something_may_forbid_it(
     tmp_path: Path, patient: None, why: str
 ) -> None:
     """A failure, a limit or a callback of the one before decides before the next is sent."""
-    judges = {"cancel_on_result": lambda _: False} if why == "judgement" else {}
+    judges: dict[str, Any] = {"cancel_on_result": lambda _: False} if why == "judgement" else {}
     line = Line(tmp_path, **judges)
     options: dict[str, Any] = {"fail_fast": True} if why == "fail_fast" else {}
     if why == "limits":
