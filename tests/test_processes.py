@@ -652,16 +652,16 @@ def test_tasks_of_the_caller_are_made_by_the_caller() -> None:
     def here() -> None:
         threads.append(threading.current_thread())
 
-    tasks = [
-        Task(f"t{i}", here) if i % 3 == 1 else Task(f"t{i}", os.getpid, executor="processes:2")
-        for i in range(30)
-    ]
+    tasks = []
+    for i in range(20):
+        tasks.append(Task(f"away{i}", os.getpid, executor="processes:2"))
+        tasks.append(tasks[-1].then(f"here{i}", here))
     queue = TaskQueue(*tasks)
 
     run(queue)
 
-    assert queue.counts() == {"DONE": 30}
-    assert threads == [threading.main_thread()] * 10
+    assert queue.counts() == {"DONE": 40}
+    assert threads == [threading.main_thread()] * 20
 
 
 def test_many_that_cannot_be_sent_end_one_after_the_other() -> None:
@@ -983,31 +983,45 @@ def test_nothing_waits_where_something_may_forbid_it(
     line.close()
 
 
-def test_call_that_was_begun_meanwhile_is_cancelled_as_one_that_runs(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cancelled", ["second", "first"])
+def test_cancel_that_comes_too_late_costs_that_task_alone(
+    line: Line, monkeypatch: pytest.MonkeyPatch, cancelled: str
 ) -> None:
-    """A worker that was faster is ended; the call before it keeps its answer."""
-    line.second.func, line.second.func_args = hang, (line.telephone.path,)
+    """A worker has begun the next call, and nobody has heard yet that the one before is answered.
+
+    To cancel the next one ends it as one that runs, and the one before keeps its answer; to cancel
+    the one before drops its answer, and the next one goes on.
+    """
+    gate = Path(line.telephone.path).parent / "second gate"
+    os.mkfifo(gate)
+    line.second.func, line.second.func_args = line.first.func, (line.telephone.path, str(gate))
     pid = line.start()
     line.await_waiting()
-    heard = threading.Event()
-    go_on = _Worker._hear
+    deaf, hearing = threading.Event(), threading.Event()
+    hear = _Worker._hear
 
     def hear_later(self: _Worker) -> bool:
-        wait_for(heard, "the cancel")
-        return go_on(self)
+        deaf.set()
+        wait_for(hearing, "the cancel")
+        return hear(self)
 
     monkeypatch.setattr(_Worker, "_hear", hear_later)
-    line.queue.tasks[0]._fsm_after()
+    wait_for(deaf, "the thread of the worker")
     line.open()
-    assert line.telephone.hear()[0] == pid  # it has begun, and at most one message was heard
+    assert line.telephone.hear()[0] == pid  # the second tells it
+    assert (line.first.fsm_state, line.second.fsm_state) == ("RUNNING", "QUEUED")
 
-    line.second.cancel()
-    heard.set()
+    getattr(line, cancelled).cancel()
+    hearing.set()
+    if cancelled == "first":
+        await_state(line.first, "CANCELLED")
+        gate.write_text("opened too", encoding="utf-8")
 
     assert line.queue.wait(LIMIT)
-    assert line.first.result() == "opened"
-    assert line.second.is_cancelled
+    if cancelled == "first":
+        assert (line.first.fsm_state, line.second.result()) == ("CANCELLED", "opened too")
+    else:
+        assert (line.first.result(), line.second.fsm_state) == ("opened", "CANCELLED")
     assert len(line.second.attempts) == 1
 
 
