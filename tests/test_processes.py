@@ -1647,6 +1647,58 @@ def test_output_and_progress_are_seen_meanwhile(telephone: Telephone) -> None:
     assert task.output.endswith("step 49\n")
 
 
+def test_lines_are_shown_whole(capsys: pytest.CaptureFixture[str], telephone: Telephone) -> None:
+    """What another task prints in the middle of a line does not stand in the middle of it."""
+
+    def slow(path: str, gate: str) -> None:
+        print("first half, ", end="", flush=True)
+        tell(path, os.getpid())
+        Path(gate).read_text(encoding="utf-8")
+        print("second half\nprogress\rno end", end="", flush=True)
+
+    gate = Path(telephone.path).parent / "gate"
+    os.mkfifo(gate)
+    halves = Task("halves", slow, func_args=(telephone.path, str(gate)))
+    other = Task("other", print, func_args=("a line",))
+    queue = TaskQueue(halves, other).start(executor="processes:2", echo=True)
+    telephone.hear()
+    await_state(other, "DONE")
+    wait_until(lambda: halves.output == "first half, ")
+    before = capsys.readouterr().out
+
+    gate.write_text("opened", encoding="utf-8")
+
+    assert queue.wait(LIMIT)
+    assert before == "a line\n"
+    assert capsys.readouterr().out == "first half, second half\nprogress\rno end"
+    assert halves.output == "first half, second half\nprogress\rno end"
+
+
+def test_beginning_of_a_very_long_line_is_shown(
+    capsys: pytest.CaptureFixture[str], telephone: Telephone
+) -> None:
+    """Nothing is held back without bounds."""
+    shown: list[str] = []
+
+    def long(path: str) -> None:
+        print("x" * 15_000, end="", flush=True)
+        hang(path)
+
+    def is_shown() -> bool:
+        shown.append(capsys.readouterr().out)
+        return len("".join(shown)) == 15_000
+
+    task = Task("long", long, func_args=(telephone.path,))
+    queue = TaskQueue(task).start(executor="processes:1", echo=True)
+
+    wait_until(is_shown)
+
+    assert task.is_running
+    telephone.hear()
+    task.cancel()
+    assert queue.wait(LIMIT)
+
+
 def test_warnings_and_logs_of_a_task_are_kept() -> None:
     """What goes to standard error is part of the output: warnings, and logs from WARNING on."""
 

@@ -4,6 +4,9 @@ Each worker is a pebble pool of one, so that the notebook knows which process ma
 cancel or a timeout ends exactly that one, whatever dies takes nothing with it, and no lock is
 shared by processes of which one may be killed while it holds it. Workers are started when there is
 a task for them, and end with the run: none of them can know an older version of anything.
+
+A call may wait in a worker behind a short one. `AHEAD` knows such tasks, which are QUEUED: whoever
+moves one withdraws its call first, or learns that its worker was faster.
 """
 
 from __future__ import annotations
@@ -489,6 +492,7 @@ class _ProcessTrip(Trip):
         """Settle the task with what its process answered, and start the next one there."""
         value, error = self.unpack(answer)
         error = error or self.judge(value)
+        self.show_rest()
         with GRAPH_LOCK:
             if self.attempt is not None and not self._ended:
                 self.task._settle(self.attempt, value, error, max(when, self.began))
@@ -502,8 +506,7 @@ class _ProcessTrip(Trip):
             return
         if text:
             attempt.write(text)
-            if attempt.echo:
-                attempt.show(text)
+            self.show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:

@@ -33,6 +33,7 @@ from taskqueue_nb.task import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LONG_LINE: Final = 10_000  # characters; more are shown even if the line goes on
 _KEYS: Final = itertools.count()
 _HERE: Final[dict[int, Callable[[], None]]] = {}  # what awaits its call in this very process
 
@@ -187,6 +188,7 @@ class Trip:
         self.task, self._done, self._run = task, done, run
         self.attempt: Attempt | None = None
         self._ended = False
+        self._line = ""  # the beginning of one that has yet to be shown
         self._clock: threading.Timer | None = None
 
     def begin(self) -> bool:
@@ -238,6 +240,25 @@ class Trip:
         else:
             self._close()
 
+    def show(self, text: str) -> None:
+        """Show what the task prints elsewhere in whole lines, so that no other stands in between.
+
+        A line that has no end yet is shown with what ends it, or with the attempt.
+        """
+        text = self._line + text
+        end = max(text.rfind("\n"), text.rfind("\r")) + 1
+        if len(text) - end > _LONG_LINE:
+            end = len(text)
+        self._line = text[end:]
+        if end and self.attempt is not None and self.attempt.echo:
+            self.attempt.show(text[:end])
+
+    def show_rest(self) -> None:
+        """Show what has no end of line; called before the attempt is settled."""
+        rest, self._line = self._line, ""
+        if rest and self.attempt is not None and self.attempt.echo:
+            self.attempt.show(rest)
+
     def judge(self, value: Any) -> BaseException | None:
         """Ask `cancel_on_result` about a result that came from elsewhere: here, where it is known.
 
@@ -254,6 +275,7 @@ class Trip:
 
     def end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         """Settle the attempt, or fail a task that never came to one."""
+        self.show_rest()
         with GRAPH_LOCK:
             if self._ended:
                 return
