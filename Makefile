@@ -3,11 +3,12 @@
 # make check   the quick part of it, without the browser
 # make format  let ruff put the source in order
 # make outputs run the notebooks and store what they show
+# make pictures take the pictures of docs/live-view.md in a real JupyterLab
 # make clean   take away what these made
 #
 # Each does the set-up it needs, once; see tools/setup. PYTHON=… and CHROMIUM=… name others than those found.
 
-.PHONY: help demo test check format outputs clean python-ready lint js-checks
+.PHONY: help demo test check format outputs pictures clean python-ready lint js-checks
 .DEFAULT_GOAL := help
 
 # Everything is addressed from here, so that a checkout may stand in a folder with spaces.
@@ -45,6 +46,10 @@ format: python-ready
 
 outputs: python-ready
 	@$(PY) tools/notebooks.py store
+
+pictures: python-ready
+	@SHOTS=build/pictures $(PY) -m pytest -q tests/browser/test_pictures.py
+	cp build/pictures/*.png docs/images/
 
 clean:
 	rm -rf .venv node_modules build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskqueue_nb.executors import TravelError, WorkerError
+from taskqueue_nb.faults import InjectedError
 from taskqueue_nb.fsm import FSM, CancellationError, FSMError, FSMTransitionEvent
 from taskqueue_nb.graph import CycleError
 from taskqueue_nb.making import make, make_later, make_now
@@ -17,6 +18,7 @@ from taskqueue_nb.taskqueue import TaskQueue
 if TYPE_CHECKING:
     from taskqueue_nb.store import EarlierError, StoreError, StoreWarning
     from taskqueue_nb.widget import TaskGraph
+    from taskqueue_nb.widget.machine import TaskMachine
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,7 @@ __all__ = [
     "EarlierError",
     "FSMError",
     "FSMTransitionEvent",
+    "InjectedError",
     "Plan",
     "PlanError",
     "Result",
@@ -39,6 +42,7 @@ __all__ = [
     "Task",
     "TaskError",
     "TaskGraph",
+    "TaskMachine",
     "TaskQueue",
     "TravelError",
     "WorkerError",
@@ -55,6 +59,10 @@ def __getattr__(name: str) -> Any:
         from taskqueue_nb.widget import TaskGraph  # noqa: PLC0415 - the reason stands above
 
         return TaskGraph
+    if name == "TaskMachine":
+        from taskqueue_nb.widget.machine import TaskMachine  # noqa: PLC0415 - likewise
+
+        return TaskMachine
     if name in ("EarlierError", "StoreError", "StoreWarning"):
         from taskqueue_nb import store  # noqa: PLC0415 - likewise
 

@@ -9,6 +9,9 @@ from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
+if TYPE_CHECKING:
+    from taskqueue_nb.widget.machine import TaskMachine
+
 State: TypeAlias = str
 Event: TypeAlias = str
 Table: TypeAlias = Mapping[State, Mapping[Event, State]]
@@ -409,3 +412,15 @@ class FSM:
         from taskqueue_nb.drawing import machine_as_svg  # noqa: PLC0415 - drawing is a layer above
 
         return machine_as_svg(self)
+
+    def fsm_machine(self) -> TaskMachine:
+        """Return the live state diagram: the way that was taken, and the events as buttons.
+
+        Returns
+        -------
+        TaskMachine
+            Always the same one, until it is closed. It is shown where it ends a cell.
+        """
+        from taskqueue_nb.widget.machine import machine_of  # noqa: PLC0415 - a layer above
+
+        return machine_of(self)

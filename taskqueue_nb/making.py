@@ -11,6 +11,7 @@ from typing import Any
 
 from taskqueue_nb.fsm import FSMError, TransitionError, shorten
 from taskqueue_nb.runstate import CURRENT
+from taskqueue_nb.stepping import stepped_of
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, SETTLED, BlockedError, Task, TaskError
 
 Submit = Callable[[Callable[[], Any]], object]
@@ -79,6 +80,10 @@ def _make(tasks: tuple[Task, ...], *, fail_fast: bool, queue: Submit | None) -> 
         task = due.popleft()
         verdict = _look_at(task)
         if isinstance(verdict, Task):  # under way
+            stepped = stepped_of(verdict)
+            if stepped is not None and stepped.finish():
+                due.appendleft(task)
+                continue
             if verdict not in waiting:
                 waiting[verdict] = []
                 verdict.notify(settled.put, verdict)

@@ -207,7 +207,8 @@ def css(root: str = ".tq") -> str:
         state, `--tq-paper-still` and so on those of the ground; an element with
         `data-state="failed"` has its colours as `--tq-state-fill`, `-line` and `-text`, unless
         `data-victim="true"` gives it those of `VICTIM`. The theme is the notebook's where it says
-        so, else the system's.
+        so, else the system's; in a shadow tree, where no selector sees the page, that of the
+        `color-scheme` which it inherits.
 
     Examples
     --------
@@ -234,17 +235,25 @@ def css(root: str = ".tq") -> str:
         f"@media (prefers-color-scheme: dark) {{ {root} {{ {dark} }} }}\n"
         f"{saying_light} {{ {light} }}\n"
         f"{saying_dark} {{ {dark} }}\n"
+        f":host {root} {{ {_properties('light', 'dark')} }}\n"
         f"{states}\n"
     )
 
 
-def _properties(theme: Theme) -> str:
+def _properties(*themes: Theme) -> str:
+    """Return the custom properties of a theme, or those that follow `color-scheme`."""
+
+    def told(*colours: str) -> str:
+        return colours[0] if len(colours) == 1 else f"light-dark({', '.join(colours)})"
+
     looks = {shown.state.casefold(): shown for shown in _LOOKS} | {"victim": VICTIM}
     states = [
-        f"--tq-{word}-{part}: {colour};"
+        f"--tq-{word}-{part}: {told(*colours)};"
         for word, shown in looks.items()
-        for part, colour in zip(Shade._fields, shown.shade(theme), strict=True)
+        for part, *colours in zip(Shade._fields, *map(shown.shade, themes), strict=True)
     ]
-    ground = GROUND[theme]
-    grounds = [f"--tq-{part}-still: {getattr(ground, part)};" for part in Ground._fields]
+    grounds = [
+        f"--tq-{part}-still: {told(*(getattr(GROUND[theme], part) for theme in themes))};"
+        for part in Ground._fields
+    ]
     return " ".join([*states, *grounds])

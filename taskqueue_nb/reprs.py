@@ -367,19 +367,37 @@ def _html(shown: Any, picture: _Picture | None, note: str, key: str | None = Non
     members = _members(shown)
     title = _title(shown, members)
     blocked = _causes(members)
-    parts = []
     if picture is not None:
-        parts.append(_image(picture, title if key is None else f"{key} {title}"))
+        above = _image(picture, title if key is None else f"{key} {title}")
     else:
-        parts.append(f"<p>{xml(clean(note, 600))}</p>")
-    if blame := _blame(shown, members, blocked):
-        parts.append(f"<p>{xml(blame)}</p>")
-    parts.append(_told(members, blocked))
+        above = f"<p>{xml(clean(note, 600))}</p>"
     rows = picture.boxes if picture is not None else folded(members, ROWS).folds
     table = _table(rows, blocked)
     opened = "" if picture is not None else " open"
-    parts.append(f"<details{opened}><summary>{xml(title)}</summary>{table}</details>")
-    return f'<div class="taskqueue-nb">{"".join(parts)}</div>'
+    below = f"<details{opened}><summary>{xml(title)}</summary>{table}</details>"
+    return f'<div class="taskqueue-nb">{above}{_trouble(shown, members, blocked)}{below}</div>'
+
+
+def _trouble(shown: Any, members: Sequence[Any], blocked: Mapping[Any, Any]) -> str:
+    """Say what has failed, and what that blocks."""
+    blame = _blame(shown, members, blocked)
+    return (f"<p>{xml(blame)}</p>" if blame else "") + _told(members, blocked)
+
+
+def below_html(shown: Any, boxes: Sequence[Box] | None) -> str:
+    """Return what a page has below a picture of a queue: what failed and why, and a table.
+
+    Parameters
+    ----------
+    shown : TaskQueue
+        What is shown.
+    boxes : sequence of Box, optional
+        Those of the picture, which the table has a row for; None if there is none.
+    """
+    members = _members(shown)
+    blocked = _causes(members)
+    rows = folded(members, ROWS).folds if boxes is None else boxes
+    return _trouble(shown, members, blocked) + _table(rows, blocked)
 
 
 def _image(picture: _Picture, alt: str) -> str:

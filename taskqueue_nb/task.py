@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from contextvars import copy_context
+from functools import partial
 from time import sleep, time
 from types import CoroutineType
 from typing import (
@@ -24,6 +25,7 @@ from typing import (
 )
 
 from taskqueue_nb.capture import Displayed, Output, capturing, show
+from taskqueue_nb.faults import fault_of
 from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import (
     FSM,
@@ -44,9 +46,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from weakref import ref
 
+    from taskqueue_nb.faults import Fault
     from taskqueue_nb.fingerprint import Fingerprint, Version
     from taskqueue_nb.repair import Plan
     from taskqueue_nb.source import Comparison
+    from taskqueue_nb.stepping import Stepped
+    from taskqueue_nb.widget.machine import TaskMachine
 
 R = TypeVar("R")
 
@@ -219,6 +224,7 @@ class _Options(NamedTuple):
     timeout: float | None = None
     executor: Any = None
     uses: Mapping[str, float] | None = None
+    fault: Fault | None = None  # for the next attempt; no parameter of a task
 
 
 PLAIN: Final = _Options()
@@ -285,6 +291,11 @@ class Attempt:
         What the function last reported: how much is done, of how much.
     late : str or None
         The answer that came after the attempt was given up, in words. It was dropped.
+    fault : Fault or None
+        What was made to go wrong with it by `Task.inject`.
+    worker : str or None
+        Who made the call, where that was not a thread of this process: "process 4711", or the
+        address of a worker of a cluster.
     """
 
     # What few attempts set stands here; an instance has an attribute of its own once it differs.
@@ -297,6 +308,7 @@ class Attempt:
     crowded = False  # whether other threads make attempts at the same time
     progressed: tuple[float, float] | None = None
     late: str | None = None
+    worker: str | None = None
     outdated = False  # whether a prerequisite was invalidated while it ran
     coroutine: Any = None  # what its function returned for the queue to await, and its context
     awaiting: Awaiting | None = None  # that coroutine on its way through an event loop
@@ -305,6 +317,8 @@ class Attempt:
     asked_because: str | None = None  # why it was asked to stop, if not for its own sake
     lost: LostValueError | None = None  # the prerequisite's value for want of which it ended
     kill: Callable[[], object] | None = None  # ends the call, where that can be done at all
+    fault: Fault | None = None
+    stepped: Stepped | None = None  # where it stands, if it is made one transition at a time
     _runstate: RunState | None = None
     _output: Output | None = None
     _shown: Displayed | None = None
@@ -1156,6 +1170,9 @@ class Task(BaseTask):
     def _begin(self, here: Any = None, run: Any = None, when: float | None = None) -> Attempt:
         """Start an attempt, in a run of a queue if one is given; the lock of the graph is held."""
         self._attempt = attempt = Attempt(self, self._attempt)
+        if self._options is not PLAIN and self._options.fault is not None:
+            attempt.fault = self._options.fault
+            self._options = self._options._replace(fault=None)  # it is for one attempt alone
         if run is not None:
             attempt.here = here
             attempt.run = run
@@ -1656,6 +1673,136 @@ class Task(BaseTask):
         """What the present attempt last reported: how much is done, of how much."""
         return None if self._attempt is None else self._attempt.progressed
 
+    # -- for teaching ------------------------------------------------------------------------
+
+    def machine(self) -> TaskMachine:
+        """Return the live state machine of this task, for a notebook.
+
+        It shows the state diagram with the way that was taken, the events that the state allows as
+        buttons, and a log in words; there the task can be taken one transition at a time, and its
+        next attempt be made to fail or to take longer.
+
+        Returns
+        -------
+        TaskMachine
+            Always the same one, until it is closed. It is shown where it ends a cell; elsewhere
+            than in a notebook it is shown as text.
+        """
+        return self.fsm_machine()
+
+    def inject(
+        self, *, fail: bool | str = False, slow: float = 0.0, after: bool = False
+    ) -> Fault | None:
+        """Make something go wrong with the next attempt, to show what comes of it.
+
+        Parameters
+        ----------
+        fail : bool or str
+            Whether it fails with an `InjectedError`; a text is what that says.
+        slow : float
+            How many seconds it takes longer. A cancel ends the wait, and a timeout counts it.
+        after : bool
+            Whether the failure comes once the function has returned, instead of calling it.
+
+        Returns
+        -------
+        Fault or None
+            What will go wrong; None if nothing will.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something makes no sense.
+        TaskError
+            If the task is aborted: it has no further attempt.
+
+        Notes
+        -----
+        The fault is for one attempt. Each call replaces what the one before it asked for, so
+        `inject()` takes it back. It works with every executor; where the function is called in
+        another process, the wait comes once that has answered, and a failure instead of the call
+        sends nothing. A task that is stepped through and whose function has not been called yet
+        takes the fault into the present attempt. Arguments, code and fingerprints stay as they are.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 3)
+        >>> print(load.inject(fail=True))
+        will fail: injected
+        >>> load.dispatch()
+        >>> load.exception
+        InjectedError('this failure was injected by inject(): its function was not called')
+        >>> _ = load.retry(), load.dispatch()
+        >>> load.value
+        3
+        """
+        fault = fault_of(fail=fail, slow=slow, after=after)
+        with GRAPH_LOCK:
+            if self.fsm_state == "ABORT":
+                message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
+                raise TaskError(message, self)
+            if fault is not None or self._options is not PLAIN:
+                self._options = self._options._replace(fault=fault)
+            if (attempt := self._uncalled()) is not None:
+                attempt.fault = fault
+                self._options = self._options._replace(fault=None)
+            for queue in self._told_queues():
+                queue._is_changed()
+        return fault
+
+    @property
+    def injected(self) -> Fault | None:
+        """What will go wrong with the attempt to come; None if nothing was asked for."""
+        attempt = self._uncalled()
+        return self._options.fault if attempt is None else attempt.fault
+
+    def _uncalled(self) -> Attempt | None:
+        """Return the attempt that is stepped through, if its function is yet to be called."""
+        attempt = self._attempt
+        stepped = None if attempt is None or self.fsm_state != "RUNNING" else attempt.stepped
+        return attempt if stepped is not None and stepped.may_change else None
+
+    def step(self) -> str:
+        """Take one step of an attempt in this thread: `dispatch`, then the call, then its outcome.
+
+        Between two steps nobody waits and no lock is held: the task is RUNNING, and its function
+        has been called or not.
+
+        Returns
+        -------
+        str
+            "call" once the function has been called, else the event that was fired.
+
+        Raises
+        ------
+        BlockedError
+            If a prerequisite is not done.
+        TaskError
+            If it runs elsewhere, or another thread takes a step of it.
+        FSMError
+            If the state does not allow `dispatch`.
+
+        Notes
+        -----
+        The function is called here whatever the executor is, and a failed attempt is retried by a
+        step of its own where `retries` says so, without `retry_delay`. What is in the middle goes
+        on in the next `run`, `start` or `step` of its queue and in `make`; `cancel`, `stop` and a
+        keyboard interrupt give it up.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 3)
+        >>> load.step(), load.fsm_state
+        ('dispatch', 'RUNNING')
+        >>> load.step(), load.fsm_state
+        ('call', 'RUNNING')
+        >>> load.step(), load.fsm_state
+        ('done', 'DONE')
+        """
+        from taskqueue_nb.stepping import step  # noqa: PLC0415 - a layer above
+
+        return step(self)
+
     # -- mending -----------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -1952,14 +2099,34 @@ def attempt_here(attempt: Attempt) -> BaseException | None:
     return error if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
 
 
+def outcome_here(attempt: Attempt) -> tuple[Any, BaseException | None]:
+    """Make an attempt in this thread, its coroutine too, and leave it to others to settle it."""
+    forks, context = _forks[0], copy_context()
+    value = error = None
+    try:
+        value = context.run(_called, attempt)
+        if type(value) is CoroutineType:
+            value = _awaited_here(attempt, value, context)
+    except BaseException as raised:  # noqa: BLE001 - any failure is the task's, not ours
+        error = without_our_frames(raised)
+    if forks != _forks[0]:
+        _end_child(error)
+    return value, error
+
+
 def _called(attempt: Attempt) -> Any:
     """Call an attempt's function, in the context of its own."""
     CURRENT.set(attempt)
     task = attempt.task
     options = task._options
-    if options is PLAIN or options.timeout is None or is_coroutine_function(attempt.func):
+    if options is PLAIN:
         return task._invoke()
-    return _invoke_within(attempt, options.timeout)
+    call = task._invoke
+    if (fault := attempt.fault) is not None:  # then the options are no longer the plain ones
+        call = partial(fault.around, attempt.func, task._invoke, attempt.runstate)
+    if options.timeout is None or is_coroutine_function(attempt.func):
+        return call()
+    return _invoke_within(attempt, options.timeout, call)
 
 
 def _awaited_here(attempt: Attempt, coroutine: Any, context: Any) -> Any:
@@ -2062,7 +2229,7 @@ def without_our_frames(error: BaseException) -> BaseException:
     return error.with_traceback(trace)
 
 
-def _invoke_within(attempt: Attempt, seconds: float) -> Any:
+def _invoke_within(attempt: Attempt, seconds: float, call: Callable[[], Any]) -> Any:
     """Call the function in a thread, and give it up after a time.
 
     A thread cannot be killed: a function that is given up goes on, is asked to stop, and its
@@ -2073,7 +2240,7 @@ def _invoke_within(attempt: Attempt, seconds: float) -> Any:
 
     def work() -> None:
         try:
-            value = context.run(attempt.task._invoke)
+            value = context.run(call)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
             outcome.settle(error=error)
         else:
@@ -2281,7 +2448,7 @@ def _item_name(item: object, index: int) -> str:
     return str(index)
 
 
-_TASK_OPTIONS: Final = frozenset({"name", "state", "track", "lock", *_Options._fields})
+_TASK_OPTIONS: Final = frozenset({"name", "state", "track", "lock", *_Options._fields}) - {"fault"}
 
 
 @overload

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
+from taskqueue_nb.executors.trip import Trip
+from taskqueue_nb.exports import Exports
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
@@ -30,6 +32,7 @@ from taskqueue_nb.loops import (
 )
 from taskqueue_nb.order import Heights, check_order, line_maker
 from taskqueue_nb.runstate import CURRENT, RunState
+from taskqueue_nb.stepping import begin, retries_by_itself, stepped_of
 from taskqueue_nb.task import (
     ACTIVE,
     FSM_TRANSITIONS,
@@ -92,6 +95,7 @@ class _Run:
         fail_fast: bool = False,
         background: bool = False,
         stepping: bool = False,
+        in_steps: bool = False,
         on_loop: bool = False,
         limit: int | None = None,
         limits: Mapping[str, float] | None = None,
@@ -118,10 +122,11 @@ class _Run:
         self.fail_fast = fail_fast
         self.background = background
         self.stepping = stepping
+        self.in_steps = in_steps  # whether it only starts an attempt, which others go on with
         self.stopped = False
         self.in_flight = 0  # tasks that are at an executor
         self.sent: set[Task] = set()  # the same; as a set, without what is being settled
-        self.finished: deque[Task] = deque()  # those that came back, not yet yielded
+        self.finished: deque[Task | Attempt] = deque()  # what came back, or was stepped into
         self.untold: deque[Task] = deque()  # those that were withdrawn
         self.places = Places()
         self.queue: TaskQueue | None = None
@@ -146,7 +151,7 @@ class _Changed(threading.Condition):
                 bell.ring()
 
 
-class TaskQueue:
+class TaskQueue(Exports):
     """Tasks, and the loop that runs those that are ready.
 
     Parameters
@@ -262,6 +267,7 @@ class TaskQueue:
         self._held = False
         self._runs: list[_Run] = []
         self._background: _Run | None = None
+        self._stepping: Task | None = None  # whose steps were taken last
         self._last_options: dict[str, Any] = {}
         self._store: Store | None = None
         if store is not None:
@@ -883,8 +889,7 @@ class TaskQueue:
                 self._withdraw(run)
             self._wake()
             self._is_changed()
-        if cancel:
-            repair.carry_out(self._giving_up)
+        repair.carry_out(self._giving_up if cancel else self._giving_up_steps)
         if self._store is not None:
             self._store.flush()
 
@@ -893,16 +898,86 @@ class TaskQueue:
         active = [task for task in self._tasks if task.fsm_state in ACTIVE]
         return repair.change_of("cancel", *active, because=STOPPED)
 
-    def step(self) -> Task | None:
+    def _giving_up_steps(self) -> Change:
+        """Work out how to cancel what is in the middle of its steps; the lock is held.
+
+        A call that is going on is finished.
+        """
+        open_ones = {task: stepped_of(task) for task in self._tasks} if self._active else {}
+        idle = [task for task, at in open_ones.items() if at is not None and at.is_free()]
+        return repair.change_of("cancel", *idle, because=STOPPED)
+
+    def step(self, *, transition: bool = False) -> Task | None:
         """Run exactly one task in the caller's thread, also on a held queue.
+
+        Parameters
+        ----------
+        transition : bool
+            Whether to take one transition of it only: first `dispatch`, then the call of its
+            function, then `done` or what else comes of it; see `Task.step`. In between nothing
+            waits, and the next `run`, `start` or `step()` goes on from there.
 
         Returns
         -------
         Task or None
             The task; None if none is ready.
+
+        Raises
+        ------
+        TaskError
+            If another thread is in the call of the task that is stepped through.
+
+        Examples
+        --------
+        >>> load = Task("load", lambda: 3)
+        >>> queue = TaskQueue(load)
+        >>> [queue.step(transition=True).fsm_state for _ in range(3)]
+        ['RUNNING', 'RUNNING', 'DONE']
+        >>> [step.event for step in load.fsm_history]
+        ['dispatch', 'done']
         """
+        if transition:
+            return self._step_on()
         run = _Run(once=True, stepping=True, limits=self._limits)
         return next(self._foreground(run), None)
+
+    @property
+    def stepped(self) -> Task | None:
+        """The task whose next transition `step(transition=True)` takes; None: a new one begins."""
+        with GRAPH_LOCK:
+            task = self._stepping
+            if task is not None and (stepped_of(task) is not None or retries_by_itself(task)):
+                return task
+            tasks = self._tasks if self._active else ()
+            self._stepping = next((task for task in tasks if stepped_of(task) is not None), None)
+            return self._stepping
+
+    def _step_on(self) -> Task | None:
+        task = self.stepped
+        if task is None:
+            return self._step_into()
+        task.step()
+        return task
+
+    def _step_into(self) -> Task | None:
+        """Start an attempt, and leave it to further steps."""
+        run = _Run(once=True, stepping=True, in_steps=True, limits=self._limits)
+        try:
+            self._enter(run)
+            with GRAPH_LOCK:
+                found = self._pick(run) if self._may_pick(run) else None
+                task = found.task if isinstance(found, Attempt) else found
+                if isinstance(found, Attempt) and task is not None:
+                    begin(found, partial(self._leave_room, task, self._room.hold_of(task)))
+                    self._stepping = task
+        except BaseException:
+            uninterrupted(lambda: self._interrupt(run), is_on_its_way=True)
+            raise
+        finally:
+            uninterrupted(lambda: self._leave(run), is_on_its_way=False)
+        if task is not None:
+            task._fsm_after()
+        return task
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
@@ -1006,6 +1081,28 @@ class TaskQueue:
             if run not in self._runs:
                 self._runs.append(run)
             self._is_changed()
+        if self._active and not run.in_steps:
+            self._take_up_steps(run)
+
+    def _take_up_steps(self, run: _Run) -> None:
+        """Go on with tasks that are in the middle of their steps: nobody else would."""
+        settled = []
+        with GRAPH_LOCK:
+            for task in self._tasks:
+                stepped = stepped_of(task)
+                if stepped is None or run.left == 0:
+                    continue
+                run.left -= 1
+                hold = self._room.hold_of(task)
+                attempt = stepped.hand_over()
+                if attempt is not None:
+                    attempt.here, attempt.run, attempt.echo = self, run, run.echo
+                    run.finished.append(attempt)
+                elif task.fsm_state != "RUNNING":
+                    run.in_flight += 1
+                    settled.append((task, stepped.attempt, hold))
+        for task, attempt, hold in settled:
+            self._has_come_back(run, task, attempt, None, hold)
 
     def _leave(self, run: _Run) -> None:
         run.places.close()  # first: who waits for the run waits for its processes, too
@@ -1182,6 +1279,8 @@ class TaskQueue:
 
     def _place_of(self, run: _Run, task: Task, own: Any) -> Place | None:
         """Return where a task is to be sent; None for here, and the loop for a coroutine."""
+        if run.in_steps:
+            return None  # called by whoever takes the steps
         if own is not None:
             return run.places.of(own)
         if is_coroutine_function(task.func):
@@ -1280,6 +1379,10 @@ class TaskQueue:
             place.give_back = partial(self._has_been_withdrawn, run, place)
             place.may_wait = run.limits is None and self._heights is None and not run.fail_fast
             place.send_more, place.tell = partial(self._send_more, run, place), self._tell
+        fault = task._options.fault
+        if fault is not None and fault.is_instead and not place.is_here:
+            Trip(task, returned, run).fail_without_call()
+            return
         place.send(task, returned, run)
 
     def _send_more(self, run: _Run, place: Place) -> None:
@@ -1793,6 +1896,9 @@ class TaskQueue:
         """Return a picture of the tasks as SVG; the options are those of `Task.tasks_as_dot`."""
         return Task.tasks_as_svg(self, name or self.name, **options)
 
+    def _exported(self) -> TaskQueue:
+        return self
+
     def widget(self) -> TaskGraph:
         """Return the live view of this queue; always the same one, until it is closed."""
         from taskqueue_nb.widget import widget_of  # noqa: PLC0415 - the widget is a layer above
@@ -1821,3 +1927,8 @@ class TaskQueue:
         from taskqueue_nb.widget import show  # noqa: PLC0415 - the widget is a layer above
 
         show(self)
+
+    def _display_(self) -> object:  # marimo asks for this
+        from taskqueue_nb.widget import shown_in_marimo  # noqa: PLC0415 - the widget is a layer above
+
+        return shown_in_marimo(self)

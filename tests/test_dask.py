@@ -172,6 +172,17 @@ def test_dependents_are_given_futures(client: Any, monkeypatch: pytest.MonkeyPat
     assert same.result() is True
 
 
+def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
+    """By the address that the cluster knows it by."""
+    tasks = [Task(f"load {i}", abs, func_args=(i,)) for i in range(4)]
+    for _ in TaskQueue(*tasks).run(executor=client):
+        pass
+
+    workers = {task.attempts[0].worker for task in tasks}
+
+    assert workers <= set(client.scheduler_info(n_workers=-1)["workers"])
+
+
 def test_results_are_let_go_with_their_tasks(client: Any) -> None:
     """An invalidated result is released on the cluster, and so is that of a task that is gone."""
     first = Task("first", make_value)

@@ -30,7 +30,7 @@ from taskqueue_nb.drawing import (
     tasks_as_svg,
 )
 from taskqueue_nb.drawing import engine as engines
-from taskqueue_nb.drawing.fold import EDGES, folded
+from taskqueue_nb.drawing.fold import EDGES, Wish, folded
 from taskqueue_nb.drawing.picture import _LAYOUTS
 from taskqueue_nb.palette import PALETTE, VICTIM
 from taskqueue_nb.task import FSM_TRANSITIONS, GRAPH_LOCK
@@ -391,12 +391,78 @@ def test_what_is_wanted_first_is_unfolded_before_failures() -> None:
     tasks = chain(3000)
     tasks[1000].fsm_state = "FAILED"
 
-    drawing = draw(tasks, 60, first=tasks[2000:2040])
-    crowded = draw(tasks, 60, first=tasks[2000:])
+    drawing = draw(tasks, 60, wish=Wish(tuple(tasks[2000:2040])))
+    crowded = draw(tasks, 60, wish=Wish(tuple(tasks[2000:])))
 
     assert drawing.own >= {*tasks[2000:2040], tasks[1000]}
     assert crowded.own <= {*tasks[2000:]}
     assert len(crowded.boxes) <= 60
+
+
+TIMES: Final = " \N{MULTIPLICATION SIGN} "
+
+
+def labels(drawing: Drawing) -> list[str]:
+    """Return what the boxes are called, in their order."""
+    return [box.label for box in drawing.boxes]
+
+
+def test_an_opened_group_has_a_box_for_each_of_its_tasks() -> None:
+    """What does not come by itself comes on demand, the last opened before the others."""
+    tasks = [Task(f"{stem}{i}", list) for stem in ("a", "b") for i in range(150)]
+    folded_away = labels(draw(tasks, 200))
+
+    a = draw(tasks, 200, wish=Wish(opened=("a",)))
+    b = draw(tasks, 200, wish=Wish(opened=("a", "b")))
+
+    assert folded_away == [f"a{TIMES}150", f"b{TIMES}150"]
+    assert a.own >= {*tasks[:100]}
+    assert b.own >= {*tasks[150:250]}
+
+
+def test_a_group_that_does_not_fit_opens_into_parts_that_open() -> None:
+    """However many tasks there are, a few steps lead to each of them."""
+    tasks = [Task(f"t{i}", list) for i in range(100_000)]
+    (key,) = [box.key for box in draw(tasks).boxes]
+    assert key is not None
+
+    opened = [key]
+    while not (drawing := draw(tasks, wish=Wish(opened=tuple(opened)))).own:
+        assert len(drawing.boxes) <= 200
+        last = drawing.boxes[-1]
+        assert last.key is not None
+        opened.append(last.key)
+
+    assert len(opened) <= 4
+    assert tasks[-1] in drawing.own
+    assert len(drawing.boxes) <= 200
+    assert sum(len(box.tasks) for box in drawing.boxes) == 100_000
+
+
+def test_what_is_shut_is_folded_though_there_is_room() -> None:
+    """A box says what it can be folded by; what fails in there comes out by itself."""
+    tasks = [*(Task(f"part-{i}", list) for i in range(9)), Task("report", str)]
+    open_ = draw(tasks)
+    (of,) = {box.of for box in open_.boxes if box.of}
+
+    shut = draw(tasks, wish=Wish(shut=frozenset({of})))
+    tasks[4].error()
+    after = draw(tasks, wish=Wish(shut=frozenset({of})))
+
+    assert [box.of for box in open_.boxes] == [of] * 9 + [""]
+    assert labels(shut) == [f"{of}{TIMES}9", "report"]
+    assert labels(after) == [f"{of}{TIMES}8", "part-4", "report"]
+
+
+def test_what_is_shut_stays_so_in_a_large_graph() -> None:
+    """Neither room nor an earlier picture opens it again."""
+    tasks = [*(Task(f"few{i}", list) for i in range(5)), *(Task(f"t{i}", str) for i in range(900))]
+    before = draw(tasks)
+    assert before.own >= {*tasks[:5]}
+
+    after = draw(tasks, keep=before.own, wish=Wish(shut=frozenset({before.boxes[0].of})))
+
+    assert not after.own & {*tasks[:5]}
 
 
 def test_a_drawing_for_somebody_else_is_not_kept(asked: list[str]) -> None:
@@ -404,7 +470,7 @@ def test_a_drawing_for_somebody_else_is_not_kept(asked: list[str]) -> None:
     queue = TaskQueue(*chain(1000))
     own = drawing_of(queue)
 
-    other = drawing_of(queue, first=queue.tasks[500:520])
+    other = drawing_of(queue, wish=Wish(queue.tasks[500:520]))
 
     assert other.own >= {*queue.tasks[500:520]}
     assert drawing_of(queue) is own

@@ -251,6 +251,26 @@ class Life(RuleBasedStateMachine):
             assert task.name in ready
             self.model.call(self.model.records[task.name])
 
+    @rule(presses=st.integers(1, 3))
+    def step_by_transitions(self, presses: int) -> None:
+        """Take some steps of one ready task by themselves; a plain step does the rest."""
+        ready = {
+            record.name for record in self.model.records.values() if self.model.is_ready(record)
+        }
+
+        task = self.queue.step(transition=True)
+
+        if task is None:
+            assert ready == set()
+            return
+        assert task.name in ready
+        assert task.is_running
+        for _ in range(presses - 1):
+            assert self.queue.step(transition=True) is task
+        if presses < 3:
+            assert self.queue.step() is task
+        self.model.call(self.model.records[task.name])
+
     @rule(name=names)
     def make(self, name: str) -> None:
         """Make one task."""

@@ -237,6 +237,7 @@ def test_css_has_every_property_in_both_themes() -> None:
         for part in ("fill", "line", "text"):
             name = f"--tq-{state.casefold()}-{part}"
             assert len(re.findall(rf"{name}: #[0-9a-f]{{6}};", sheet)) == 4
+            assert re.search(rf"{name}: light-dark\(#[0-9a-f]{{6}}, #[0-9a-f]{{6}}\);", sheet)
             assert f"--tq-state-{part}: var({name});" in sheet
     assert sheet.count("{") == sheet.count("}")
     assert all(".here" in line for line in sheet.splitlines())

@@ -14,12 +14,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.display import HTML
 
 from checks import LIMIT, wait_for
 from taskqueue_nb import Task, TaskQueue
@@ -30,7 +32,8 @@ from taskqueue_nb.task import FSM_TRANSITIONS
 from taskqueue_nb.widget import _CELLS, TaskGraph, _Inline, widget_of
 from taskqueue_nb.widget.details import actions_of, details_of, edited_arguments
 from taskqueue_nb.widget.literals import NotALiteralError, literal_of, parse
-from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, RefusedError, read
+from taskqueue_nb.widget.messages import QUEUE_VERBS, TASK_VERBS, VIEW_VERBS, RefusedError, read
+from taskqueue_nb.widget.modules import linked
 from taskqueue_nb.widget.pump import PUMP, Mark, Pump, Worker
 
 ROOT: Final = Path(__file__).parent.parent
@@ -70,6 +73,7 @@ class Page:
         self._ids = itertools.count(1)
         self.widget.comm.publish_msg = self._publish
         self.is_shown()
+        until(lambda: "details" in self.widget.parts, "the details' module")
 
     def _publish(self, _kind: str, data: Any = None, **_more: Any) -> None:
         if isinstance(data, dict) and data.get("method") == "update":
@@ -111,7 +115,9 @@ class Page:
 
         def truth() -> bool:
             letters = "".join(look(task.fsm_state).letter for task in self.queue)
-            return self.widget.states == letters and self.widget.counts == self.queue.counts()
+            folded = any(box["size"] > 1 for box in self.widget.boxes)
+            shown = folded or self.widget.states == letters
+            return shown and self.widget.counts == self.queue.counts()
 
         until(truth, "the states")
 
@@ -185,6 +191,39 @@ def test_a_queue_has_one_widget_until_it_is_closed() -> None:
     second.close()
 
 
+def test_a_view_whose_channel_was_closed_ends() -> None:
+    """So does marimo when a cell is run again: the next `queue.widget()` is a new one."""
+    queue = repairable()
+    shown, alone = queue.widget(), TaskGraph(queue)
+    for widget in (shown, alone):
+        widget.comm.close()
+    again = queue.widget()
+    for _ in queue.run():
+        pass
+
+    assert again is not shown
+    assert repr(shown).endswith(", closed)")
+    until(lambda: repr(alone).endswith(", closed)"), "the end of a view that nobody asks for")
+    assert queue.widget() is again
+    again.close()
+
+
+def test_marimo_gets_a_view_for_each_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends with its own cell; the still picture where that is asked for."""
+    queue = repairable()
+    first, second = queue._display_(), queue._display_()
+    assert isinstance(first, TaskGraph)
+    assert isinstance(second, TaskGraph)
+    assert first is not second
+    first.close()
+    second.close()
+
+    monkeypatch.setenv("TASKQUEUE_NB_STATIC", "1")
+    still = queue._display_()
+    assert isinstance(still, HTML)
+    assert "data:image/svg+xml;base64," in str(still.data)
+
+
 def test_its_repr_is_the_same_in_every_kernel() -> None:
     """It holds no address, so that stored outputs compare."""
     widget = TaskGraph(repairable())
@@ -201,7 +240,7 @@ def test_one_layout_per_structure(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(len(tasks))
         return drawing_of(tasks, nodes)
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", counting)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", counting)
     monkeypatch.setattr("taskqueue_nb.widget._LAYOUT_GAP", 0.0)
     page = Page(repairable())
     for _ in page.queue.run():
@@ -222,7 +261,7 @@ def test_without_an_engine_the_tasks_are_listed(monkeypatch: pytest.MonkeyPatch)
     def missing(*_: Any) -> Any:
         raise NoEngine("There is no engine: pip install graphviz-pure.")
 
-    monkeypatch.setattr("taskqueue_nb.widget.drawing_of", missing)
+    monkeypatch.setattr("taskqueue_nb.widget.lens.drawing_of", missing)
     page = Page(repairable())
     for _ in page.queue.run():
         pass
@@ -286,7 +325,7 @@ def test_a_mark_costs_next_to_nothing_and_takes_no_widget_along() -> None:
 
 def test_idle_views_are_not_flushed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing runs and nothing changes: nothing is sent, and nobody wakes."""
-    until(lambda: not page.widget._mark.due, "the last flush")
+    until(lambda: PUMP._clients[page.widget._mark].wants() is None, "the last flush")
     flushed = threading.Event()
     real = page.widget.flush
 
@@ -916,7 +955,6 @@ def test_a_failed_task_with_new_code_is_refreshed_as_from_python(page: Page) -> 
     _CELLS._ran()
 
     until(lambda: page.widget.mending["refresh"]["says"], "the plan")
-
     shown = page.widget.mending["refresh"]
     assert shown["says"] == page.queue.refresh().sentence
     assert page.widget.says == {"1": "failed: ValueError"}
@@ -950,8 +988,8 @@ JSON: Final = st.recursive(
     max_leaves=12,
 )
 VERBS: Final = [
-    *sorted(QUEUE_VERBS | TASK_VERBS), "look", "eval", "exec", "delete", "__class__", "close", "",
-    "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
+    *sorted(QUEUE_VERBS | TASK_VERBS | VIEW_VERBS), "eval", "exec", "delete", "__class__",
+    "close", "", "RUN", "retry ", "dispatch", "edit", "plan", "source", "repair_and_rerun", "add",
 ]  # fmt: skip
 IMPOSSIBLE: Final = [
     None, -1, 3, 10**30, 0.0, 1.0, float("nan"), float("inf"), "1", "", True, False, [], [1], {},
@@ -1062,9 +1100,70 @@ def test_any_content_is_a_command_or_refused(content: Any) -> None:
     except RefusedError as refusal:
         said = str(refusal)
     else:
-        assert command.verb in {"look", *QUEUE_VERBS, *TASK_VERBS}
+        assert command.verb in VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
         return
     assert 10 < len(said) < 300
+
+
+def test_a_page_folds_finds_and_looks_around() -> None:
+    """What it asks to see changes the picture, and neither a task nor its state."""
+    tasks = [Task(f"load-{i}", list) for i in range(300)]
+    page = Page(
+        TaskQueue(*tasks, *(Task(f"fit-{i}", str, func_args=(t,)) for i, t in enumerate(tasks)))
+    )
+
+    def ats() -> list[str]:
+        return [box["at"] for box in page.widget.boxes]
+
+    group = ats()[0]
+
+    page.custom({"verb": "unfold", "at": group})
+    until(lambda: len(ats()) > 2, "the parts")
+    assert group not in ats()
+    page.custom({"verb": "fold", "at": ""})
+    until(lambda: len(ats()) == 2, "the groups")
+    page.custom({"verb": "find", "value": "fit 29"})
+    until(lambda: page.widget.finds["text"] == "fit 29", "what is found")
+    assert page.widget.finds["hits"][0][:2] == ("329", "fit-29")
+    page.custom({"verb": "look", "at": "329"})
+    until(lambda: "329" in ats(), "a box of its own")
+    page.custom({"verb": "around", "at": "329"})
+    until(lambda: sorted(ats()) == ["29", "329"], "what stands around it")
+    assert page.widget.lens == {"around": "fit-29", "seen": 2, "total": 600, "plain": False}
+    page.custom({"verb": "around", "at": ""})
+    until(lambda: page.widget.lens["seen"] == 600, "all")
+
+    assert not page.widget.answers
+    assert page.queue.counts() == {"PENDING": 600}
+    page.widget.close()
+
+
+def test_the_table_is_made_while_somebody_looks_at_it() -> None:
+    """It follows the run, and what is no column of it is refused."""
+    page = Page(repairable())
+    page.custom(
+        {"verb": "table", "at": "state", "down": False, "from": 0, "value": "", "states": ""}
+    )
+    until(lambda: page.widget.table.get("total") == len(page.queue), "the table")
+
+    for _ in page.queue.run():
+        pass
+    until(lambda: page.widget.table["rows"][0][2] == look("FAILED").letter, "the failure on top")
+    page.custom({"verb": "table", "at": "__class__"})
+    until(lambda: len(page.widget.answers) == 1, "the refusal")
+    page.custom({"verb": "table", "at": ""})
+    until(lambda: page.widget._order is None, "the end of it")
+    page.widget.close()
+
+
+def test_a_part_is_sent_when_a_page_asks_for_it() -> None:
+    """The page gets a module by its name, once; anything else is refused and sends nothing."""
+    page = Page(TaskQueue(Task("one", list)))
+    assert page.widget.parts["details"] == linked("details")
+    for name in ("graph", "../graph", "", None, ["details"]):
+        page.custom({"verb": "part", "at": name})
+    until(lambda: len(page.widget.answers) == 5, "five answers")
+    assert set(page.widget.parts) == {"details"}
 
 
 @pytest.mark.parametrize("name", ["_esm", "_css", "svg", "states", "boxes", "layout", "answers"])
@@ -1101,7 +1200,7 @@ def test_no_message_compiles_anything(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("taskqueue_nb.source.edited._checked", compiled.append)
     evil = "def fit(rows, degree=pwned()):\n    pwned()"
 
-    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "edit", "exec"}):
+    for verb in sorted(TASK_VERBS | QUEUE_VERBS | {"look", "part", "record", "edit", "exec"}):
         where = {"task": 1} if verb in TASK_VERBS else {}
         page.custom({"id": verb, "verb": verb, "value": evil, "edits": {"a1": evil}, **where})
         if verb != "repair":
@@ -1243,6 +1342,81 @@ def test_a_repr_that_hangs_holds_nothing_up(page: Page, monkeypatch: pytest.Monk
     page.is_shown()
     assert page.look("2")["label"] == "report"
     gate.set()
+
+
+def test_the_last_call_is_written_as_a_cell(page: Page) -> None:
+    """It goes with the details of its task, numbered; without an attempt there is no cell."""
+    page.look("1")
+    before = [list(task.fsm_history) for task in page.queue]
+    assert page.click("cell", task=1) == [True, ""]
+    until(lambda: page.widget.details.get("cell"), "the cell")
+    number, text = page.widget.details["cell"]
+    assert number == 1
+    assert text == page.queue.tasks[1].snippet()
+    assert text.endswith("test_widget.fit([1, 2, 3], 9)")
+
+    done, sentence = page.click("cell", task=2)
+    assert not done
+    assert "has no attempt" in sentence
+    assert page.look("0")["cell"] is None
+    assert [list(task.fsm_history) for task in page.queue] == before
+
+
+class Slow:
+    """A value whose table takes as long as a test wants."""
+
+    gate: threading.Event
+    asked = 0
+
+    def _repr_html_(self) -> str:
+        type(self).asked += 1
+        wait_for(self.gate)
+        return "<table></table>"
+
+
+def test_a_table_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is shown meanwhile; one thread waits for it, and shows it when it comes."""
+    monkeypatch.setattr("taskqueue_nb.widget._STUCK", 0.2)
+    Slow.gate, Slow.asked = threading.Event(), 0
+    slow = Task("slow", Slow)
+    shown = Page(TaskQueue(slow, Task("other", list)))
+    try:
+        for _ in shown.queue.run():
+            pass
+        assert Slow.asked == 0  # nobody has looked
+
+        shown.custom({"verb": "look", "at": "0"})
+        until(lambda: "too long" in str(shown.widget.details.get("result")), "that it is given up")
+        assert shown.widget.details["calls"] == "Slow()"
+        assert shown.widget.details["actions"]
+        for _ in range(3):
+            shown.widget._mark()
+        until(lambda: shown.widget._looker.busy_for() > 0.5, "some time")
+        assert Slow.asked == 1
+
+        Slow.gate.set()
+        until(lambda: "<table>" in str(shown.widget.details.get("result")), "the table")
+        shown.look("1")
+        assert Slow.asked == 1
+    finally:
+        Slow.gate.set()
+        shown.widget.close()
+
+
+def test_a_result_is_asked_for_its_table_once(page: Page) -> None:
+    """Not at every look, but when it may be another one."""
+    Slow.gate, Slow.asked = threading.Event(), 0
+    Slow.gate.set()
+    page.queue.supply(page.queue.tasks[1], Slow())
+    page.look("1")
+    until(lambda: "<table>" in str(page.widget.details.get("result")), "the table")
+    for _ in range(3):
+        page.widget._seen_at = -1.0
+        page.widget._mark()
+        before = page.widget._seen_at
+        until(partial(lambda then: page.widget._seen_at != then, before), "another look")
+
+    assert Slow.asked == 1
 
 
 # -- literals -------------------------------------------------------------------------------------

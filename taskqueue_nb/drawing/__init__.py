@@ -7,25 +7,36 @@ look at it.
 
 from __future__ import annotations
 
-from taskqueue_nb.drawing.dot import (
-    MAX_NODES,
-    drawing_of,
+from taskqueue_nb.drawing.dot import MAX_NODES, drawing_of, tasks_as_dot, tasks_as_svg
+from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.fold import NO_WISH, Wish
+from taskqueue_nb.drawing.machine import (
+    Diagram,
+    Path,
+    diagram_of,
     machine_as_dot,
     machine_as_svg,
-    tasks_as_dot,
-    tasks_as_svg,
+    path_of,
+    signed,
+    states_of,
+    times,
+    traced_as_svg,
 )
-from taskqueue_nb.drawing.engine import NoEngine
 from taskqueue_nb.drawing.picture import Box, Drawing, draw, letters, look_of, summary
 from taskqueue_nb.drawing.plans import draw_plan, plan_as_svg
 from taskqueue_nb.drawing.words import clean, error_name, name_of, xml
 
 __all__ = [
     "MAX_NODES",
+    "NO_WISH",
     "Box",
+    "Diagram",
     "Drawing",
     "NoEngine",
+    "Path",
+    "Wish",
     "clean",
+    "diagram_of",
     "draw",
     "draw_plan",
     "drawing_of",
@@ -35,11 +46,16 @@ __all__ = [
     "machine_as_dot",
     "machine_as_svg",
     "name_of",
+    "path_of",
     "plan_as_svg",
+    "signed",
     "stamp",
+    "states_of",
     "summary",
     "tasks_as_dot",
     "tasks_as_svg",
+    "times",
+    "traced_as_svg",
     "xml",
 ]
 

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import graphviz
 
 from taskqueue_nb.drawing.engine import NoEngine
-from taskqueue_nb.drawing.fold import folded
+from taskqueue_nb.drawing.fold import NO_WISH, Wish, folded
 from taskqueue_nb.drawing.picture import (
     MARGIN,
     SIZE,
     SMALL,
     Drawing,
-    curve_svg,
     draw,
-    laid_out,
     look_of,
     most_urgent,
     picture,
@@ -28,7 +26,7 @@ from taskqueue_nb.graph import closure
 from taskqueue_nb.palette import GROUND, Look, look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_NODES: Final = 200
 LISTED: Final = 40  # rows of the list that stands where no engine is
@@ -42,7 +40,7 @@ _KEPT: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Drawing]]] = weakref.
 _KEPT_LOCK: Final = threading.Lock()
 
 
-def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()) -> Drawing:
+def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, wish: Wish = NO_WISH) -> Drawing:
     """Return the drawing of a queue, laid out once for each of its structures; or of some tasks.
 
     A drawing with folded boxes is laid out again when a task that failed or runs is folded away.
@@ -53,9 +51,9 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()
         What to draw.
     max_nodes : int
         The largest number of boxes.
-    first : sequence of Task
-        Those that are to have a box of their own before all others. A drawing that is folded for
-        their sake is not kept: it is a second one beside the queue's own.
+    wish : Wish
+        What is to be seen before all else. A drawing that is folded for its sake is not kept: it is
+        a second one beside the queue's own.
 
     Raises
     ------
@@ -64,16 +62,17 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, first: Sequence[Any] = ()
     """
     structure = attribute(tasks, "structure")
     if not isinstance(structure, int):
-        return draw(tasks, max_nodes, first=first)
+        return draw(tasks, max_nodes, wish=wish)
     with _KEPT_LOCK:
         known = _KEPT.setdefault(tasks, {}).get(max_nodes)
     keep: frozenset[Any] = frozenset()
     if known is not None and known[0] == structure:
-        if known[1].own.issuperset(first) and not known[1].outdated():
+        grants = known[1].own.issuperset(wish.first) and not (wish.opened or wish.shut)
+        if grants and not known[1].outdated():
             return known[1]
         keep = known[1].own
-    drawing = draw(tasks.tasks, max_nodes, keep, first)
-    if first and drawing.is_folded:
+    drawing = draw(tasks.tasks, max_nodes, keep, wish)
+    if wish != NO_WISH and drawing.is_folded:
         return drawing
     with _KEPT_LOCK:
         _KEPT.setdefault(tasks, {})[max_nodes] = (structure, drawing)
@@ -221,117 +220,3 @@ def _sentences(text: str, longest: int = 110) -> list[str]:
             rows.append("")
         rows[-1] = f"{rows[-1]} {word}".strip()
     return rows
-
-
-# -- state diagrams ----------------------------------------------------------------------------
-
-
-def _machine(fsm: Any) -> tuple[list[str], dict[tuple[int, int], str], Any]:
-    """Return a machine's states, the events from state to state, and where it stands."""
-    table: Mapping[str, Mapping[str, str]] = fsm.FSM_TRANSITIONS
-    reached = [state for events in table.values() for state in events.values()]
-    states = list(dict.fromkeys([*table, *reached]))[:_STATES]
-    at = {state: i for i, state in enumerate(states)}
-    events: dict[tuple[int, int], list[str]] = {}
-    for state, moves in table.items():
-        for event, new in moves.items():
-            if state in at and new in at:
-                events.setdefault((at[state], at[new]), []).append(clean(event, 40))
-    labels = {pair: clean(", ".join(names), 60) for pair, names in events.items()}
-    return [clean(state, 40) for state in states], labels, at.get(attribute(fsm, "fsm_state"))
-
-
-def machine_as_dot(fsm: Any) -> str:
-    """Return the state diagram of a machine as DOT, with the present state lit."""
-    states, events, current = _machine(fsm)
-    dot = graphviz.Digraph(
-        graph_attr={"rankdir": "LR"},
-        node_attr={"shape": "box", "style": "rounded,filled", "fontname": "Arial"},
-        edge_attr={"fontname": "Arial", "fontsize": "11"},
-    )
-    for i, state in enumerate(states):
-        fill, line, ink = _machine_colours(state, lit=i == current)
-        dot.node(
-            f"s{i}",
-            id=f"s{i}",
-            label=graphviz.nohtml(quoted(state)),
-            fillcolor=fill,
-            color=line,
-            fontcolor=ink,
-            penwidth="3" if i == current else "1",
-        )
-    for (start, end), label in events.items():
-        dot.edge(f"s{start}", f"s{end}", id=f"e{start}-{end}", label=graphviz.nohtml(quoted(label)))
-    return str(dot.source)
-
-
-def _machine_colours(state: str, *, lit: bool) -> tuple[str, str, str]:
-    ground = GROUND["light"]
-    return tuple(look(state).light) if lit else (ground.paper, ground.soft, ground.ink)  # type: ignore[return-value]  # three texts
-
-
-def machine_as_svg(fsm: Any) -> str:
-    """Return the state diagram of a machine as SVG, with the present state lit."""
-    states, events, current = _machine(fsm)
-    rooms = [max(64.0, width(state, SIZE) + 24.0) for state in states]
-    dot = graphviz.Digraph(
-        graph_attr={"rankdir": "LR", "nodesep": "0.3", "ranksep": "0.4", "pad": "0"},
-        node_attr={"shape": "box", "fixedsize": "true", "label": "", "height": "0.45"},
-        edge_attr={"fontname": "Arial", "fontsize": "12", "arrowsize": "0.7"},
-    )
-    for i, room in enumerate(rooms):
-        dot.node(f"s{i}", id=f"s{i}", width=f"{room / _INCH:.3f}")
-    for (start, end), label in events.items():
-        filler = "x" * max(1, round(width(label, SMALL) / 6.0))
-        dot.edge(f"s{start}", f"s{end}", id=f"e{start}-{end}", label=filler)
-    here = None if current is None else states[current]
-    said = "State diagram" if here is None else f"State diagram, now {here}"
-    try:
-        layout = laid_out(str(dot.source), [f"s{i}" for i in range(len(states))])
-    except NoEngine as problem:
-        return _listed_machine(states, events, current, problem.sentence)
-    ink, soft = GROUND["light"].ink, GROUND["light"].soft
-    parts = []
-    for (start, end), label in events.items():
-        curve = layout.edges[f"e{start}-{end}"]
-        text = (
-            ""
-            if curve.label is None
-            else f'<text class="soft" x="{curve.label[0]:.1f}" y="{curve.label[1]:.1f}" '
-            f'text-anchor="middle" font-size="{SMALL:g}" fill="{soft}">{xml(label)}</text>'
-        )
-        parts.append(f'<g id="e{start}-{end}" class="edge">{curve_svg(curve)}{text}</g>')
-    for i, state in enumerate(states):
-        x, y, w, h = layout.nodes[f"s{i}"]
-        lit = i == current
-        fill, line, text_colour = _machine_colours(state, lit=lit)
-        mark = f' data-state="{look(state).mark}" fill="{text_colour}"' if lit else ""
-        shape = (
-            f'rx="{h / 2:.1f}" fill="{fill}" stroke="{line}" stroke-width="{2.6 if lit else 1.2}"'
-        )
-        kind = "box" if lit else "paper"
-        tone = "label" if lit else "ink"
-        parts.append(
-            f'<g id="s{i}" class="node"{mark}><rect class="{kind}" x="{x:.1f}" y="{y:.1f}" '
-            f'width="{w:.1f}" height="{h:.1f}" {shape}/><text class="{tone}" x="{x + w / 2:.1f}" '
-            f'y="{y + h / 2 + 4.5:.1f}" text-anchor="middle" fill="{text_colour if lit else ink}">'
-            f"{xml(state)}</text></g>"
-        )
-    size = (layout.size[0] + 2 * MARGIN, layout.size[1] + 2 * MARGIN)
-    return picture(size, parts, paper=True, said=said)
-
-
-def _listed_machine(
-    states: Sequence[str],
-    events: Mapping[tuple[int, int], str],
-    current: Any,
-    sentence: str,
-) -> str:
-    rows = []
-    for i, state in enumerate(states):
-        moves = [f"{label} → {states[end]}" for (start, end), label in events.items() if start == i]
-        here = look("RUNNING")._replace(
-            word="now" if i == current else "", glyph="►" if i == current else ""
-        )
-        rows.append((here, f"{state}: {', '.join(moves) or 'the end'}"))
-    return listed(rows, sentence)

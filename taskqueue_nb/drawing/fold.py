@@ -22,6 +22,30 @@ _BANDS: Final = 24  # boxes of a graph that has nothing to fold by but its depth
 _SMALL: Final = 12  # tasks of a group that is not worth folding
 _URGENT: Final = frozenset({"FAILED", "RUNNING", "CANCELLED"})
 _LONGEST: Final = 120  # characters of a name that are looked at for its stem
+_PARTS: Final = 20  # that a group is cut into when it is opened and does not fit
+
+
+class Wish(NamedTuple):
+    """What somebody who looks at a picture wants to see of it.
+
+    Attributes
+    ----------
+    first : tuple of Task
+        Tasks that are wanted before all others: they get a box of their own as far as there is
+        room.
+    opened : tuple of str
+        What was folded by these keys has boxes of its own, the last opened before the others. A
+        group that does not fit is cut into parts, each with a key of its own.
+    shut : frozenset of str
+        What belongs to these keys is folded, even if there were room. Not so what failed or runs.
+    """
+
+    first: tuple[Any, ...] = ()
+    opened: tuple[str, ...] = ()
+    shut: frozenset[str] = frozenset()
+
+
+NO_WISH: Final = Wish()
 
 
 class Fold(NamedTuple):
@@ -35,11 +59,14 @@ class Fold(NamedTuple):
         What a folded box was folded by; None for a task of its own.
     group : str or None
         The group, where the user named one.
+    of : str
+        What a task with a box of its own can be folded by, with others; "" if there are none.
     """
 
     tasks: tuple[Any, ...]
     key: str | None
     group: str | None
+    of: str = ""
 
     @property
     def label(self) -> str:
@@ -74,7 +101,7 @@ def folded(
     tasks: Iterable[Any],
     max_nodes: int,
     keep: Collection[Any] = (),
-    first: Sequence[Any] = (),
+    wish: Wish = NO_WISH,
 ) -> Folding:
     """Decide which tasks have a box of their own.
 
@@ -86,9 +113,8 @@ def folded(
         The largest number of boxes.
     keep : collection of Task
         Tasks that had a box of their own: they keep it if there is room.
-    first : sequence of Task
-        Tasks that are wanted before all others: they get a box of their own as far as there is
-        room.
+    wish : Wish
+        What is to be seen before all else.
 
     Returns
     -------
@@ -100,13 +126,13 @@ def folded(
     unique = tuple(dict.fromkeys(tasks))
     budget = max(1, max_nodes)
     if len(unique) <= budget:
-        folds = [Fold((task,), None, _group(task)) for task in unique]
+        folds = _unfolded(unique, wish.shut)
         edges = _edges(folds)
         if len(edges) <= EDGES:
             return Folding(folds, edges, 0)
         budget = len(unique) // 2
     while True:
-        folds, room = _fold(unique, budget, keep, first)
+        folds, room = _fold(unique, budget, keep, wish)
         edges = _edges(folds)
         if len(edges) <= EDGES or budget <= 1:
             return Folding(folds, edges, room)
@@ -128,11 +154,19 @@ def _edges(folds: list[Fold]) -> Edges:
 # -- folding -----------------------------------------------------------------------------------
 
 
-def _fold(
-    tasks: Tasks, budget: int, keep: Collection[Any], first: Sequence[Any]
-) -> tuple[list[Fold], int]:
+def _unfolded(tasks: Tasks, shut: Collection[str]) -> list[Fold]:
+    """Give every task a box of its own, except where that is not wanted."""
+    if not tasks:
+        return []
+    groups = _groups(tasks, max(1, len(tasks) // 2))
+    hidden = {task for key, members in groups.items() if key.text in shut for task in members}
+    hidden.difference_update(_urgent(tasks) if hidden else ())
+    return _boxes(tasks, groups, [task for task in tasks if task not in hidden])
+
+
+def _fold(tasks: Tasks, budget: int, keep: Collection[Any], wish: Wish) -> tuple[list[Fold], int]:
     """Fold into groups, then give tasks boxes of their own while there is room."""
-    groups = _groups(tasks, max(1, budget // 2))
+    groups = _cut(_groups(tasks, max(1, budget // 2)), wish.opened, budget)
     key_of: dict[Any, _Key] = {}
     for key, members in groups.items():
         key_of.update(dict.fromkeys(members, key))
@@ -150,28 +184,72 @@ def _fold(
             left[key] -= 1
             room -= cost
 
-    urgent = list(dict.fromkeys((*first, *_urgent(tasks))))[:budget]
-    for task in chain(urgent, _beside(urgent, key_of), keep):
+    urgent = list(dict.fromkeys((*wish.first, *_urgent(tasks))))[:budget]
+    opened = [
+        task
+        for text in reversed(wish.opened)
+        for key, members in groups.items()
+        if key.text == text
+        for task in members
+    ]
+    kept = [task for task in keep if task in key_of and key_of[task].text not in wish.shut]
+    for task in chain(urgent, opened, _beside(urgent, key_of), kept):
         if task in key_of:
             show(task)
     # a quarter is kept for what fails or starts later, so that the picture need not change much
     for key in sorted(groups, key=left.__getitem__):
         if left[key] > _SMALL or (left[key] > 1 and room - left[key] < budget // 4):
             break
+        if key.text in wish.shut:
+            continue
         for task in groups[key]:
             show(task)
     return _boxes(tasks, groups, own), room
 
 
+def _cut(
+    groups: dict[_Key, list[Any]], opened: Iterable[str], budget: int
+) -> dict[_Key, list[Any]]:
+    """Cut what is opened and too large for boxes of its own into parts that can be opened."""
+    for text in opened:
+        for key in [key for key in groups if key.text == text]:
+            if len(groups[key]) > max(_SMALL, budget - len(groups)):
+                groups = _with_parts(groups, key)
+    return groups
+
+
+def _with_parts(groups: dict[_Key, list[Any]], whole: _Key) -> dict[_Key, list[Any]]:
+    """Put the parts of a group where it stood."""
+    cut: dict[_Key, list[Any]] = {}
+    for key, members in groups.items():
+        if key is not whole:
+            cut[key] = members
+            continue
+        size = -(-len(members) // _PARTS)
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
+            text = f"{key.text} {start + 1:,}\N{EN DASH}{start + len(part):,}"
+            cut[_Key("part", text)] = part
+    return cut
+
+
 def _boxes(tasks: Tasks, groups: Mapping[_Key, list[Any]], own: Collection[Any]) -> list[Fold]:
     """Put the boxes in the order of the first task in each."""
     folds: dict[Any, Fold] = {}  # by that first task
+    chosen = frozenset(own)
     for (_, text), members in groups.items():
-        rest = tuple(task for task in members if task not in own) if own else tuple(members)
-        if rest:
-            folds[rest[0]] = Fold(rest, text if len(rest) > 1 else None, _group(rest[0]))
-    for task in own:
-        folds[task] = Fold((task,), None, _group(task))
+        of = text if len(members) > 1 else ""
+        if not chosen:
+            rest = tuple(members)
+        else:
+            rest = tuple(task for task in members if task not in chosen)
+            for task in members:
+                if task in chosen:
+                    folds[task] = Fold((task,), None, _group(task), of)
+        if len(rest) > 1:
+            folds[rest[0]] = Fold(rest, text, _group(rest[0]))
+        elif rest:
+            folds[rest[0]] = Fold(rest, None, _group(rest[0]), of)
     return [folds[task] for task in tasks if task in folds]
 
 

@@ -17,10 +17,11 @@ from xml.etree import ElementTree as ET
 import graphviz
 
 from taskqueue_nb.drawing import engine as engines
+from taskqueue_nb.drawing.blocks import Unit, between, units
 from taskqueue_nb.drawing.engine import ADVICE, EngineError, NoEngine
-from taskqueue_nb.drawing.fold import Edges, Fold, folded, is_victim, levels
+from taskqueue_nb.drawing.fold import NO_WISH, Edges, Fold, Wish, folded, is_victim, levels
 from taskqueue_nb.drawing.words import attribute, clean, error_name, lines, name_of, width, xml
-from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, look
+from taskqueue_nb.palette import GROUND, PALETTE, ROLES, URGENCY, VICTIM, Look, Theme, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -54,12 +55,15 @@ class Box(NamedTuple):
         The task, or all that are folded into the box.
     key : str or None
         What a folded box was folded by; None for a box of one task.
+    of : str
+        What a box of one task can be folded by, with others; "" if there are none.
     """
 
     id: str
     label: str
     tasks: tuple[Any, ...]
     key: str | None
+    of: str = ""
 
     @property
     def is_folded(self) -> bool:
@@ -130,6 +134,7 @@ class Layout(NamedTuple):
     nodes: dict[str, _Place]
     edges: dict[str, Curve]
     clusters: dict[str, _Place]
+    blocks: tuple[_Place, ...] = ()  # of boxes that stand alike, where an arrow leads to all
 
 
 class Drawing:
@@ -139,7 +144,8 @@ class Drawing:
     ----------
     svg : str
         The picture without states. Box i is `<g id="ti" class="node">` and holds `text.glyph` and
-        `text.word`, empty, where the state's belong; edges are `<g id="e3-17" class="edge">`.
+        `text.word`, empty, where the state's belong; edges are `<g id="e3-17" class="edge">`, or
+        `e3-17_18_19` where one arrow leads to a block of boxes that stand alike.
     boxes : tuple of Box
         In the order of the queue.
     edges : tuple of tuple of int
@@ -338,7 +344,7 @@ def draw(
     tasks: Iterable[Any],
     max_nodes: int = 200,
     keep: Collection[Any] = (),
-    first: Sequence[Any] = (),
+    wish: Wish = NO_WISH,
 ) -> Drawing:
     """Lay tasks out.
 
@@ -350,8 +356,8 @@ def draw(
         The largest number of boxes; more tasks are folded into groups.
     keep : collection of Task
         Those that had a box of their own in the drawing before this one.
-    first : sequence of Task
-        Those that are to have a box of their own before all others, as far as there is room.
+    wish : Wish
+        What is to be seen before all else.
 
     Returns
     -------
@@ -363,15 +369,21 @@ def draw(
     NoEngine
         If nothing on this machine can lay it out; its `sentence` says what to install.
     """
-    folding = folded(tasks, max_nodes, keep, first)
+    folding = folded(tasks, max_nodes, keep, wish)
     folds, edges = folding.folds, folding.edges
     shapes = [_shape(fold) for fold in folds]
-    boxes = [Box(f"t{i}", fold.label, fold.tasks, fold.key) for i, fold in enumerate(folds)]
+    boxes = [
+        Box(f"t{i}", fold.label, fold.tasks, fold.key, fold.of) for i, fold in enumerate(folds)
+    ]
     if not boxes:
         return Drawing([], [], _Parts(Layout((160.0, 44.0), {}, {}, {}), [], {}), 0)
     clusters = _clusters(folds)
-    source = _source(shapes, edges, clusters)
-    layout = laid_out(source, [box.id for box in boxes])
+    placed = units([shape[1:] for shape in shapes], edges, [fold.group for fold in folds])
+    for unit in placed:
+        for i in unit.boxes if unit.is_block else ():
+            shapes[i] = shapes[i]._replace(width=unit.cell[0], height=unit.cell[1])
+    source = _source(placed, between(placed, edges), clusters)
+    layout = _with_boxes(laid_out(source, [unit.name for unit in placed]), placed)
     return Drawing(
         boxes, edges, _Parts(layout, list(zip(boxes, shapes, strict=True)), clusters), folding.room
     )
@@ -401,10 +413,12 @@ def _clusters(folds: Sequence[Fold]) -> dict[str, tuple[str, list[int]]]:
 
 
 def _source(
-    shapes: Sequence[_Shape], edges: Edges, clusters: Mapping[str, tuple[str, list[int]]]
+    placed: Sequence[Unit],
+    edges: Mapping[tuple[int, int], str],
+    clusters: Mapping[str, tuple[str, list[int]]],
 ) -> str:
     """Write the DOT that the engine gets: sizes and names of ours, no texts."""
-    direction = _direction(shapes, edges)
+    direction = _direction(placed, list(edges))
     # from left to right the engine piles up what it is given from below, and readers begin above
     turn = reversed if direction == "LR" else iter
     dot = graphviz.Digraph(
@@ -421,30 +435,49 @@ def _source(
     framed = {}
     for name, (_, members) in clusters.items():
         framed.update(dict.fromkeys(members, name))
-    for i in turn(range(len(shapes))):
-        if i not in framed:
-            _add_node(dot, i, shapes[i])
-    for name, (label, members) in turn(list(clusters.items())):
+    for unit in turn(placed):
+        if unit.boxes[0] not in framed:
+            _add_node(dot, unit)
+    for name, (label, _) in turn(list(clusters.items())):
         with dot.subgraph(name=f"cluster_{name}") as frame:
             filler = "x" * min(24, max(1, round(width(label, SMALL) / 6)))
             frame.attr(id=name, label=filler, fontname="Arial", fontsize="11", margin="9")
-            for i in turn(members):
-                _add_node(frame, i, shapes[i])
-    for start, end in turn(edges):
-        dot.edge(f"t{start}", f"t{end}", id=f"e{start}-{end}")
+            for unit in turn([unit for unit in placed if framed.get(unit.boxes[0]) == name]):
+                _add_node(frame, unit)
+    for (start, end), name in turn(list(edges.items())):
+        dot.edge(placed[start].name, placed[end].name, id=name)
     return str(dot.source)
 
 
-def _add_node(dot: Any, i: int, shape: _Shape) -> None:
+def _add_node(dot: Any, unit: Unit) -> None:
     dot.node(
-        f"t{i}",
-        id=f"t{i}",
-        width=f"{shape.width / _INCH:.3f}",
-        height=f"{shape.height / _INCH:.3f}",
+        unit.name,
+        id=unit.name,
+        width=f"{unit.width / _INCH:.3f}",
+        height=f"{unit.height / _INCH:.3f}",
     )
 
 
-def _direction(shapes: Sequence[_Shape], edges: Edges) -> str:
+def _with_boxes(layout: Layout, placed: Sequence[Unit]) -> Layout:
+    """Put the boxes of each block where the engine has put the block."""
+    if not any(unit.is_block for unit in placed):
+        return layout
+    nodes = dict(layout.nodes)
+    for unit in placed:
+        if unit.is_block:
+            place = nodes.pop(unit.name)
+            for i, inner in zip(unit.boxes, unit.places(place.x, place.y), strict=True):
+                nodes[f"t{i}"] = _Place(*inner)
+    ends = {end for name in layout.edges for end in name.removeprefix("e").split("-")}
+    blocks = [
+        layout.nodes[unit.name]
+        for unit in placed
+        if unit.is_block and "_".join(map(str, unit.boxes)) in ends
+    ]
+    return layout._replace(nodes=nodes, blocks=tuple(blocks))
+
+
+def _direction(shapes: Sequence[Unit], edges: Edges) -> str:
     """Choose the direction that leaves the picture larger on a page.
 
     From left to right where that is nearly full size: a page has more width than height.
@@ -706,6 +739,11 @@ class _Parts:
             for name, (label, _) in clusters.items()
             if name in layout.clusters
         ]
+        frames += [
+            f'<rect class="frame" x="{place.x:.1f}" y="{place.y:.1f}" width="{place.width:.1f}" '
+            f'height="{place.height:.1f}" rx="9" fill="none" stroke="{GROUND["light"].rule}"/>'
+            for place in layout.blocks
+        ]
         edges = [
             f'<g id="{name}" class="edge">{curve_svg(curve)}</g>'
             for name, curve in layout.edges.items()
@@ -731,7 +769,7 @@ class _Parts:
         return picture(size, inner, paper=paper, said=said, above=caption.height)
 
 
-_EDGE = re.compile(r"e\d+-\d+")
+_EDGE = re.compile(r"e[\d_]+-[\d_]+")
 
 
 class _Caption:
@@ -810,7 +848,7 @@ def curve_svg(curve: Curve) -> str:
 
 
 def _dark() -> str:
-    """Return the rules that turn a still picture dark where the page is; they reach it alone."""
+    """Return the rules that turn a still picture dark; they reach it alone."""
     ground = GROUND["dark"]
     rules = [
         f".paper{{fill:{ground.paper}}}",
@@ -828,11 +866,16 @@ def _dark() -> str:
     for selector, known in shown:
         fill, line, ink = known.dark
         rules.append(f"{selector}{{fill:{ink}}}{selector} .box{{fill:{fill};stroke:{line}}}")
-    scoped = re.sub(r"(^|\})(?=[.\[])", r"\1.tq-picture ", "".join(rules))
-    return f"<style>@media (prefers-color-scheme:dark){{{scoped}}}</style>"
+    return re.sub(r"(^|\})(?=[.\[])", r"\1.tq-picture ", "".join(rules))
 
 
-_DARK: Final = _dark()
+DARK: Final = _dark()
+_BY_PAGE: Final = f"<style>@media (prefers-color-scheme:dark){{{DARK}}}</style>"
+
+
+def themed(svg: str, theme: Theme) -> str:
+    """Return a still picture for light or dark pages alone, whatever the page prefers."""
+    return svg.replace(_BY_PAGE, f"<style>{DARK}</style>" if theme == "dark" else "", 1)
 
 
 _NOTHING: Final = (
@@ -874,4 +917,4 @@ def picture(
         f'viewBox="0 {-above:.0f} {wide:.0f} {high:.0f}">'
         f'<g class="graph" font-family="{FONT}" font-size="{SIZE:g}" fill="{ground.ink}">'
     )
-    return "".join((head, _DARK + back if paper else "", *inner, "</g></svg>"))
+    return "".join((head, _BY_PAGE + back if paper else "", *inner, "</g></svg>"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.drawing.dot import LISTED, MAX_NODES, drawing_of, listed
 from taskqueue_nb.drawing.engine import NoEngine
+from taskqueue_nb.drawing.fold import Wish
 from taskqueue_nb.drawing.picture import Captioned, Face, counted, face_of, facts_of, most_urgent
 from taskqueue_nb.drawing.words import clean, name_of
 from taskqueue_nb.palette import ROLES, URGENCY, Look, look
@@ -192,7 +193,7 @@ def draw_plan(
         If nothing on this machine can lay it out.
     """
     roles = Roles(plan) if roles is None else roles
-    drawing = drawing_of(drawn_with(plan), max_nodes, _first(plan, max_nodes))
+    drawing = drawing_of(drawn_with(plan), max_nodes, Wish(_first(plan, max_nodes)))
     heading = plan.sentence if name is None else f"{clean(name)}: {plan.sentence}"
     said = f"Plan of {plan.verb}: {plan.sentence}" if name is None else heading
     return drawing.filled(map(roles.face, drawing.boxes), heading, roles.legend(), said)

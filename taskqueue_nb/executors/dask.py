@@ -279,7 +279,8 @@ class _DaskTrip(Trip):
         if self.call is not None and not self.call.is_of(self.task):
             self.place.resend(self)
             return
-        self.begin()
+        if self.begin() and self.attempt is not None:
+            self.attempt.worker = worker
 
     def said(self, text: str, progress: tuple[float, float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""

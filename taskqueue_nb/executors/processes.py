@@ -345,6 +345,12 @@ class _Worker:
             self._place.go_on(self)
 
     @property
+    def name(self) -> str:
+        """What the worker is called."""
+        process = self._context.process
+        return "process" if process is None else f"process {process.pid}"
+
+    @property
     def exitcode(self) -> int | None:
         """How the process ended; None while it lives."""
         process = self._context.process
@@ -441,7 +447,9 @@ class _ProcessTrip(Trip):
         self.place.kill(self, "timeout")
 
     def start_clock(self) -> None:
-        """Count the time from now on."""
+        """Count the time from now on: the process makes the call."""
+        if self.attempt is not None and self.worker is not None:
+            self.attempt.worker = self.worker.name
         seconds = self.task.timeout
         if seconds is not None and self._clock is None:
             self._clock = threading.Timer(seconds, self.overdue)
@@ -492,12 +500,11 @@ class _ProcessTrip(Trip):
         """Settle the task with what its process answered, and start the next one there."""
         value, error = self.unpack(answer)
         error = error or self.judge(value)
-        self.show_rest()
-        with GRAPH_LOCK:
-            if self.attempt is not None and not self._ended:
-                self.task._settle(self.attempt, value, error, max(when, self.began))
-            self.place.start_next(self.worker)
-        self._close()
+        self.end(value, error, max(when, self.began))
+
+    def _is_settled(self) -> None:
+        """Start the call that waited behind this one: its worker has begun it by itself."""
+        self.place.start_next(self.worker)
 
     def reported(self, text: str, progress: tuple[float, float] | None) -> None:
         """Take what the task printed in its process, and how far it is."""
@@ -630,6 +637,7 @@ def _is_watched(task: Task) -> bool:
         task._fsm_listeners is not None
         or task._result is not None
         or task.cancel_on_result is not None
+        or task._options.fault is not None
     )
 
 

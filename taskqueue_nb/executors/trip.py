@@ -13,6 +13,7 @@ import pickle
 import threading
 from collections import deque
 from concurrent.futures import Future
+from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import CancellationError, shorten
@@ -32,6 +33,8 @@ from taskqueue_nb.task import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from taskqueue_nb.faults import Fault
 
 _LONG_LINE: Final = 10_000  # characters; more are shown even if the line goes on
 _KEYS: Final = itertools.count()
@@ -99,6 +102,8 @@ class Place:
         How many tasks it may hold at once; None when it keeps a queue of its own.
     in_flight : int
         How many it holds.
+    is_here : bool
+        Whether its calls are made in this process, as the tasks themselves.
     parked : deque of Task
         Ready tasks that wait for room.
     send_more : callable or None
@@ -114,7 +119,7 @@ class Place:
     def __init__(self, submit: Callable[..., Any], limit: int | None, *, is_here: bool) -> None:
         self._submit = submit
         self.limit = limit
-        self._is_here = is_here
+        self.is_here = is_here
         self.in_flight = 0
         self.parked: deque[Task] = deque()
         self.send_more: Callable[[], object] | None = None
@@ -158,7 +163,7 @@ class Place:
             The run of a queue that it belongs to.
         """
         trip = Trip(task, done, run)
-        if not self._is_here and not trip.begin():
+        if not self.is_here and not trip.begin():
             return
         key = next(_KEYS)
         _HERE[key] = trip.make
@@ -189,6 +194,7 @@ class Trip:
         self.attempt: Attempt | None = None
         self._ended = False
         self._line = ""  # the beginning of one that has yet to be shown
+        self._is_slowed = False
         self._clock: threading.Timer | None = None
 
     def begin(self) -> bool:
@@ -276,6 +282,48 @@ class Trip:
     def end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         """Settle the attempt, or fail a task that never came to one."""
         self.show_rest()
+        attempt = self.attempt
+        if error is None and attempt is not None and (fault := attempt.fault) is not None:
+            self._meet(fault, attempt, value)
+            return
+        self._end(value, error, when)
+
+    def fail_without_call(self) -> None:
+        """Make an attempt that is to fail instead of its call; it goes nowhere."""
+        if not self.begin() or self.attempt is None:
+            return
+        if self.attempt.fault is None or not self.attempt.fault.is_instead:  # changed meanwhile
+            attempt_here(self.attempt)
+            self._close()
+            return
+        self.watch(self.task.timeout)
+        self._meet(self.attempt.fault, self.attempt, None, was_called=False)
+
+    def _meet(self, fault: Fault, attempt: Attempt, value: Any, *, was_called: bool = True) -> None:
+        """Let what comes of a call meet the fault that was injected."""
+        error: Exception | None = fault.error(was_called=was_called) if fault.fail else None
+        if not fault.slow:
+            self._end(value, error)
+            return
+        if self._is_slowed:
+            return  # it was answered already
+        self._is_slowed = True
+        self.sends_more = False  # whoever brought the answer does not wait
+        attempt.kill = None  # nothing is left to be ended
+
+        def later() -> None:
+            attempt.runstate.sleep(fault.slow)
+            self._end(value, error)
+
+        seconds, started = self.task.timeout, attempt.started
+        if seconds is not None and started is not None:
+            left = seconds - (time() - started)
+            if left < fault.slow:
+                fault = fault._replace(slow=max(0.0, left))
+                error = TimeoutError(f"no answer within {seconds:g} s; the attempt is given up")
+        threading.Thread(target=later, name="taskqueue_nb slowed", daemon=True).start()
+
+    def _end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         with GRAPH_LOCK:
             if self._ended:
                 return
@@ -288,7 +336,11 @@ class Trip:
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})
+            self._is_settled()
         self._close()
+
+    def _is_settled(self) -> None:
+        """Hear that the task is settled; the lock is held."""
 
     def _close(self) -> None:
         with GRAPH_LOCK:

@@ -19,7 +19,8 @@ def last_duration(task: Task) -> float | None:
     attempt = task._attempt
     while attempt is not None:
         started, ended, outcome = attempt.started, attempt.ended, attempt.outcome
-        if started is not None and ended is not None and outcome != "CANCELLED":
+        is_usual = attempt.fault is None and outcome != "CANCELLED"
+        if is_usual and started is not None and ended is not None:
             if outcome == "DONE":
                 return ended - started
             found = found or ended - started

@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 import tokenize
+from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -142,11 +143,8 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
     first = code.co_firstlineno
     found = [
         node
-        for top in parsed(text)
-        for node in ast.walk(top)
-        if isinstance(node, ast.Lambda)
-        and node.lineno == first
-        and _parameters(node) == code.co_varnames[: len(_parameters(node))]
+        for node in _lambdas(text)
+        if node.lineno == first and _parameters(node) == code.co_varnames[: len(_parameters(node))]
     ]
     spots = [
         ((line, column), (end_line, end_column))
@@ -160,6 +158,13 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
         found = [node for node in found if _is_code_of(node, code)]
     texts = {_cut_out(node, lines) for node in found}
     return texts.pop() if len(texts) == 1 else None
+
+
+@lru_cache(maxsize=4)
+def _lambdas(text: str) -> tuple[ast.Lambda, ...]:
+    """Return the lambdas of a file, outer ones first; of many tasks the functions stand in one."""
+    tops = parsed(text)
+    return tuple(n for top in tops for n in ast.walk(top) if isinstance(n, ast.Lambda))
 
 
 def _is_code_of(node: ast.Lambda, code: CodeType) -> bool:

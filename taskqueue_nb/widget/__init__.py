@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.resources import files
+from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -20,20 +21,19 @@ import anywidget
 import comm
 import traitlets as t
 from IPython.core.getipython import get_ipython
-from IPython.display import display
+from IPython.display import HTML, display
 
 from taskqueue_nb import palette, reprs
 from taskqueue_nb.drawing import (
-    MAX_NODES,
     Box,
     Drawing,
     NoEngine,
-    drawing_of,
     error_name,
     letters,
     look_of,
     name_of,
 )
+from taskqueue_nb.exports import Exports
 from taskqueue_nb.fsm import FSMError
 from taskqueue_nb.palette import PALETTE, URGENCY, VICTIM, look
 from taskqueue_nb.repair import PlanError, check_tasks
@@ -41,24 +41,37 @@ from taskqueue_nb.source import compiled
 from taskqueue_nb.task import Task, check_call, defined_now
 from taskqueue_nb.taskqueue import TaskQueue
 from taskqueue_nb.widget.details import (
+    Previews,
     details_of,
     edited_arguments,
+    given_up,
     link_to,
     one_line,
     progress_of,
     said,
 )
+from taskqueue_nb.widget.finding import found
+from taskqueue_nb.widget.lens import PLAIN, Lens
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.mending import OF_QUEUE, Mending
-from taskqueue_nb.widget.messages import QUEUE_VERBS, Command, RefusedError, click_of, read
+from taskqueue_nb.widget.messages import (
+    QUEUE_VERBS,
+    VIEW_VERBS,
+    Command,
+    RefusedError,
+    click_of,
+    read,
+)
+from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
+from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
+from taskqueue_nb.widget.table import Order, table
 
-__all__ = ["TaskGraph", "show", "widget_of"]
+__all__ = ["TaskGraph", "show", "shown_in_marimo", "widget_of"]
 
 _LOG: Final = logging.getLogger("taskqueue_nb")
-_STATIC: Final = files("taskqueue_nb") / "static"
 
 _LISTED: Final = 500  # tasks in the list that stands for a drawing, where there is no engine
 _FIRST_LAYOUT: Final = 0.25  # seconds that the cell waits for the first layout at most
@@ -69,18 +82,21 @@ _LOOK_GAP: Final = 0.4  # seconds between two looks at a selected task that stay
 _MEND_GAP: Final = 0.2  # seconds between two looks at what is to be mended
 _STALE_GAP: Final = 1.0  # the same, at what is out of date
 _RUN_GAP: Final = 1.0  # the same while a run goes on
+_TABLE_GAP: Final = 0.5  # seconds between two tables that nobody asked for
 _MANY: Final = 5_000  # tasks from which on plans are shown after the rest of the details
 _REST: Final = 10  # a look of s seconds is followed by so many times s without one
 _STUCK: Final = 3.0  # seconds after which a look is given up: some foreign repr hangs
 _ANSWERS: Final = 30  # the last ones, so that a late one is not lost
 _CLICKS: Final = 4096  # ids of clicks that are known, so that a replay does nothing
 _MEMBERS: Final = 100  # of a selected group that are listed
+LONGEST_CELL: Final = 400_000  # characters of a call as a cell
 
 
 class _Laid(NamedTuple):
     """The drawing of one structure, or why there is none."""
 
     structure: int
+    lens: Lens
     tasks: tuple[Task, ...]
     places: Mapping[Task, int]
     drawing: Drawing | None
@@ -89,7 +105,7 @@ class _Laid(NamedTuple):
     note: str
 
 
-class TaskGraph(anywidget.AnyWidget):
+class TaskGraph(Exports, anywidget.AnyWidget):
     """The live view of a queue: its graph, its run, and what can be done about a failure.
 
     Parameters
@@ -111,8 +127,8 @@ class TaskGraph(anywidget.AnyWidget):
     waits for the page, nor the page for the cell.
     """
 
-    _esm = (_STATIC / "graph.js").read_text(encoding="utf-8")
-    _css = palette.css() + (_STATIC / "graph.css").read_text(encoding="utf-8")
+    _esm = linked("graph")
+    _css = palette.css() + styles("graph", "details", "record")
 
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
@@ -128,8 +144,25 @@ class TaskGraph(anywidget.AnyWidget):
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)
     selected = t.Unicode().tag(sync=True)
+    lens = t.Dict().tag(sync=True)  # how much of the queue the drawing shows
+    table = t.Dict().tag(sync=True)  # a page of the tasks as a table, while somebody looks at it
+    finds = t.Dict().tag(sync=True)  # the tasks whose names match what somebody types
+    parts = t.Dict().tag(sync=True)  # modules of the page that come after the first picture
 
     _numbers: Final = itertools.count(1)
+    _parts: tuple[str, ...] = ()  # that a page wants
+    _cell: tuple[Task | None, list[Any]] = (None, [0, ""])  # the last that was asked for, numbered
+    _lens = PLAIN
+    _at = ""  # what is selected
+    _sought = ""
+    _order: Order | None = None  # of the table that a page wants
+    _table: dict[str, Any] = {}  # noqa: RUF012 - as below
+    _table_seen: tuple[Any, ...] = ()
+    _table_next = 0.0  # when to look again at the earliest
+    _table_looks = False
+    _named: tuple[Task, ...] = ()
+    _names: Sequence[str] = ()  # of these
+    _finds: dict[str, Any] = {"text": "", "hits": [], "total": 0}  # noqa: RUF012 - replaced, never changed
     _closed = True  # until it is open: one that could not be made has nothing to close
 
     def __init__(self, queue_or_tasks: TaskQueue | Task | Iterable[Task], **options: Any) -> None:
@@ -143,16 +176,19 @@ class TaskGraph(anywidget.AnyWidget):
         self._clicks: dict[str, None] = {}
         self._clicks_lock = threading.Lock()
         self._nameless = itertools.count(1)
-        self._at = ""
         self._found: dict[str, Any] = {}
         self._seen: tuple[Any, ...] = ()
         self._seen_at = 0.0
         self._looking = False
         self._look_gap = _LOOK_GAP
-        self._mending = Mending(self._queue)
-        nothing = {"says": "", "plan": ""}
-        self._mended: dict[str, Any] = {"undo": "", "retry": nothing, "refresh": nothing}
-        self._mended |= {"causes": "", "at": []}
+        self._previews, self._mending = Previews(), Mending(self._queue)
+        self._mended: dict[str, Any] = {
+            "undo": "",
+            "retry": {"says": "", "plan": ""},
+            "refresh": {"says": "", "plan": ""},
+            "causes": "",
+            "at": [],
+        }
         self._stale_seen: tuple[Any, ...] = ()
         self._stale_next = 0.0  # when to look again at the earliest
         self._stale_known = 0  # how often a look for what is out of date brought news
@@ -162,6 +198,7 @@ class TaskGraph(anywidget.AnyWidget):
         self._mend_gap = 0.0
         self._mending_looks = False
         self._clock = Clock()
+        self._recorder = Recorder(self._queue, self._mark, _CELLS.idle_since, _at_of)
         self._still = Still(self._queue)
         self._layouter = Worker("taskqueue_nb layout")
         self._obeyer = Worker("taskqueue_nb click")
@@ -169,6 +206,8 @@ class TaskGraph(anywidget.AnyWidget):
         self._looker = Worker("taskqueue_nb details")
         self._planner = Worker("taskqueue_nb plans")
         self._staler = Worker("taskqueue_nb stale")
+        self._finder = Worker("taskqueue_nb find")
+        self._tabler = Worker("taskqueue_nb table")
 
         first = threading.Event()
         self._layouter.do(partial(self._lay_out, first))
@@ -176,20 +215,8 @@ class TaskGraph(anywidget.AnyWidget):
         number = next(TaskGraph._numbers)
         self._still.key = f"Task graph {number}"
         super().__init__(
-            looks=[
-                {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
-                for state, each in (*PALETTE.items(), ("unknown", look(None)))
-            ]
-            + [
-                {
-                    "state": VICTIM.state,
-                    "letter": VICTIM.letter,
-                    "word": VICTIM.word,
-                    "glyph": VICTIM.glyph,
-                    "victim": True,
-                }
-            ],
-            heading=one_line(self._queue.name or f"{len(self._queue)} tasks"),
+            looks=_looks(),
+            heading=_heading(self._queue),
             key=self._still.key,
             **self._news(),
             **options,
@@ -208,6 +235,9 @@ class TaskGraph(anywidget.AnyWidget):
         """The queue that is shown."""
         return self._queue
 
+    def _exported(self) -> TaskQueue:
+        return self._queue
+
     def __repr__(self) -> str:
         name = "" if self._queue.name is None else f"{one_line(self._queue.name)!r}, "
         count = len(self._queue)
@@ -219,19 +249,25 @@ class TaskGraph(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the view: it stops listening, its pages are cleared, and nothing is done any more."""
-        if self._closed:
+        if self._closed or sys.is_finalizing():  # whose threads may have ended with a lock
             return
         with self._closing:  # only one thread does it
             if self._closed:
                 return
             self._closed = True
         self._stop_listening()
+        self._recorder.close()
         PUMP.remove(self._mark)
         with _WIDGETS_LOCK:
             if _WIDGETS.get(self._queue) is self:
                 del _WIDGETS[self._queue]
         self._still.update(final=True)
         super().close()
+
+    @property
+    def _cut_off(self) -> bool:
+        """Whether its page is gone for good: marimo closes the channel when a cell is run again."""
+        return not self._closed and getattr(self.comm, "_closed", False)
 
     # -- what is new; only the pump's thread sets traits, so that no two of them meet ------------
 
@@ -243,6 +279,8 @@ class TaskGraph(anywidget.AnyWidget):
         float or None
             After how many seconds to look again even if nothing has changed.
         """
+        if self._cut_off:
+            self.close()
         if self._closed:
             return None
         again = [_TICK] if self._queue.running else []
@@ -251,9 +289,12 @@ class TaskGraph(anywidget.AnyWidget):
         news = self._news()
         again += self._see_what_to_mend(news["counts"])
         again += self._see_stale(news["counts"])
+        again += self._see_table(news["counts"])
+        self._want("details")  # goes with the next message: not every kernel hears a click at once
         with self.hold_sync():
             for name, value in news.items():
                 setattr(self, name, value)
+        again += self._recorder.see(self._laid, self.send)
         again += self._still.see(running=self._queue.running)
         return min(again, default=None)
 
@@ -268,18 +309,19 @@ class TaskGraph(anywidget.AnyWidget):
             "mending": self._mended,
             "answers": list(self._given),
             "selected": self._at,
+            "parts": {name: linked(name) for name in self._parts},
+            "finds": self._finds,
+            "table": self._table,
         }
         if laid is None:
             return {**news, "note": f"Laying out {len(queue):,} tasks …"}
-        news["note"] = laid.note
-        if laid.drawing is None:
-            news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
-        else:
-            news["states"] = letters(laid.drawing)
-            news["svg"] = laid.drawing.svg
-            news["says"] = _says(laid, self._mending.is_stale)
-        news["boxes"] = _boxes(laid)
-        return news
+        return {**news, **_picture(laid, self._mending.is_stale)}
+
+    def _want(self, part: str) -> None:
+        """Have a module sent to the page, once."""
+        if part not in self._parts:
+            self._parts += (part,)
+            self._mark()
 
     # -- layout ------------------------------------------------------------------------------------
 
@@ -289,7 +331,9 @@ class TaskGraph(anywidget.AnyWidget):
         if self._laying:
             return []
         gap = _LAYOUT_GAP
-        if laid is not None and laid.structure == self._queue.structure:
+        if laid is not None and laid.lens != self._lens:
+            gap = 0.0  # somebody waits for it
+        elif laid is not None and laid.structure == self._queue.structure:
             if laid.drawing is None or not laid.drawing.outdated():
                 return []
             if not _hides_failure(laid):
@@ -304,27 +348,9 @@ class TaskGraph(anywidget.AnyWidget):
     def _lay_out(self, done: threading.Event | None = None) -> None:
         """Make the drawing of the present structure."""
         try:
-            structure = self._queue.structure  # before the rest: a later change is seen
-            drawing, note = None, ""
-            try:
-                drawing = drawing_of(self._queue, MAX_NODES)
-            except NoEngine as error:
-                note = error.sentence
-            except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
-                _LOG.exception("the graph of a queue could not be laid out")
-                note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
-            tasks = self._queue.tasks
-            places = {task: number for number, task in enumerate(tasks)}
-            fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
-            if drawing is None:  # the page lists the tasks then
-                boxes = tuple(
-                    Box(f"t{i}", name_of(task), (task,), None)
-                    for i, task in enumerate(tasks[:_LISTED])
-                )
-            else:
-                boxes = drawing.boxes
-                note = "" if boxes else "There are no tasks yet."
-            self._laid = _Laid(structure, tasks, places, drawing, boxes, fallen, note)
+            before = self._laid
+            keep = before.drawing.own if before is not None and before.drawing is not None else ()
+            self._laid = _lay_out(self._queue, self._lens, keep)
         finally:
             self._laid_at = monotonic()
             self._laying = False
@@ -341,13 +367,16 @@ class TaskGraph(anywidget.AnyWidget):
             return []
         stuck = self._looker.busy_for() > _STUCK
         if self._looking and not stuck:
-            return []
+            return [_STUCK]
         task = _task_at(at, laid)
         now = monotonic()
         seen: tuple[Any, ...] = (at, laid.structure)
         if task is not None:
             attempts = len(task.attempts)
             seen = (*seen, task.fsm_state, attempts, id(task.func_args), task.func)
+        if stuck and seen == self._seen:
+            self._found = given_up(self._found, at)  # one thread hangs there, and that is enough
+            return []
         wait = self._seen_at + self._look_gap - now
         if seen == self._seen and wait > 0:
             return [wait]  # what has changed since is looked at then
@@ -365,10 +394,12 @@ class TaskGraph(anywidget.AnyWidget):
             if task is None:
                 found = _group(at, laid)
             else:
-                found = details_of(task, at, laid.places)
+                found = details_of(task, at, laid.places, result=False)
                 if len(laid.tasks) > _MANY and self._found.get("at") != at:
                     self._publish(at, found)  # before the plans, which take a moment there
                 found = self._mending.of_task(task, laid.places[task], found)
+                found["cell"] = self._cell[1] if self._cell[0] is task else None
+                found = self._previews.added(task, found, partial(self._publish, at))
         except Exception:  # noqa: BLE001 - foreign reprs are read here
             _LOG.exception("the details of a task could not be read")
             found = {"at": at, "label": "", "letter": "", "why": "Its details could not be read."}
@@ -438,6 +469,32 @@ class TaskGraph(anywidget.AnyWidget):
             self._seen = ()  # the details say why
             self._mark()
 
+    # -- the table ---------------------------------------------------------------------------------
+
+    def _see_table(self, counts: Mapping[str, int]) -> list[float]:
+        """Have a page of the table made if somebody looks at it and it may have changed."""
+        order, laid = self._order, self._laid
+        if order is None or laid is None or self._table_looks:
+            return []
+        seen = (order, laid.structure, tuple(counts.items()), self._queue.running)
+        if seen == self._table_seen:
+            return []
+        wait = self._table_next - monotonic()
+        if wait > 0:
+            return [wait]
+        self._table_seen, self._table_looks = seen, True
+        self._tabler.do(partial(self._look_table, order, laid))
+        return []
+
+    def _look_table(self, order: Order, laid: _Laid) -> None:
+        began = monotonic()
+        try:
+            self._table = table(laid.tasks, laid.places, order)
+        finally:
+            self._table_next = monotonic() + max(_TABLE_GAP, _REST * (monotonic() - began))
+            self._table_looks = False
+        self._mark()
+
     # -- messages from the page --------------------------------------------------------------------
 
     def _handle_msg(self, msg: Any) -> None:
@@ -467,10 +524,8 @@ class TaskGraph(anywidget.AnyWidget):
         except RefusedError as refusal:
             self._answer(click_of(content), str(refusal), done=False)
             return
-        if command.verb == "look":
-            if command.at == "" or _is_place(command.at, self._laid):
-                self._at, self._seen = command.at, ()
-                self._mark()
+        if command.verb in VIEW_VERBS:
+            self._show(command)
             return
         with self._clicks_lock:
             if command.click in self._clicks:
@@ -479,6 +534,52 @@ class TaskGraph(anywidget.AnyWidget):
             if len(self._clicks) > _CLICKS:
                 del self._clicks[next(iter(self._clicks))]
         self._obeyer.do(partial(self._obey, command))
+
+    def _show(self, command: Command) -> None:
+        """Show something else of the queue; nothing is done to its tasks."""
+        verb, at, laid = command.verb, command.at, self._laid
+        if verb == "part":
+            self._want(at)
+        elif verb == "record":
+            self._recorder.hear(command)
+        elif verb == "table":
+            start = max(0, command.start)
+            order = Order(at, command.down, start, command.value, command.states)
+            self._order = order if at else None
+            self._table_seen, self._table_next = (), 0.0
+            self._mark()
+        elif verb == "find":
+            self._sought = command.value
+            self._finder.do(partial(self._find, command.value))
+        elif verb == "around" and not at:
+            self._look_through(self._lens._replace(centre=()))
+        elif verb == "fold" and not at:
+            self._look_through(PLAIN)
+        elif verb == "look" and not at:
+            self._at, self._seen = "", ()
+            self._mark()
+        elif laid is not None and _is_place(at, laid):
+            if verb == "look":
+                self._at, self._seen = at, ()
+                self._mark()
+            self._look_through(_seen_through(self._lens, verb, at, laid))
+
+    def _look_through(self, lens: Lens) -> None:
+        if lens != self._lens:
+            self._lens = lens
+            self._mark()
+
+    def _find(self, text: str) -> None:
+        """Look for tasks by their names; only the last text counts."""
+        laid = self._laid
+        if text != self._sought or laid is None:
+            return
+        if self._named != laid.tasks:
+            self._named, self._names = laid.tasks, [one_line(task.name) for task in laid.tasks]
+        places, total = found(text, self._names)
+        hits = [link_to(laid.tasks[place], laid.places) for place in places]
+        self._finds = {"text": text, "hits": hits, "total": total}
+        self._mark()
 
     def _answer(self, click: str, sentence: str, *, done: bool) -> None:
         if not click:
@@ -506,18 +607,28 @@ class TaskGraph(anywidget.AnyWidget):
         if command.verb in QUEUE_VERBS:
             return self._do_to_queue(command)
         task = self._queue.tasks[command.task]
+        if command.verb == "cell":
+            return self._write_cell(task)
         # a run of the notebook's own takes up what is pending by itself
         run = command.run and not (self._queue.running and self._queue.wait(0))
         moved = self._do_to_task(command, task, run=run)
         if command.verb == "cancel":
-            if task.fsm_state == "RUNNING":
-                return f"{one_line(task.name)} was asked to stop."
-            return f"{one_line(task.name)} is cancelled."
+            stops = "was asked to stop" if task.fsm_state == "RUNNING" else "is cancelled"
+            return f"{one_line(task.name)} {stops}."
         if command.run:
             return ""  # the picture says the rest
         if command.verb == "repair" and not moved:
             return "The arguments are changed."
         return _pending_again(moved)
+
+    def _write_cell(self, task: Task) -> str:
+        """Have the last call of a task, as a cell, go with its details: an answer is a sentence."""
+        text = task.snippet()
+        if len(text) > LONGEST_CELL:
+            raise RefusedError(f"The cell would have {len(text):,} characters, too many to copy.")
+        self._cell = (task, [self._cell[1][0] + 1, text])
+        self._seen = ()
+        return ""
 
     def _do_to_task(self, command: Command, task: Task, *, run: bool) -> tuple[Task, ...]:  # noqa: PLR0911 - one for each verb
         queue = self._queue
@@ -711,11 +822,89 @@ def _queue_of(queue_or_tasks: Any) -> TaskQueue:
     raise TypeError(message)
 
 
+def _heading(queue: TaskQueue) -> str:
+    return one_line(queue.name or f"{len(queue)} tasks")
+
+
+def _looks() -> list[dict[str, Any]]:
+    """Return how the states look: the trait of the same name."""
+    known: list[dict[str, Any]] = [
+        {"state": state, "letter": each.letter, "word": each.word, "glyph": each.glyph}
+        for state, each in (*PALETTE.items(), ("unknown", look(None)), (VICTIM.state, VICTIM))
+    ]
+    known[-1]["victim"] = True
+    return known
+
+
+def _lay_out(queue: TaskQueue, lens: Lens = PLAIN, keep: Collection[Task] = ()) -> _Laid:
+    """Make the drawing of a queue's present structure; `keep` had boxes of their own before."""
+    structure = queue.structure  # before the rest: a later change is seen
+    drawing, note = None, ""
+    try:
+        drawing = lens.drawing(queue, keep)
+    except NoEngine as error:
+        note = error.sentence
+    except Exception as error:  # noqa: BLE001 - shown in its place; the run goes on
+        _LOG.exception("the graph of a queue could not be laid out")
+        note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
+    tasks = queue.tasks
+    places = {task: number for number, task in enumerate(tasks)}
+    fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
+    if drawing is None:  # the page lists the tasks then
+        boxes = tuple(
+            Box(f"t{i}", name_of(task), (task,), None) for i, task in enumerate(tasks[:_LISTED])
+        )
+    else:
+        boxes = drawing.boxes
+        note = "" if boxes else "There are no tasks yet."
+    return _Laid(structure, lens, tasks, places, drawing, boxes, fallen, note)
+
+
+def _picture(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, Any]:
+    """Return the traits that a drawing is shown by, with the states as they are now."""
+    news: dict[str, Any] = {"note": laid.note, "boxes": _boxes(laid), "lens": _through(laid)}
+    if laid.drawing is None:
+        news["states"] = "".join(look_of(box.tasks[0]).letter for box in laid.boxes)
+    else:
+        news["states"] = letters(laid.drawing)
+        news["svg"] = laid.drawing.svg
+        news["says"] = _says(laid, is_stale)
+    return news
+
+
 def _boxes(laid: _Laid) -> list[dict[str, Any]]:
     return [
-        {"at": _at_of(box, laid), "label": one_line(box.label), "size": len(box.tasks)}
+        {
+            "at": _at_of(box, laid),
+            "label": one_line(box.label),
+            "size": len(box.tasks),
+            "of": _group_at(box.of) if box.of else "",
+        }
         for box in laid.boxes
     ]
+
+
+def _through(laid: _Laid) -> dict[str, Any]:
+    """Say how much of the queue a drawing shows."""
+    seen = sum(len(box.tasks) for box in laid.boxes)
+    around = one_line(laid.lens.centre[0].name) if laid.lens.centre else ""
+    return {"around": around, "seen": seen, "total": len(laid.tasks), "plain": laid.lens == PLAIN}
+
+
+def _seen_through(lens: Lens, verb: str, at: str, laid: _Laid) -> Lens:
+    """Return what is wanted of the picture after a verb at a place."""
+    task = _task_at(at, laid)
+    box = next((box for box in laid.boxes if _at_of(box, laid) == at), None)
+    if verb == "look":  # what is folded away comes out
+        return lens.showing(task) if task is not None and box is None and laid.drawing else lens
+    if verb == "around":
+        return lens.around(box.tasks if box is not None else () if task is None else (task,))
+    if box is None:
+        return lens
+    if verb == "unfold":
+        return lens if box.key is None else lens.opened(box.key)
+    beside = [other.tasks[0] for other in laid.boxes if other.of == box.of]
+    return lens.shut(box.of, beside) if box.of else lens
 
 
 def _says(laid: _Laid, is_stale: Callable[[Task], bool]) -> dict[str, str]:
@@ -745,7 +934,11 @@ def _at_of(box: Box, laid: _Laid) -> str:
     """Return how the page calls what a box stands for; it stays so when the graph grows."""
     if box.key is None:
         return str(laid.places[box.tasks[0]])
-    return f"group {crc32(box.key.encode(errors='surrogatepass')):08x}"
+    return _group_at(box.key)
+
+
+def _group_at(key: str) -> str:
+    return f"group {crc32(key.encode(errors='surrogatepass')):08x}"
 
 
 def _hides_failure(laid: _Laid) -> bool:
@@ -806,6 +999,7 @@ class _Cells:
 
     def __init__(self) -> None:
         self.run = 0
+        self._idle_since = 0.0
         self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
         self._listens = False
 
@@ -815,10 +1009,19 @@ class _Cells:
         shell = get_ipython()
         if shell is not None and not self._listens:
             self._listens = True
+            shell.events.register("pre_run_cell", self._runs)
             shell.events.register("post_run_cell", self._ran)
+
+    def idle_since(self) -> float:
+        """Return when the last cell ended, on the monotonic clock; infinite while one runs."""
+        return self._idle_since
+
+    def _runs(self, *_: object) -> None:
+        self._idle_since = inf
 
     def _ran(self, *_: object) -> None:
         self.run += 1
+        self._idle_since = monotonic()
         for mark in tuple(self._marks):
             mark()
 
@@ -841,6 +1044,9 @@ def widget_of(queue: TaskQueue) -> TaskGraph:
     """
     with _WIDGETS_LOCK:
         widget = _WIDGETS.get(queue)
+        if widget is not None and widget._cut_off:
+            widget.close()
+            widget = None
         if widget is None:
             widget = _WIDGETS[queue] = TaskGraph(queue)
         return widget
@@ -857,10 +1063,33 @@ def show(queue: TaskQueue) -> None:
     queue : TaskQueue
         What to show.
     """
-    if not _has_page() or os.environ.get("TASKQUEUE_NB_STATIC", "0") not in ("", "0"):
+    if not _has_page() or _is_static():
         _show_still(queue)
     else:
         _show(widget_of(queue))
+
+
+def shown_in_marimo(queue: TaskQueue) -> TaskGraph | HTML:
+    """Return what marimo shows of a queue that ends a cell.
+
+    Parameters
+    ----------
+    queue : TaskQueue
+        What to show.
+
+    Returns
+    -------
+    TaskGraph or HTML
+        A view for this cell alone, since it ends when the cell is run again; with
+        `TASKQUEUE_NB_STATIC=1` the still picture.
+    """
+    if _is_static():
+        return HTML(reprs.still_html(queue))  # type: ignore[no-untyped-call]  # IPython has no types here
+    return TaskGraph(queue)
+
+
+def _is_static() -> bool:
+    return os.environ.get("TASKQUEUE_NB_STATIC", "0") not in ("", "0")
 
 
 def _show(widget: TaskGraph) -> None:

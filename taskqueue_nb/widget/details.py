@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 import inspect
-import re
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from taskqueue_nb.drawing import clean as clean_line
 from taskqueue_nb.drawing import look_of
 from taskqueue_nb.palette import look
-from taskqueue_nb.reprs import described, preview
-from taskqueue_nb.task import FSM_TRANSITIONS, Attempt, Task, func_name, tasks_among
+from taskqueue_nb.previews import Rich, chosen, described_richly, is_plain
+from taskqueue_nb.reprs import preview
+from taskqueue_nb.source.foreign import attribute
+from taskqueue_nb.stepping import stepped_of
+from taskqueue_nb.task import (
+    FSM_TRANSITIONS,
+    Attempt,
+    LazyValue,
+    Task,
+    defined_now,
+    func_name,
+    tasks_among,
+)
 from taskqueue_nb.widget.literals import literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
+from taskqueue_nb.widget.shapes import shape_of
+from taskqueue_nb.widget.traces import failing_line, trace_of
+from taskqueue_nb.widget.words import clean, one_line, said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
     "Action",
+    "Previews",
     "actions_of",
     "details_of",
     "edited_arguments",
+    "given_up",
     "link_to",
     "one_line",
     "progress_of",
     "said",
 ]
 
-LONG_TEXT: Final = 20_000  # characters of output and traceback, head and tail
-_LABEL: Final = 120  # of a task's name
-_LINE: Final = 500  # of an exception's words
 _PREVIEW: Final = 4_000  # of a result
 _KEPT: Final = 120  # of an argument that has no literal
 _LINKS: Final = 24  # to other tasks, in one row
 _FIELDS: Final = 40
 _ATTEMPTS: Final = 20
-
-_ESCAPES: Final = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])"
-)
-# what is no character of a text, and what would turn the direction of the text around it
-_UNSHOWN: Final = re.compile(
-    "[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]"
-)
+_SHOWN: Final = 8  # pictures and tables that an attempt displayed
+_SHOWN_SIZE: Final = 600_000  # characters of them together
 
 
 class Action(NamedTuple):
@@ -112,38 +118,6 @@ def actions_of(state: str) -> tuple[Action, ...]:
     )
 
 
-# -- text ----------------------------------------------------------------------------------------
-
-
-def clean(text: object, limit: int = LONG_TEXT) -> str:
-    """Return a text of bounded length: without terminal escapes, of a long one head and tail."""
-    shown = text if isinstance(text, str) else str(text)
-    if len(shown) > limit:
-        head = limit // 3
-        tail = limit - head
-        left_out = f"\n… {len(shown) - limit:,} characters left out …\n"
-        shown = f"{shown[:head]}{left_out}{shown[-tail:]}"
-    shown = _ESCAPES.sub("", shown).replace("\r\n", "\n").replace("\r", "\n")
-    return _UNSHOWN.sub("\ufffd", shown)
-
-
-def one_line(text: str, limit: int = _LABEL) -> str:
-    """Return a text of others on one line, cut in its middle."""
-    return clean_line(text, limit)
-
-
-def said(error: object) -> str:
-    """Return what an exception says, whatever its `__str__` does."""
-    if isinstance(error, str):
-        return one_line(error, _LINE)
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a foreign `__str__` may raise anything
-        text = "(its text cannot be had)"
-    name = type(error).__name__
-    return one_line(f"{name}: {text}" if text else name, _LINE)
-
-
 # -- a task ---------------------------------------------------------------------------------------
 
 Link: TypeAlias = tuple[str, str, str]
@@ -165,7 +139,7 @@ def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
     return links
 
 
-def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
+def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dict[str, Any]:
     """Return everything that the panel shows of a task.
 
     Parameters
@@ -176,17 +150,21 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         How the page calls it.
     index : mapping of Task to int
         The place of each task in its queue.
+    result : bool
+        Whether with its result, whose class may take its time to show it.
 
     Returns
     -------
     dict
-        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 200 kB.
+        The `Details` of `static/types.d.ts`: texts, numbers, lists and dicts, less than 300 kB;
+        with pictures and tables, less than 1.2 MB.
     """
     state = task.fsm_state
     attempts = task.attempts
     last = attempts[-1] if attempts else None
     events = FSM_TRANSITIONS[state]
     failed = state == "FAILED" and last is not None
+    fallen = None if state == "DONE" else _last_fallen(attempts)
     fields = fields_of(task, index)
     editable = state in _EDITABLE
     source = _source(task)
@@ -196,16 +174,21 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "label": one_line(task.name),
         "letter": look_of(task).letter,
         "calls": _call(task.func),
-        "why": _why(task),
+        "why": " ".join(part for part in (_why(task), _injected(task)) if part),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
-        "traceback": clean(last.error_text or "") if failed and last is not None else "",
+        **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
-        "result": _result(task),
+        "displayed": [] if last is None else _displayed(last.displayed),
+        "result": _result(task) if result else None,
         "progressed": progress_of(task) if state == "RUNNING" else None,
         "attempts": [_row(attempt) for attempt in attempts[-_ATTEMPTS:]],
         "fields": fields,
         "editable": editable,
         "source": source,
+        "ran": _ran(last, task, source),
+        "failing": None
+        if source is None or fallen is None or fallen is not last
+        else failing_line(defined_now(task.func), source, fallen.error),
         "actions": [
             {"verb": verb, "label": label, "run": run, "hint": hint}
             for _, verb, label, run, hint in actions_of(state)
@@ -214,6 +197,26 @@ def details_of(task: Task, at: str, index: Index) -> dict[str, Any]:
         "suppliable": "supply" in events,
         "required": _links(task.required, index),
         "blocking": _links(task.blocking, index),
+    }
+
+
+def _last_fallen(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return the last attempt that raised something."""
+    return next((each for each in reversed(attempts) if each.error is not None), None)
+
+
+def _trace(fallen: Attempt | None, last: Attempt | None) -> dict[str, Any]:
+    """Return how an attempt failed, as text and taken apart, and which it was if not the last."""
+    if fallen is None:
+        return {"traceback": "", "trace": [], "of_attempt": 0}
+    try:
+        trace = trace_of(fallen.error, fallen._error_text or "")
+    except Exception:  # noqa: BLE001 - frames and classes of others; the text is shown instead
+        trace = []
+    return {
+        "traceback": clean(fallen.error_text or ""),
+        "trace": trace,
+        "of_attempt": 0 if fallen is last else fallen.number,
     }
 
 
@@ -230,6 +233,20 @@ def _source(task: Task) -> str | None:
     if text is None or len(text) > LONGEST_SOURCE // 2 or clean(text, LONGEST_SOURCE) != text:
         return None
     return text
+
+
+def _ran(last: Attempt | None, task: Task, source: str | None) -> dict[str, Any] | None:
+    """Return the text that an attempt ran; None in its place if it is the present one."""
+    if last is None or source is None:
+        return None
+    if last.func is task.func:
+        return {"number": last.number, "source": None}
+    from taskqueue_nb.source import source_of  # noqa: PLC0415 - brings ast and inspect along
+
+    text = source_of(last.func)
+    if text is None or len(text) > LONGEST_SOURCE // 2:
+        return None
+    return {"number": last.number, "source": None if text == source else clean(text, len(text))}
 
 
 def _parameters(func: object) -> tuple[inspect.Parameter, ...]:
@@ -261,13 +278,28 @@ def _why(task: Task) -> str:
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
             return f"Waits for {names}{more}."
         return "Ready to run."
-    if task.fsm_state == "RUNNING" and task.runstate.cancelled:
-        return "Asked to stop."
+    if task.fsm_state == "RUNNING":
+        return _why_running(task)
     if task.fsm_state == "CANCELLED":
         history = task.fsm_history
         because = history[-1].extra.get("because") if history else None
         return f"Cancelled: {one_line(because)}." if isinstance(because, str) else ""
     return ""
+
+
+def _why_running(task: Task) -> str:
+    if task.runstate.cancelled:
+        return "Asked to stop."
+    stepped = stepped_of(task)
+    if stepped is None:
+        return ""
+    return f"In the middle of its steps; the next is: {one_line(stepped.says(), 500)}."
+
+
+def _injected(task: Task) -> str:
+    """Return what will go wrong with the next attempt, in a sentence; "" if nothing will."""
+    fault = task.injected
+    return "" if fault is None else f"The next attempt {one_line(str(fault))}."
 
 
 def progress_of(task: Task) -> tuple[float, float] | None:
@@ -282,14 +314,89 @@ def progress_of(task: Task) -> tuple[float, float] | None:
     return (done, total) if abs(done) < float("inf") and 0 < total < float("inf") else None
 
 
-def _result(task: Task) -> dict[str, str] | None:
+def _result(task: Task) -> dict[str, Any] | None:
     if task.fsm_state != "DONE":
         return None
     try:
-        kind, text = task.look(partial(described, limit=_PREVIEW))
+        (kind, text), shown = task.look(partial(described_richly, limit=_PREVIEW))
     except Exception:  # noqa: BLE001 - it was invalidated since we looked, or does not come back
         return None
-    return {"type": one_line(kind), "text": clean(text, 2 * _PREVIEW)}
+    result = {"type": one_line(kind), "text": clean(text, 2 * _PREVIEW)}
+    return result if shown is None else {**result, "rich": _cleaned(shown)}
+
+
+def _displayed(bundles: Sequence[Mapping[str, Any]]) -> list[Rich]:
+    """Return what was displayed besides text, of a lot the last."""
+    found: list[Rich] = []
+    left = _SHOWN_SIZE
+    for bundle in reversed(bundles):
+        shown = chosen(bundle)
+        if shown is None:
+            continue
+        left -= len(shown["data"])
+        if left < 0 or len(found) == _SHOWN:
+            found.append({**_NOTHING, "note": "What was displayed before is left out."})
+            break
+        found.append(_cleaned(shown))
+    return found[::-1]
+
+
+def _cleaned(shown: Rich) -> Rich:
+    data = shown["data"]
+    return {**shown, "data": data if shown["kind"] == "image" else clean(data, len(data))}
+
+
+_NOTHING: Final[Rich] = {"kind": "", "called": "", "data": "", "note": ""}
+_WAITING: Final[Rich] = {**_NOTHING, "note": "Its preview is being made …"}
+_GIVEN_UP: Final[Rich] = {
+    **_NOTHING,
+    "note": "Its preview takes too long, and is waited for no more. Display it in a cell.",
+}
+
+
+class Previews:
+    """What the result that was looked at last is shown as, until there may be another one."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = ()
+        self._found: dict[str, Any] | None = None
+
+    def added(
+        self, task: Task, found: dict[str, Any], publish: Callable[[dict[str, Any]], object]
+    ) -> dict[str, Any]:
+        """Return the details of a task with its result.
+
+        Parameters
+        ----------
+        task : Task
+            Whose details.
+        found : dict
+            The details without it.
+        publish : callable
+            Is given the details as far as they are known, if the result may take its time.
+        """
+        if task.fsm_state != "DONE":
+            return found
+        key = (weakref.ref(task), len(task._log))
+        if key != self._seen:
+            value = task._value
+            if not is_plain(value):
+                kind = "" if isinstance(value, LazyValue) else one_line(type(value).__name__)
+                publish({**found, "result": {"type": kind, "text": "", "rich": _WAITING}})
+            result = _result(task)
+            self._seen, self._found = key, result
+        return {**found, "result": self._found}
+
+
+def given_up(found: dict[str, Any], at: str) -> dict[str, Any]:
+    """Return details for a task of which some repr does not come back."""
+    if found.get("at") != at:
+        why = "Its details take too long: a repr of its arguments does not come back."
+        return {"at": at, "label": "", "letter": "", "why": why}
+    result = found.get("result")
+    if result and result.get("rich") == _WAITING:
+        return {**found, "result": {**result, "rich": _GIVEN_UP}}
+    return found
 
 
 def _row(attempt: Attempt) -> dict[str, Any]:
@@ -312,13 +419,17 @@ def fields_of(task: Task, index: Index) -> list[dict[str, Any]]:
     args, kwargs = task.func_args, task.func_kwargs
     parameters = _parameters(task.func)
     places = _places(parameters, len(args))
+    hints = _Hints(
+        {each.name: each.annotation for each in parameters if each.kind not in _VARIABLE},
+        attribute(task.func, "__globals__") or {},
+    )
     fields = [
-        _field(f"a{i}", name, value, index)
+        _field(f"a{i}", name, value, index, hints)
         for i, (name, value) in enumerate(zip(places, args, strict=True))
     ]
-    fields += [_field(f"k{name}", name, value, index) for name, value in kwargs.items()]
+    fields += [_field(f"k{name}", name, value, index, hints) for name, value in kwargs.items()]
     fields += [
-        {**_field(f"k{name}", name, default, index), "kind": "default"}
+        {**_field(f"k{name}", name, default, index, hints), "kind": "default"}
         for name, default in _left_out(parameters, args, kwargs)
         if literal_of(default) is not None
     ]
@@ -352,7 +463,17 @@ def _left_out(
     ]
 
 
-def _field(key: str, name: str, value: object, index: Index) -> dict[str, Any]:
+class _Hints(NamedTuple):
+    """What is written behind the names of parameters, and what names mean there."""
+
+    annotations: Mapping[str, Any]
+    names: Mapping[str, Any]
+
+
+_VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _field(key: str, name: str, value: object, index: Index, hints: _Hints) -> dict[str, Any]:
     tasks = tasks_among([value])
     field = {"key": key, "name": one_line(name, 60), "text": "", "links": _links(tasks, index)}
     if tasks:
@@ -361,7 +482,9 @@ def _field(key: str, name: str, value: object, index: Index) -> dict[str, Any]:
     if text is None:
         kept = f"{type(value).__name__} {one_line(preview(value, _KEPT), _KEPT)}"
         return {**field, "kind": "kept", "text": one_line(kept, _KEPT)}
-    return {**field, "kind": "literal", "text": text}
+    annotation = hints.annotations.get(name, inspect.Parameter.empty)
+    shape = shape_of(annotation, value, hints.names)
+    return {**field, "kind": "literal", "text": text, **shape}
 
 
 def edited_arguments(

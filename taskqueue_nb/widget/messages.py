@@ -6,7 +6,10 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from taskqueue_nb.faults import LONGEST as LONGEST_DELAY
 from taskqueue_nb.widget.literals import LONGEST
+from taskqueue_nb.widget.modules import PARTS
+from taskqueue_nb.widget.table import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,10 +17,26 @@ if TYPE_CHECKING:
 QUEUE_VERBS: Final = frozenset(
     {"run", "hold", "resume", "step", "stop", "retry_failed", "refresh", "undo"}
 )
-TASK_VERBS: Final = frozenset({"retry", "retry_cause", "repair", "cancel", "supply", "rerun"})
+# Of what is seen alone: they need no answer.
+VIEW_VERBS: Final = frozenset(
+    {"look", "part", "record", "table", "find", "unfold", "fold", "around"}
+)
+TASK_VERBS: Final = frozenset(
+    {"retry", "retry_cause", "repair", "cancel", "supply", "rerun", "cell"}
+)
+GRAPH_VERBS: Final = VIEW_VERBS | QUEUE_VERBS | TASK_VERBS
+#: Those of the view of one machine, which has no other task.
+MACHINE_VERBS: Final = frozenset({"fire", "step", "inject"})
 # What each verb may bring besides its name, its task and the id of the click.
 _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "look": frozenset({"at"}),
+    "part": frozenset({"at"}),
+    "record": frozenset({"from", "view", "names"}),
+    "table": frozenset({"at", "from", "down", "value", "states"}),
+    "find": frozenset({"value"}),
+    "unfold": frozenset({"at"}),
+    "fold": frozenset({"at"}),
+    "around": frozenset({"at"}),
     "retry_failed": frozenset({"plan"}),
     "refresh": frozenset({"plan"}),
     "retry": frozenset({"run", "plan"}),
@@ -26,11 +45,16 @@ _BRINGS: Final[Mapping[str, frozenset[str]]] = {
     "supply": frozenset({"run", "value"}),
     "cancel": frozenset({"run", "plan"}),
     "rerun": frozenset({"run", "plan"}),
+    "fire": frozenset({"event", "value"}),
+    "inject": frozenset({"fail", "slow"}),
 }
 _LONGEST_ID: Final = 80
 _LONGEST_KEY: Final = 200
 _LONGEST_PLAN: Final = 20
+_LONGEST_EVENT: Final = 100
 _MOST_EDITS: Final = 60
+_MOST_ROWS: Final = 1 << 32
+_MOST_NAMES: Final = 500
 LONGEST_SOURCE: Final = 100_000  # characters
 
 _SHORT: Final = reprlib.Repr()
@@ -55,6 +79,14 @@ class Command:
     edits: Mapping[str, str] = field(default_factory=dict)
     plan: str = ""
     source: str | None = None
+    event: str = ""
+    fail: bool = False
+    slow: float = 0.0
+    start: int = 0
+    view: str = ""
+    names: tuple[int, ...] = ()
+    down: bool = False
+    states: str = ""
 
 
 def click_of(content: object) -> str:
@@ -65,7 +97,7 @@ def click_of(content: object) -> str:
     return ""
 
 
-def read(content: object, tasks: int) -> Command:
+def read(content: object, tasks: int, verbs: frozenset[str] = GRAPH_VERBS) -> Command:
     """Return the command in a message.
 
     Parameters
@@ -74,6 +106,8 @@ def read(content: object, tasks: int) -> Command:
         Whatever the page sent.
     tasks : int
         How many tasks there are: the known ones are 0, 1, … tasks - 1.
+    verbs : frozenset of str
+        What the view can do.
 
     Raises
     ------
@@ -93,7 +127,7 @@ def read(content: object, tasks: int) -> Command:
     if type(content) is not dict:
         raise RefusedError("The page sent something that is no command.")
     verb = content.get("verb")
-    if type(verb) is not str or verb not in {"look", *QUEUE_VERBS, *TASK_VERBS}:
+    if type(verb) is not str or verb not in verbs:
         raise RefusedError(
             f"The view cannot {_SHORT.repr(verb) if _is_plain(verb) else 'do that'}."
         )
@@ -102,8 +136,12 @@ def read(content: object, tasks: int) -> Command:
     if len(content) > len(known) or not all(type(key) is str and key in known for key in content):
         raise RefusedError(f"{verb!r} came with something that does not belong to it.")
     click = click_of(content)
-    if not click and verb != "look":
+    if not click and verb not in VIEW_VERBS:
         raise RefusedError(f"{verb!r} came without the id of a click.")
+    if verb == "part" and content.get("at") not in PARTS:
+        raise RefusedError("There is no such part of the view.")
+    if verb == "table" and content.get("at") not in {"", *COLUMNS}:
+        raise RefusedError("The table has no such column.")
     return Command(
         click=click,
         verb=verb,
@@ -114,6 +152,14 @@ def read(content: object, tasks: int) -> Command:
         edits=_edits(content.get("edits", {})),
         plan=_text(content.get("plan", ""), _LONGEST_PLAN),
         source=_text(content["source"], LONGEST_SOURCE) if "source" in content else None,
+        event=_text(content.get("event", ""), _LONGEST_EVENT),
+        fail=_flag(content.get("fail", False)),
+        slow=_seconds(content.get("slow", 0.0)),
+        start=_row(content.get("from", 0)),
+        view=_text(content.get("view", ""), _LONGEST_ID),
+        names=_numbers(content.get("names", []), tasks),
+        down=_flag(content.get("down", False)),
+        states=_text(content.get("states", ""), _LONGEST_PLAN),
     )
 
 
@@ -130,8 +176,14 @@ def _task(number: Any, tasks: int) -> int:
 
 def _flag(flag: Any) -> bool:
     if type(flag) is not bool:
-        raise RefusedError("'run' is true or false.")
+        raise RefusedError("Yes or no was expected.")
     return flag
+
+
+def _seconds(number: Any) -> float:
+    if type(number) not in (int, float) or not 0 <= number <= LONGEST_DELAY:
+        raise RefusedError(f"A time is a number of seconds, from 0 to {LONGEST_DELAY:g}.")
+    return float(number)
 
 
 def _text(text: Any, longest: int) -> str:
@@ -140,6 +192,18 @@ def _text(text: Any, longest: int) -> str:
     if len(text) > longest:
         raise RefusedError(f"{len(text):,} characters are too many; {longest:,} are allowed.")
     return text
+
+
+def _row(number: Any) -> int:
+    if type(number) is not int or not -1 <= number < _MOST_ROWS:
+        raise RefusedError("The record has no such row.")
+    return number
+
+
+def _numbers(numbers: Any, tasks: int) -> tuple[int, ...]:
+    if type(numbers) is not list or len(numbers) > _MOST_NAMES:
+        raise RefusedError(f"At most {_MOST_NAMES} names are given at once.")
+    return tuple(_task(number, tasks) for number in numbers)
 
 
 def _edits(edits: Any) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import weakref
 from collections import deque
@@ -120,6 +121,8 @@ class Pump:
 
     def remove(self, mark: Mark) -> None:
         """Flush a widget no more."""
+        if sys.is_finalizing():  # the thread has ended, perhaps with the lock in its hands
+            return
         with self._lock:
             self._clients.pop(mark, None)
         self.wake()

@@ -2,11 +2,12 @@
 
 Environment
 -----------
-CHROMIUM                  the browser; by default the one on the PATH
-JUPYTER_APP               lab (default) or notebook
-HEADED=1                  show the window
-SHOTS                     folder for screenshots; by default build/screenshots
-TASKQUEUE_NB_OLD_KERNEL   folder with ipykernel 6.31; by default build/ipykernel-6.31, made once
+CHROMIUM               the browser; by default the one on the PATH
+JUPYTER_APP            lab (default) or notebook
+HEADED=1               show the window
+SHOTS                  folder for screenshots; by default build/screenshots
+TASKQUEUE_NB_KERNELS   folder of older ipykernels, each in a folder of its own that is made once;
+                       by default build/kernels
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -34,8 +36,7 @@ from playwright.sync_api import Browser, Locator, Page, WebSocket, expect, sync_
 
 ROOT: Final = Path(__file__).parent.parent.parent
 APP: Final = os.environ.get("JUPYTER_APP", "lab")
-OLD_KERNEL: Final = "6.31.0"
-_BROWSER_ARGS: Final = [
+BROWSER_ARGS: Final = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -52,14 +53,16 @@ _WAIT_MS: Final = float(os.environ.get("BROWSER_WAIT_MS", "30000"))
 expect.set_options(timeout=_WAIT_MS / 2)
 
 
-def _chromium() -> str | None:
+def chromium() -> str | None:
+    """Return the path of a browser, or nothing where there is none."""
     if given := os.environ.get("CHROMIUM"):
         return given if Path(given).exists() else None
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -117,7 +120,7 @@ class Server:
             "notebook": ("notebook", "JupyterNotebookApp"),
         }[self.app]
         for _ in range(3):  # the free port may be taken between the look and the start
-            port = _free_port()
+            port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -348,7 +351,7 @@ class Traffic:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Start the browser once."""
-    path = _chromium()
+    path = chromium()
     if path is None:
         message = "no Chromium was found: apt-get install chromium, or name one by CHROMIUM=/path"
         if os.environ.get("CI"):
@@ -356,7 +359,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip(message)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=path, args=_BROWSER_ARGS, headless=not os.environ.get("HEADED")
+            executable_path=path, args=BROWSER_ARGS, headless=not os.environ.get("HEADED")
         )
         yield started
         started.close()
@@ -386,8 +389,10 @@ def page(browser: Browser) -> Iterator[Page]:
 
 _EXPECTED: Final = (
     "model not found",  # said by the widget manager once a kernel is gone
+    "Failed to fetch",  # a page that was taken offline goes on asking
     "Failed to load resource",  # a kernel that was shut down is asked for once more
     "WebSocket",  # its connection ends
+    "debugger state: Canceled",  # asked of a kernel that was shut down meanwhile
 )
 
 MakeNotebook = Callable[..., Notebook]
@@ -411,27 +416,41 @@ def notebook(
     jupyter_server.shutdown_sessions()
 
 
+def _ipykernel(version: str) -> Path:
+    """Return a folder that holds one version of ipykernel; all else is found where it always is."""
+    kernels = Path(os.environ.get("TASKQUEUE_NB_KERNELS") or ROOT / "build" / "kernels")
+    folder = kernels / version
+    if (folder / ".ready").exists():
+        return folder
+    made = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade",
+            "--disable-pip-version-check", "--target", str(folder),
+            f"ipykernel=={version}", "nest-asyncio",  # which newer ones no longer need
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        message = f"ipykernel {version} could not be installed in {folder}: {made.stderr}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    (folder / ".ready").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def old_kernel(jupyter_server: Server) -> str:
-    """Return the name of a kernel with the oldest ipykernel that is supported."""
-    given = os.environ.get("TASKQUEUE_NB_OLD_KERNEL")
-    folder = Path(given) if given else ROOT / "build/ipykernel-6.31"
-    if not (folder / "ipykernel").is_dir():
-        made = subprocess.run(
-            [
-                sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
-                "--disable-pip-version-check", "--target", str(folder),
-                f"ipykernel=={OLD_KERNEL}", "nest-asyncio",
-            ],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if made.returncode:
-            message = f"ipykernel {OLD_KERNEL} could not be installed in {folder}: {made.stderr}"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-    jupyter_server.add_kernel(f"ipykernel-{OLD_KERNEL}", folder)
-    return f"ipykernel-{OLD_KERNEL}"
+def kernel_of(jupyter_server: Server) -> Callable[[str], str]:
+    """Return what gives the name of a kernel with a version of ipykernel."""
+    known: dict[str, str] = {metadata.version("ipykernel"): "python3"}
+
+    def kernel(version: str) -> str:
+        if version not in known:
+            known[version] = f"ipykernel-{version}"
+            jupyter_server.add_kernel(known[version], _ipykernel(version))
+        return known[version]
+
+    return kernel
 
 
 @pytest.fixture(scope="session")

@@ -65,14 +65,12 @@ FAULTS: Final = """root => {
 }"""
 
 
-class View:
-    """The live view in a cell of a notebook."""
+class Shown:
+    """A live view, wherever it is shown."""
 
-    def __init__(self, notebook: Notebook, cell: int) -> None:
-        self.notebook, self.cell = notebook, cell
-        self.root = notebook.cell(cell).locator(".tq")
-        self.side = self.root.locator(".tq-side")
-        self.still = notebook.cell(cell).locator('img[alt^="Task graph"]')
+    def __init__(self, root: Locator) -> None:
+        self.root = root
+        self.side = root.locator(".tq-side")
 
     def box(self, name: str) -> Locator:
         """Return the box of a task."""
@@ -89,7 +87,7 @@ class View:
 
     def transform(self) -> str:
         """Return where the drawing stands in its pane."""
-        found = self.root.locator(".tq-pane > svg > g").get_attribute("transform")
+        found = self.root.locator(".tq-sheet").get_attribute("transform")
         assert found is not None
         return found
 
@@ -97,3 +95,12 @@ class View:
         """Return what is cut or overlaps in the drawing, in words."""
         found: list[str] = self.root.evaluate(FAULTS)
         return found
+
+
+class View(Shown):
+    """The live view in a cell of a notebook."""
+
+    def __init__(self, notebook: Notebook, cell: int) -> None:
+        super().__init__(notebook.cell(cell).locator(".tq"))
+        self.notebook, self.cell = notebook, cell
+        self.still = notebook.cell(cell).locator('img[alt^="Task graph"]')

@@ -1,65 +1,17 @@
 // @ts-check
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, suite, test } from "node:test";
+import { mock, suite, test } from "node:test";
 
-import { drawn, failed, LOOKS, makeModel, window } from "./page.mjs";
+import { drawn, failed, LOOKS, window } from "./page.mjs";
+import { button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
 
 const { document } = window;
-
-const graph = await import("../../taskqueue_nb/static/graph.js");
-
-/** @type {HTMLElement} */
-let el;
-/** @type {(() => void) | undefined} */
-let end;
-
-beforeEach(() => {
-  mock.timers.enable({ apis: ["setTimeout", "Date"] });
-  el = document.body.appendChild(document.createElement("div"));
-});
-
-afterEach(() => {
-  end?.();
-  end = undefined;
-  document.body.replaceChildren();
-  mock.timers.reset();
-});
-
-/** @param {Parameters<typeof makeModel>[0]} [changes] */
-function shown(changes) {
-  const model = makeModel(changes);
-  end = graph.render({ model, el });
-  return model;
-}
-
-/** @param {string} selector @returns {HTMLElement} */
-function one(selector) {
-  const found = el.querySelectorAll(selector);
-  assert.equal(found.length, 1, `${found.length} elements are ${selector}`);
-  return /** @type {HTMLElement} */ (found[0]);
-}
-
-/** The button that says this. @param {string} text @returns {HTMLElement} */
-function button(text) {
-  const found = [...el.querySelectorAll("button")].filter((b) => b.textContent?.trim() === text);
-  assert.equal(found.length, 1, `${found.length} buttons say ${text}`);
-  return found[0];
-}
-
-/** @param {Element} node @param {string} type @param {object} [options] */
-function fire(node, type, options = {}) {
-  const Kind = type.startsWith("key") ? window.KeyboardEvent : window.Event;
-  node.dispatchEvent(new Kind(type, { bubbles: true, cancelable: true, ...options }));
-}
-
-const node = (/** @type {string} */ at) => one(`.node[data-at="${at}"]`);
-const press = (/** @type {Element} */ where, /** @type {string} */ key) => fire(where, "keydown", { key });
-const off = (/** @type {Element} */ where) => where.getAttribute("aria-disabled") === "true";
-const settled = () => new Promise((resolve) => setImmediate(resolve));
+const pane = await import("../../taskqueue_nb/static/pane.js");
+const { duration } = await import("../../taskqueue_nb/static/elements.js");
 
 suite("pure functions", () => {
   test("a drawing keeps what a picture needs and nothing else", () => {
-    const svg = graph.safeSvg(
+    const svg = pane.safeSvg(
       `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="x()">
        <script>x()</script><style>*{}</style><foreignObject><p xmlns="http://www.w3.org/1999/xhtml">x</p></foreignObject>
        <a xlink:href="javascript:x()"><text>link</text></a><image href="http://x/"/><set attributeName="href"/>
@@ -75,18 +27,18 @@ suite("pure functions", () => {
   });
 
   test("what is no drawing is refused", () => {
-    assert.throws(() => graph.safeSvg("<p>no</p>"), /not an SVG/);
-    assert.throws(() => graph.safeSvg("<svg"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<p>no</p>"), /not an SVG/);
+    assert.throws(() => pane.safeSvg("<svg"), /not an SVG/);
   });
 
   test("only boxes whose letter changed are painted, or all when their number did", () => {
-    assert.deepEqual(graph.changed("ppp", "pdp"), [1]);
-    assert.deepEqual(graph.changed("pp", "ppp"), [0, 1, 2]);
+    assert.deepEqual(pane.changed("ppp", "pdp"), [1]);
+    assert.deepEqual(pane.changed("pp", "ppp"), [0, 1, 2]);
   });
 
   test("a fitted view holds all of the drawing, in the middle, never blown up", () => {
-    const big = graph.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
-    const small = graph.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
+    const big = pane.fitted({ x: 0, y: 0, width: 1000, height: 100 }, { width: 528, height: 400 });
+    const small = pane.fitted({ x: 0, y: 0, width: 10, height: 10 }, { width: 500, height: 400 });
 
     assert.equal(big.k, 0.5);
     assert.deepEqual([big.x, big.y], [14, 175]);
@@ -95,55 +47,48 @@ suite("pure functions", () => {
 
   test("zooming holds the point under the pointer still, and has bounds", () => {
     const before = { x: 10, y: 20, k: 1 };
-    const after = graph.zoomed(before, 2, { x: 110, y: 70 });
+    const after = pane.zoomed(before, 2, { x: 110, y: 70 });
 
     assert.deepEqual((110 - after.x) / after.k, (110 - before.x) / before.k);
     assert.deepEqual((70 - after.y) / after.k, (70 - before.y) / before.k);
-    assert.equal(graph.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
-    assert.equal(graph.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
+    assert.equal(pane.zoomed(before, 1e9, { x: 0, y: 0 }).k, 8);
+    assert.equal(pane.zoomed(before, 1e-9, { x: 0, y: 0 }).k, 0.05);
   });
 
   test("a box is brought into the pane by as little as that takes", () => {
     const view = { x: 0, y: 0, k: 1 };
-    const pane = { width: 200, height: 100 };
+    const size = { width: 200, height: 100 };
 
-    assert.deepEqual(graph.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, pane), view);
-    assert.deepEqual(graph.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, pane), { x: -28, y: 0, k: 1 });
-    assert.deepEqual(graph.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, pane), { x: 48, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: 50, y: 40, width: 20, height: 20 }, size), view);
+    assert.deepEqual(pane.revealed(view, { x: 190, y: 40, width: 20, height: 20 }, size), { x: -28, y: 0, k: 1 });
+    assert.deepEqual(pane.revealed(view, { x: -30, y: 40, width: 20, height: 20 }, size), { x: 48, y: 0, k: 1 });
   });
 
   test("an arrow goes to the nearest box in its direction, or nowhere", () => {
     const points = [{ x: 0, y: 0 }, { x: 100, y: 50 }, { x: 100, y: -10 }, undefined, { x: 300, y: 0 }];
 
-    assert.equal(graph.neighbour(points, 0, "ArrowRight"), 2);
-    assert.equal(graph.neighbour(points, 2, "ArrowDown"), 1);
-    assert.equal(graph.neighbour(points, 0, "ArrowLeft"), 0);
-    assert.equal(graph.neighbour(points, 3, "ArrowLeft"), 3);
+    assert.equal(pane.neighbour(points, 0, "ArrowRight"), 2);
+    assert.equal(pane.neighbour(points, 2, "ArrowDown"), 1);
+    assert.equal(pane.neighbour(points, 0, "ArrowLeft"), 0);
+    assert.equal(pane.neighbour(points, 3, "ArrowLeft"), 3);
+  });
+
+  test("an arrow walks along a requirement before it goes to what is merely near", () => {
+    const points = [{ x: 0, y: 0 }, { x: 100, y: 0 }, { x: 100, y: 60 }, { x: 200, y: 0 }];
+    const edges = [{ from: 0, to: 2 }, { from: 1, to: 3 }];
+
+    assert.equal(pane.along(points, edges, 0, "ArrowRight"), 2);
+    assert.equal(pane.along(points, edges, 2, "ArrowLeft"), 0);
+    assert.equal(pane.along(points, edges, 2, "ArrowUp"), 0); // where no requirement leads straight up
+    assert.equal(pane.along(points, edges, 3, "ArrowRight"), 3);
   });
 
   test("times are for people", () => {
-    const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(graph.duration);
+    const times = [0.0312, 2.34, 42, 125, 599.6, 3000, 7260].map(duration);
     const left = [0.2, 7.4, 31, 140, 9000].map(graph.timeLeft);
 
     assert.deepEqual(times, ["31 ms", "2.3 s", "42 s", "2 min 5 s", "10 min 0 s", "50 min", "2 h 1 min"]);
     assert.deepEqual(left, ["about 1 s left", "about 7 s left", "about 35 s left", "about 2 min left", "about 2.5 h left"]);
-  });
-
-  test("only what the user changed is an edit", () => {
-    const { fields = [] } = failed();
-    const texts = new Map([["a0", "7"], ["kdegree", " 9 "], ["kmodel", "3"]]);
-
-    assert.deepEqual(graph.edits(fields, texts), { kmodel: "3" });
-    assert.deepEqual(graph.edits(fields, new Map([["kdegree", ""], ["kmodel", " "]])), { kdegree: "" });
-  });
-
-  test("Tab indents to the next stop, Enter keeps the indent and opens a block", () => {
-    const text = "def f(x):\n    if x:\n  y";
-
-    assert.deepEqual([0, 2, 14, text.length].map((at) => graph.indent(text, at, "Tab")), ["    ", "  ", "    ", " "]);
-    assert.equal(graph.indent(text, 9, "Enter"), "\n    ");
-    assert.equal(graph.indent(text, 19, "Enter"), "\n        ");
-    assert.equal(graph.indent(text, text.length, "Enter"), "\n  ");
   });
 
   test("next and previous go round, and begin at the ends", () => {
@@ -187,17 +132,17 @@ suite("the graph", () => {
     const model = shown();
     fire(node("1"), "click");
     button("+").click();
-    const transform = one(".tq-pane > svg > g").getAttribute("transform");
+    const transform = one(".tq-sheet").getAttribute("transform");
     const labels = ["load", "fit", "report", "more"];
 
     model.put({
       svg: drawn(labels),
-      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+      boxes: labels.map((label, i) => ({ at: String(i), label, size: 1, of: "" })),
       states: "dfpp",
     });
     await settled();
 
-    assert.equal(one(".tq-pane > svg > g").getAttribute("transform"), transform);
+    assert.equal(one(".tq-sheet").getAttribute("transform"), transform);
     assert.ok(node("1").classList.contains("tq-on"));
     assert.equal(node("1").getAttribute("tabindex"), "0");
     assert.equal(node("3").dataset.state, "pending");
@@ -205,7 +150,7 @@ suite("the graph", () => {
 
   test("there is one tab stop, and it follows the keys", () => {
     shown();
-    const stops = () => [...el.querySelectorAll('.node[tabindex="0"]')].map((n) => n.getAttribute("data-at"));
+    const stops = () => [...view.el.querySelectorAll('.node[tabindex="0"]')].map((n) => n.getAttribute("data-at"));
 
     assert.deepEqual(stops(), ["0"]);
     press(node("0"), "End");
@@ -228,7 +173,7 @@ suite("the graph", () => {
 
   test("no id of a drawing stays in the page, where two views could clash", () => {
     shown();
-    assert.deepEqual([...el.querySelectorAll(".tq-pane [id]")], []);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-pane [id]")], []);
   });
 
   test("every element that can have the focus keeps the notebook's shortcuts away", () => {
@@ -236,7 +181,7 @@ suite("the graph", () => {
     fire(node("1"), "click");
     model.put({ details: failed({ output: "said", result: { type: "int", text: "3" } }) });
 
-    const focusable = el.querySelectorAll("button, input, textarea, summary, [tabindex]");
+    const focusable = view.el.querySelectorAll("button, input, textarea, summary, [tabindex]");
     const bare = [...focusable].filter((e) => e.getAttribute("data-lm-suppress-shortcuts") !== "true");
 
     assert.ok(focusable.length > 20);
@@ -249,23 +194,23 @@ suite("the graph", () => {
 
     assert.equal(chip.textContent, "1✗failed");
     chip.click();
-    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0", "2"]);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0", "2"]);
     assert.equal(chip.getAttribute("aria-pressed"), "true");
     chip.click();
-    assert.equal(el.querySelectorAll(".tq-dim").length, 0);
+    assert.equal(view.el.querySelectorAll(".tq-dim").length, 0);
   });
 
   test("what fell with another task is failed, but no cause", () => {
     const model = shown({ states: "dfv", says: {}, counts: { DONE: 1, FAILED: 2 } });
-    const victims = () => [...el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
+    const victims = () => [...view.el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
     const chip = /** @type {HTMLElement} */ (one('.tq-chip[data-state="failed"]'));
 
     assert.deepEqual(victims(), ["2"]);
     assert.equal(node("2").getAttribute("data-state"), "failed");
-    assert.equal(el.querySelectorAll('.tq-chip[data-state="failed"]').length, 1);
+    assert.equal(view.el.querySelectorAll('.tq-chip[data-state="failed"]').length, 1);
     assert.equal(chip.textContent, "2✗failed");
     chip.click();
-    assert.deepEqual([...el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0"]);
+    assert.deepEqual([...view.el.querySelectorAll(".tq-dim")].map((n) => n.getAttribute("data-at")), ["0"]);
     model.put({ states: "dfp" });
     assert.deepEqual(victims(), []);
   });
@@ -278,6 +223,145 @@ suite("the graph", () => {
     fire(node("1"), "click");
     model.put({ states: "ddd" });
     assert.equal(node("1").textContent, "✓fit");
+  });
+});
+
+suite("a large graph", () => {
+  const groups = [
+    { at: "group a", label: "load × 300", size: 300, of: "" },
+    { at: "7", label: "fit-7", size: 1, of: "group b" },
+  ];
+  const large = {
+    svg: drawn(["load × 300", "fit-7"]),
+    boxes: groups,
+    states: "pf",
+    says: {},
+    lens: { around: "", seen: 301, total: 301, plain: false },
+  };
+  const seen = (/** @type {string} */ text) => !button(text).hidden;
+
+  test("what can be done with a box stands below the graph, and u, f and a do it", () => {
+    const model = shown(large);
+    const asked = () => model.sent.filter(({ verb }) => verb !== "look").map(({ verb, at }) => [verb, at]);
+    assert.deepEqual(["Unfold", "Fold", "Around it", "Reset folding"].map(seen), [false, false, false, true]);
+
+    fire(node("group a"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [true, false, true]);
+    button("Unfold").click();
+    fire(node("7"), "click");
+    assert.deepEqual(["Unfold", "Fold", "Around it"].map(seen), [false, true, true]);
+    for (const key of ["f", "u", "a"]) press(node("7"), key);
+    fire(node("group a"), "dblclick");
+    button("Reset folding").click();
+
+    assert.deepEqual(asked(), [
+      ["unfold", "group a"],
+      ["fold", "7"],
+      ["around", "7"],
+      ["unfold", "group a"],
+      ["fold", ""],
+    ]);
+  });
+
+  test("around a task, the view says so, and a, Escape and a button lead back", () => {
+    const model = shown({ ...large, lens: { around: "fit-7", seen: 2, total: 301, plain: false } });
+    assert.match(one(".tq-scope").textContent ?? "", /^Around fit-7: 2 of 301 tasks/);
+
+    button("Show all").click();
+    press(node("7"), "a");
+    press(node("7"), "Escape");
+
+    assert.deepEqual(model.sent, Array(3).fill({ verb: "around", at: "" }));
+    model.put({ lens: { around: "", seen: 301, total: 301, plain: true } });
+    assert.ok(one(".tq-scope").hidden);
+    assert.ok(!seen("Reset folding"));
+  });
+
+  test("one arrow may lead to many boxes: all of them are near", () => {
+    shown({ svg: drawn(["load", "fit", "report"]).replace('id="e0-1"', 'id="e0-1_2"') });
+
+    fire(node("2"), "click");
+
+    assert.equal(view.el.querySelectorAll(".edge.tq-near").length, 2);
+  });
+
+  test("a task is found by a few letters, and a late answer is not shown", () => {
+    const model = shown();
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    press(node("0"), "/");
+    assert.equal(document.activeElement, field);
+
+    field.value = "rep";
+    fire(field, "input");
+    model.put({ finds: { text: "re", hits: [["0", "load", "d"]], total: 1 } });
+    assert.ok(one(".tq-drop").hidden);
+    model.put({ finds: { text: "rep", hits: [["2", "report", "p"], ["1", "fit", "f"]], total: 9 } });
+    assert.equal(field.getAttribute("aria-expanded"), "true");
+    assert.match(one(".tq-drop").textContent ?? "", /report.*fit.*and 7 more/);
+    press(field, "ArrowDown");
+    press(field, "ArrowUp");
+    assert.equal(field.getAttribute("aria-activedescendant"), one('.tq-hit[aria-selected="true"]').id);
+    press(field, "Enter");
+
+    assert.deepEqual(model.sent.map(({ verb, value, at }) => [verb, value ?? at]), [
+      ["find", "rep"],
+      ["find", ""],
+      ["look", "2"],
+    ]);
+    assert.equal(field.value, "");
+    assert.equal(document.activeElement, node("2"));
+  });
+
+  test("what is found but folded away gets the focus when it has a box", async () => {
+    const model = shown(large);
+    const field = /** @type {HTMLInputElement} */ (one(".tq-find"));
+    field.focus();
+    field.value = "load-3";
+    fire(field, "input");
+    model.put({ finds: { text: "load-3", hits: [["3", "load-3", "p"]], total: 1 } });
+    one(".tq-hit").click();
+
+    model.put({ svg: drawn(["load × 299", "load-3", "fit-7"]), boxes: [groups[0], { at: "3", label: "load-3", size: 1, of: "group a" }, groups[1]], states: "ppf" });
+    await settled();
+
+    assert.equal(document.activeElement, node("3"));
+    assert.ok(node("3").classList.contains("tq-on"));
+  });
+});
+
+suite("the table", () => {
+  const rows = [
+    ["1", "fit", "f", 2, 1, 0.5, "ValueError", 1],
+    ["0", "<b>load</b>", "d", 1, 0, 0.2, "", 0],
+    ["2", "report", "p", 0, null, null, "", 1],
+  ];
+  const told = /** @type {import("../../taskqueue_nb/static/types.js").Table} */ ({ column: "state", down: false, start: 0, total: 120, text: "", rows });
+  const asked = (/** @type {ReturnType<typeof shown>} */ model) => model.sent.filter(({ verb }) => verb === "table");
+
+  test("it opens and closes, sorts, turns pages, filters, and leads to its tasks", () => {
+    const model = shown();
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "order", down: false, from: 0, value: "", states: "" });
+
+    model.put({ table: told });
+    const cells = [...view.el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
+    assert.equal(view.el.querySelectorAll(".tq-tasks b").length, 0);
+    assert.equal(one("[aria-sort]").textContent, "state");
+    assert.match(one(".tq-tabled .tq-more").textContent ?? "", /1 to 3 of 120 tasks/);
+    assert.ok(off(one('[aria-label="Previous tasks"]')) && !off(one('[aria-label="More tasks"]')));
+
+    one("th:nth-child(6) .tq-sort").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "took", down: true, from: 0, value: "", states: "" });
+    fire(one(".tq-chip[data-state=failed]"), "click");
+    assert.equal(asked(model).pop()?.states, "fv");
+    one('.tq-to[data-at="2"]').click();
+    assert.deepEqual(model.sent.filter(({ verb }) => verb === "look").pop(), { verb: "look", at: "2" });
+    assert.ok(one(".tq-tasks tr.tq-on").textContent?.includes("report"));
+
+    button("Table").click();
+    assert.deepEqual(asked(model).pop(), { verb: "table", at: "" });
+    assert.equal(view.el.querySelectorAll(".tq-tasks").length, 0);
   });
 });
 
@@ -397,260 +481,13 @@ suite("clicks", () => {
   });
 });
 
-suite("the details", () => {
-  /** @param {Parameters<typeof failed>[0]} [changes] */
-  function opened(changes) {
-    const model = shown();
-    fire(node("1"), "click");
-    model.put({ details: failed(changes) });
-    return model;
-  }
-  const field = () => /** @type {HTMLInputElement} */ (one('[data-key="kdegree"]'));
-
-  /** What the button says that it will do, as who hears it is told. @param {string} text */
-  const says = (text) => {
-    const id = button(text).getAttribute("aria-describedby");
-    return document.getElementById(id ?? "")?.textContent;
-  };
-
-  test("an edited argument travels with the button that takes edits, and with no other", () => {
-    const model = opened();
-    assert.ok(off(button("Repair and rerun")));
-
-    field().value = "2";
-    fire(field(), "input");
-    button("Retry and continue").click();
-    assert.deepEqual(model.clicks(), []);
-    assert.equal(says("Retry and continue"), "Reset your edits first");
-    assert.equal(says("Repair and rerun"), "2 will run");
-    button("Repair and rerun").click();
-
-    const [{ id, ...message }] = model.clicks();
-    assert.ok(id);
-    assert.deepEqual(message, { verb: "repair", task: 1, run: true, edits: { kdegree: "2" } });
-  });
-
-  test("each button says what it will do, and its click brings the plan back", () => {
-    const model = opened();
-    const described = [...el.querySelectorAll("[aria-describedby]")].map((e) => e.getAttribute("aria-describedby"));
-
-    assert.equal(says("Retry and continue"), "2 will run, 1 is reused");
-    assert.equal(says("Retry"), "next run: 2 will run");
-    assert.equal(says("Use this value"), "1 will run");
-    assert.equal(says("Retry all failed"), "Retry all failed: 2 will run");
-    assert.equal(new Set(described).size, described.length);
-    button("Retry and continue").click();
-    button("Retry all failed").click();
-    assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["retry", "p1"], ["retry_failed", "p0"]]);
-  });
-
-  test("a new plan is shown in its place; the button keeps the focus, and sends the new one", () => {
-    const model = opened();
-    const before = button("Retry");
-    before.focus();
-    const actions = failed().actions?.map((action) => ({ ...action, says: "nothing will run", plan: "p9" }));
-
-    model.put({ details: failed({ actions }) });
-
-    assert.equal(document.activeElement, before);
-    assert.equal(says("Retry"), "nothing will run");
-    before.click();
-    assert.equal(model.clicks()[0].plan, "p9");
-  });
-
-  test("in a view of another model no note has the same id", () => {
-    opened();
-    const other = document.body.appendChild(document.createElement("div"));
-    const endOther = graph.render({ model: makeModel(), el: other });
-    const ids = [...document.querySelectorAll(".tq-says")].map((note) => note.id);
-
-    assert.equal(new Set(ids).size, ids.length);
-    endOther();
-  });
-
-  test("unedited it is a plain retry, and a double click is one", () => {
-    const model = opened();
-
-    button("Retry").click();
-    button("Retry").click();
-    button("Retry and continue").click();
-
-    const said = model.clicks().map(({ verb, task, run, edits }) => [verb, task, run, edits]);
-    assert.deepEqual(said, [["retry", 1, false, undefined]]);
-  });
-
-  const source = () => /** @type {HTMLTextAreaElement} */ (one(".tq-source"));
-
-  test("an edited source travels with the button that takes edits; Reset takes it back", () => {
-    const model = opened();
-    const before = source().value;
-    source().value = "def fit(table, degree):\n    return 1";
-    fire(source(), "input");
-    assert.equal(says("Repair and rerun"), "2 will run");
-    assert.ok(one(".tq-edited .tq-source"));
-    button("Reset").click();
-    assert.equal(source().value, before);
-    assert.ok(off(button("Repair and rerun")));
-
-    source().value = "lambda table, degree: 1";
-    fire(source(), "input");
-    field().value = "2";
-    fire(field(), "input");
-    fire(source(), "keydown", { key: "Enter", ctrlKey: true });
-
-    const [{ verb, edits, source: sent }] = model.clicks();
-    assert.deepEqual([verb, edits, sent], ["repair", { kdegree: "2" }, "lambda table, degree: 1"]);
-  });
-
-  test("in the source Tab indents; Shift+Tab, or Escape and then Tab, leave it", () => {
-    opened();
-    const taken = (/** @type {object} */ options) => {
-      const event = new window.KeyboardEvent("keydown", { bubbles: true, cancelable: true, ...options });
-      source().dispatchEvent(event);
-      return event.defaultPrevented;
-    };
-    source().setSelectionRange(0, 0);
-
-    assert.ok(!taken({ key: "Tab" })); // on the way through
-    assert.ok(!taken({ key: "ArrowLeft" }));
-    assert.ok(taken({ key: "Tab" }));
-    assert.match(source().value, /^ {4}def/);
-    assert.ok(!taken({ key: "Tab", shiftKey: true }));
-    assert.ok(taken({ key: "Escape" }));
-    assert.ok(!taken({ key: "Tab" }));
-    assert.match(source().getAttribute("aria-description") ?? "", /Escape, then Tab/);
-    assert.ok(!one(".tq-side").hidden);
-    taken({ key: "Escape" });
-    assert.ok(one(".tq-side").hidden);
-  });
-
-  test("the source of what runs can be read, not edited", () => {
-    opened({ editable: false });
-    assert.ok(source().readOnly);
-    fire(source(), "pointerdown");
-    fire(source(), "keydown", { key: "Tab" });
-    assert.match(source().value, /^def/);
-  });
-
-  test("Enter in a field presses the button that stands out, and never Cancel", () => {
-    const model = opened({ actions: [{ verb: "cancel", label: "Cancel", run: false, hint: "" }] });
-    press(field(), "Enter");
-    assert.deepEqual(model.clicks(), []);
-
-    model.put({ details: failed() });
-    field().value = "3";
-    fire(field(), "input");
-    press(field(), "Enter");
-
-    assert.deepEqual(model.clicks()[0].edits, { kdegree: "3" });
-  });
-
-  test("what the user typed survives news of the same task", () => {
-    const model = opened();
-    const before = field();
-    before.value = "2";
-    fire(before, "input");
-    before.focus();
-
-    model.put({ details: failed({ output: "more" }), states: "dfd" });
-
-    assert.equal(field(), before);
-    assert.equal(field().value, "2");
-    assert.equal(document.activeElement, before);
-  });
-
-  test("Reset takes the edits back", () => {
-    opened();
-    field().value = "2";
-    fire(field(), "input");
-    assert.ok(!off(button("Reset")));
-
-    button("Reset").click();
-
-    assert.equal(field().value, "9");
-    assert.ok(off(button("Reset")));
-    assert.ok(!off(button("Retry")));
-  });
-
-  test("a task as an argument is a link and no field; a value without literal is kept", () => {
-    const model = opened();
-    const kept = /** @type {HTMLInputElement} */ (one('[data-key="kmodel"]'));
-
-    assert.equal(kept.value, "");
-    assert.equal(kept.placeholder, "kept: Model <big>");
-    assert.equal(el.querySelector('[data-key="a0"]'), null);
-    const link = /** @type {HTMLElement} */ (el.querySelector(".tq-form .tq-link"));
-    link.click();
-    assert.deepEqual(model.sent.at(-1), { verb: "look", at: "0" });
-    assert.ok(node("0").classList.contains("tq-on"));
-  });
-
-  test("texts of others are text", () => {
-    const evil = "<img src=x onerror=alert(1)>";
-    opened({ label: evil, error: evil, traceback: evil, output: evil, why: evil, result: { type: evil, text: evil } });
-
-    assert.equal(el.querySelector("img"), null);
-    assert.equal(one(".tq-title").textContent, evil);
-  });
-
-  test("buttons are off while what they act on has moved on", () => {
-    const model = opened();
-
-    model.put({ states: "drp" });
-
-    assert.ok(off(button("Retry")));
-  });
-
-  test("a value can be used instead", () => {
-    const model = opened();
-    const input = /** @type {HTMLInputElement} */ (one('[data-key="="]'));
-    input.value = "42";
-    fire(input, "input");
-
-    button("Use this value").click();
-
-    const [{ verb, task, value, run }] = model.clicks();
-    assert.deepEqual([verb, task, value, run], ["supply", 1, "42", true]);
-  });
-
-  test("details of another task are not shown", () => {
-    const model = shown();
-    fire(node("0"), "click");
-
-    model.put({ details: failed() });
-
-    assert.equal(one(".tq-title").textContent, "load");
-    assert.equal(el.querySelectorAll("[data-verb]").length, 0);
-  });
-
-  test("without an answer the panel says what it waits for", () => {
-    shown();
-    fire(node("0"), "click");
-
-    mock.timers.tick(1100);
-
-    assert.match(one(".tq-why").textContent ?? "", /running cell/);
-  });
-
-  test("the members of a group are links", () => {
-    const model = shown();
-    fire(node("0"), "click");
-    model.put({
-      details: { at: "0", label: "fit × 40", letter: "f", members: [["1", "fit", "f"]], more: 39 },
-    });
-
-    assert.equal(one(".tq-members .tq-link").textContent, "✗fit");
-    assert.match(one(".tq-members").textContent ?? "", /and 39 more/);
-  });
-});
-
 suite("a view's life", () => {
   test("it hides the still picture of its key in its own cell, and shows it again", async () => {
     const area = document.createElement("div");
     area.className = "jp-OutputArea";
     area.innerHTML = "<div><p></p></div><div><img alt='Task graph 1: 3 done'></div><div><img alt='a photo'></div>";
     document.body.append(area);
-    el = /** @type {HTMLElement} */ (area.querySelector("p"));
+    view.el = /** @type {HTMLElement} */ (area.querySelector("p"));
     const [, still, photo] = area.children;
 
     shown();
@@ -662,8 +499,8 @@ suite("a view's life", () => {
     await settled();
     assert.ok(updated.classList.contains("tq-still"));
 
-    end?.();
-    end = undefined;
+    view.end?.();
+    view.end = undefined;
     assert.equal(area.querySelectorAll(".tq-still").length, 0);
   });
 
@@ -672,11 +509,11 @@ suite("a view's life", () => {
     button("Run").click();
     fire(node("1"), "click");
 
-    end?.();
-    end = undefined;
+    view.end?.();
+    view.end = undefined;
 
     assert.equal(model.listening(), 0);
-    assert.equal(el.childElementCount, 0);
+    assert.equal(view.el.childElementCount, 0);
     mock.timers.tick(60_000); // what is still due would throw or send
     assert.equal(model.clicks().length, 1);
   });
@@ -684,7 +521,7 @@ suite("a view's life", () => {
   test("two views of one model do not meet", () => {
     const model = shown();
     const other = document.body.appendChild(document.createElement("div"));
-    const endOther = graph.render({ model, el: other });
+    const endOther = graph.render({ model, el: other }, { details });
 
     fire(node("1"), "click");
 

@@ -6,7 +6,7 @@ import { JSDOM } from "jsdom";
 /** @typedef {import("../../taskqueue_nb/static/types.js").Details} Details */
 
 const dom = new JSDOM("<!doctype html><body></body>", { pretendToBeVisual: true });
-const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement MutationObserver requestAnimationFrame cancelAnimationFrame";
+const globals = "document DOMParser Node HTMLElement HTMLTextAreaElement HTMLInputElement HTMLSelectElement MutationObserver getComputedStyle requestAnimationFrame cancelAnimationFrame";
 for (const name of globals.split(" ")) {
   Reflect.set(globalThis, name, dom.window[name]);
 }
@@ -27,7 +27,7 @@ export const LOOKS = [
 export function drawn(labels) {
   const boxes = labels.map(
     (label, i) =>
-      `<g id="t${i}" class="node"><title>t${i}</title><path d="M0,${i * 40}h80v30h-80z"/>` +
+      `<g id="t${i}" class="node"><title>t${i}</title><rect class="box" x="0" y="${i * 40}" width="80" height="30"/>` +
       `<text class="label">${label}</text><text class="glyph"></text><text class="word"></text></g>`,
   );
   const edges = labels.slice(1).map((_, i) => `<g id="e${i}-${i + 1}" class="edge"><path d="M0,0"/></g>`);
@@ -42,7 +42,7 @@ export function traits(changes = {}) {
   const labels = ["load", "fit", "report"];
   return {
     svg: drawn(labels),
-    boxes: labels.map((label, i) => ({ at: String(i), label, size: 1 })),
+    boxes: labels.map((label, i) => ({ at: String(i), label, size: 1, of: "" })),
     states: "dfp",
     says: { 1: "failed: ValueError" },
     counts: { PENDING: 1, FAILED: 1, DONE: 1 },
@@ -61,6 +61,10 @@ export function traits(changes = {}) {
     key: "Task graph 1",
     note: "",
     selected: "",
+    parts: {},
+    lens: { around: "", seen: labels.length, total: labels.length, plain: true },
+    table: {},
+    finds: { text: "", hits: [], total: 0 },
     ...changes,
   };
 }
@@ -80,6 +84,7 @@ export function failed(changes = {}) {
       { key: "kmodel", name: "model", kind: "kept", text: "Model <big>", links: [] },
     ],
     editable: true,
+    cell: null,
     suppliable: true,
     supplies: "1 will run",
     source: "def fit(table, degree):\n    return degree",
@@ -98,11 +103,11 @@ export function failed(changes = {}) {
 /** A model whose kernel side is the test. @param {Partial<Traits>} [changes] */
 export function makeModel(changes) {
   const state = traits(changes);
-  /** @type {Map<string, Set<() => void>>} */
+  /** @type {Map<string, Set<(...told: any[]) => void>>} */
   const listeners = new Map();
   /** @type {Record<string, unknown>[]} */
   const sent = [];
-  const fire = (/** @type {string} */ event) => listeners.get(event)?.forEach((does) => does());
+  const fire = (/** @type {string} */ event, /** @type {any[]} */ ...told) => listeners.get(event)?.forEach((does) => does(...told));
   return {
     sent,
     fire,
@@ -116,11 +121,11 @@ export function makeModel(changes) {
     },
     /** @template {keyof Traits} K @param {K} key @returns {Traits[K]} */
     get: (key) => state[key],
-    /** @param {string} event @param {() => void} does */
+    /** @param {string} event @param {(...told: any[]) => void} does */
     on(event, does) {
       listeners.set(event, (listeners.get(event) ?? new Set()).add(does));
     },
-    /** @param {string} event @param {() => void} does */
+    /** @param {string} event @param {(...told: any[]) => void} does */
     off(event, does) {
       listeners.get(event)?.delete(does);
     },
