@@ -93,8 +93,10 @@ def hooked() -> list[object]:
     found: list[object] = [sys.stdout, sys.stderr, vars(logging.Logger)["callHandlers"]]
     if "IPython" in sys.modules:
         from IPython.core.displaypub import DisplayPublisher
+        from IPython.core.interactiveshell import InteractiveShell
 
         found += [vars(DisplayPublisher)["publish"], vars(DisplayPublisher)["clear_output"]]
+        found.append(sorted(vars(InteractiveShell.instance().display_pub)))
     return found
 
 

@@ -9,9 +9,9 @@ take turns; a figure is the minimum, or the median, of batches of tasks in worke
 the ratios.
 
 The promise is about a bare pool that is given all calls at once, so that it hides the way to a
-worker behind the work of others. Ours has one call per worker, so that a cancel or a death costs
-exactly one; beside it stands a bare pool that has one call per worker, too. The last line is for
-those who can do without all that: a function that goes by name, and a result that is only pickled.
+worker behind the work of others. Ours has one call per worker, and one that waits there and can be
+withdrawn; beside it stands a bare pool that has one call per worker. The last line is for those who
+can do without all that: a function that goes by name, and a result that is only pickled.
 """
 
 from __future__ import annotations

@@ -14,17 +14,24 @@ import linecache
 import mmap
 import os
 import pickle
+import select
 import signal
 import sys
 import tempfile
 import threading
+from collections import deque
 from pathlib import Path
 from struct import Struct
-from time import monotonic
+from time import monotonic, sleep, time
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from taskqueue_nb.capture import HEAD, Output, Tee, log_to_attempts
 from taskqueue_nb.fsm import CancellationError, shorten
@@ -50,6 +57,7 @@ _LENGTH: Final = Struct("!I")  # goes before each message
 _ALIGNED: Final = 64  # bytes; arrays are quicker to work with when they begin at a multiple
 _AT_ONCE: Final = 200  # reports that a task may make in a row before some of them are put together
 _PER_SECOND: Final = 100.0  # how many more it may make as time goes by
+_SOON: Final = 0.0002  # seconds; what is waited for takes a few microseconds
 _LOOK: Final = 0.5  # seconds between looks at what nobody tells
 _NO_NAME: Final = "<dynamic-code>"  # what cloudpickle calls every file
 _F_SETSIG: Final = 10  # of Linux; Python has no name for it before 3.13
@@ -242,6 +250,10 @@ class Wire:
             patience is not None and self._is_file and _has_patience(connection, patience)
         )
         self._came = b""
+        self._ready: Any = None
+        if self._is_file and hasattr(select, "poll"):  # far quicker than the connection's own
+            self._ready = select.poll()
+            self._ready.register(connection.fileno(), select.POLLIN)
 
     def send(self, *message: Any) -> None:
         """Send a message; OSError if there is nobody to take it any more."""
@@ -253,6 +265,12 @@ class Wire:
         sent = os.write(self._connection.fileno(), data)
         while sent < len(data):
             sent += os.write(self._connection.fileno(), data[sent:])
+
+    def has_more(self) -> bool:
+        """Say whether `receive` would not have to wait."""
+        if self._ready is None:
+            return bool(self._came) or self._connection.poll(0)
+        return bool(self._came) or bool(self._ready.poll(0))
 
     def receive(self) -> tuple[Any, ...] | None:
         """Wait for a message; None if there is none in time, EOFError or OSError at the end."""
@@ -369,20 +387,23 @@ class _Line:
             self._wire.send(*message)
 
     def answer(self, key: int, parcel: Parcel) -> None:
-        """Send what came of a call."""
+        """Send what came of a call, and when."""
         with self._lock:
-            self._send(key, "", None, *parcel)
+            self._send(key, "", None, time(), *parcel)
 
-    def calls(self) -> Iterator[tuple[int, int, Parcel]]:
-        """Yield each call that is to be made, until the parent has ended."""
+    def calls(self) -> Iterator[tuple[int, int, int, Parcel]]:
+        """Yield each call that is sent, until the parent has ended.
+
+        With its key come the attempt's number and how many answers have been heard.
+        """
         while True:
             try:
                 message = self._wire.receive()
             except (EOFError, OSError):
                 return
             if message is not None:
-                key, number, *parcel = message
-                yield key, number, Parcel(*parcel)
+                key, number, heard, *parcel = message
+                yield key, number, heard, Parcel(*parcel)
 
     def end(self) -> tuple[str, int]:
         """Report for no call any more; return what was not reported, and how much was dropped."""
@@ -425,9 +446,10 @@ class _WorkerAttempt(Attempt):
             _line.write(text)
 
 
-#: A worker's notes begin with the key of the call that it took up last; what Python says when it
-#: crashes follows.
-KEY_BYTES: Final = 8
+#: A worker's notes begin with the key of the call that it took up last; then comes that of one
+#: that is withdrawn. What Python says when it crashes follows.
+KEY: Final = Struct("@Q")
+NOTES: Final = Struct("@QQ")
 
 #: What Python's own pickler packs as well as cloudpickle's.
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
@@ -446,7 +468,7 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
     lifeline : Connection
         Nothing ever comes by it; it ends when the parent does.
     notes : str
-        The file for what the parent must know of a process that died: see `KEY_BYTES`.
+        The file for what the parent must know of this process at any moment: see `NOTES`.
     """
     global _line, _notes  # noqa: PLW0603 - the process has one
     if hasattr(os, "setsid"):
@@ -458,24 +480,78 @@ def start(connection: Connection, lifeline: Connection, notes: str) -> None:
             setattr(sys, name, _Stream(stream))
     log_to_attempts()
     file = os.open(notes, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    os.write(file, bytes(KEY_BYTES))
-    _notes = mmap.mmap(file, KEY_BYTES)
-    faulthandler.enable(file)  # its words go behind the key
+    os.write(file, bytes(NOTES.size))
+    _notes = _Notes(file)
+    faulthandler.enable(file)  # its words go behind the keys
     _die_with_parent(lifeline)
     threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
 
 
-def _note(key: int) -> None:
-    """Leave word of the call that is taken up, even if this process dies of it."""
-    _notes[:] = key.to_bytes(KEY_BYTES, "little")
+class _Notes:
+    """What a worker and its parent leave word of, each for the other."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._memory = mmap.mmap(file, NOTES.size)
+
+    def take_up(self, key: int) -> bool:
+        """Leave word of a call that is taken up, even if this process dies of it.
+
+        False if the parent has withdrawn it. Only one of the two can have its way.
+        """
+        if fcntl is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, NOTES.size)
+        try:
+            if NOTES.unpack_from(self._memory)[1] == key:
+                return False
+            KEY.pack_into(self._memory, 0, key)
+            return True
+        finally:
+            if fcntl is not None:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, NOTES.size)
+
+
+def withdrawn(notes: int, key: int, patience: float) -> bool | None:
+    """Have a call that was sent to a worker not taken up.
+
+    Parameters
+    ----------
+    notes : int
+        The file of that worker.
+    key : int
+        Of the call.
+    patience : float
+        Seconds within which a worker that lives lets the file go.
+
+    Returns
+    -------
+    bool or None
+        False if it has been taken up already, None if that cannot be known now.
+    """
+    if fcntl is None:
+        return None
+    due = monotonic() + patience
+    while True:
+        try:
+            fcntl.lockf(notes, fcntl.LOCK_EX | fcntl.LOCK_NB, NOTES.size)
+            break
+        except OSError:
+            if monotonic() > due:
+                return None  # it stands still in the middle of `take_up`
+            sleep(_SOON)
+    try:
+        if KEY.unpack(os.pread(notes, KEY.size, 0))[0] == key:
+            return False
+        os.pwrite(notes, KEY.pack(key), KEY.size)
+        return True
+    finally:
+        fcntl.lockf(notes, fcntl.LOCK_UN, NOTES.size)
 
 
 def _die_with_parent(lifeline: Connection) -> None:
     """Have the kernel end this process group with the parent, even in the middle of C code."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or fcntl is None:
         return
-    import fcntl  # noqa: PLC0415 - not everywhere
-
     descriptor = lifeline.fileno()
     with contextlib.suppress(OSError):  # the thread below does it then
         fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgid(0))
@@ -508,14 +584,19 @@ def serve() -> None:
         message = "start() prepares a worker first"
         raise RuntimeError(message)
     line.answer(0, Parcel(b""))  # it is up
-    sent: Held | None = None
-    for key, number, parcel in line.calls():
-        if sent is not None:
-            sent.close()  # it has arrived, else there would be no further call
-        _note(key)
+    sent: deque[tuple[int, Held]] = deque()
+    answers = 0
+    for key, number, heard, parcel in line.calls():
+        while sent and sent[0][0] <= heard:
+            sent.popleft()[1].close()
+        if not _notes.take_up(key):
+            continue
         line.begin(key)
-        answer, sent = _called(number, parcel, line)
+        answer, held = _called(number, parcel, line)
+        if held is not None:
+            sent.append((answers + 1, held))
         line.answer(key, answer)
+        answers += 1
 
 
 def _called(number: int, parcel: Parcel, line: _Line) -> tuple[Parcel, Held | None]:

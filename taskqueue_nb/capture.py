@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.runstate import CURRENT
@@ -246,6 +247,68 @@ class _Hook:
             self._is_in = False
 
 
+class _Displaying:
+    """The two methods of one publisher in whose place ours are called for a while.
+
+    Quicker than to change its class: that is what a task pays that is run by itself.
+    """
+
+    __slots__ = ("_clear", "_dict", "_is_in", "_own_clear", "_own_publish", "_publish", "publisher")
+
+    def __init__(self, publisher: Any) -> None:
+        self.publisher, self._dict = publisher, vars(publisher)
+        self._own_publish: Any = None  # what the object has itself; None if its class has it
+        self._own_clear: Any = None
+        self._is_in = False
+
+        def publish(*args: Any, **kwargs: Any) -> None:
+            _publish(self._real_publish, publisher, *args, **kwargs)
+
+        def clear(*args: Any, **kwargs: Any) -> None:
+            _clear(self._real_clear, publisher, *args, **kwargs)
+
+        self._publish, self._clear = publish, clear
+
+    def _real_publish(self, publisher: Any, *args: Any, **kwargs: Any) -> Any:
+        own = self._own_publish
+        if own is not None:
+            return own(*args, **kwargs)
+        return type(publisher).publish(publisher, *args, **kwargs)
+
+    def _real_clear(self, publisher: Any, *args: Any, **kwargs: Any) -> Any:
+        own = self._own_clear
+        if own is not None:
+            return own(*args, **kwargs)
+        return type(publisher).clear_output(publisher, *args, **kwargs)
+
+    def install(self) -> None:
+        """Put ours in their place, unless they are there already, perhaps below somebody else's."""
+        if not self._is_in:
+            methods = self._dict
+            self._own_publish = methods.get("publish")
+            self._own_clear = methods.get("clear_output")
+            methods["publish"] = self._publish
+            methods["clear_output"] = self._clear
+            self._is_in = True
+
+    def remove(self) -> None:
+        """Put back what was there; but leave alone what somebody has put over ours meanwhile."""
+        if not self._is_in:
+            return
+        methods = self._dict
+        is_ours = methods.get("publish") is self._publish
+        if is_ours and methods.get("clear_output") is self._clear:
+            self._is_in = False
+            if self._own_publish is None:
+                del methods["publish"]
+            else:
+                methods["publish"] = self._own_publish
+            if self._own_clear is None:
+                del methods["clear_output"]
+            else:
+                methods["clear_output"] = self._own_clear
+
+
 def _past_the_attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call something whose own printing is only shown, as it has been kept in another form."""
     token = CURRENT.set(None)
@@ -360,40 +423,55 @@ def _clear(original: Any, publisher: Any, *args: Any, **kwargs: Any) -> None:
         _past_the_attempt(original, publisher, *args, **kwargs)
 
 
-def _display_hooks(*, apart: bool) -> list[_Hook]:
-    """Return the hooks in what IPython displays by, if it is there.
-
-    `%%capture` puts a publisher of its own in the place of the shell's. Its class is hooked too for
-    runs that are apart from the cells: else it would take what their tasks display meanwhile.
-    """
+def _displaying() -> _Displaying | None:
+    """Return the hooks in the publisher of IPython's shell, if there is one."""
+    global _shown  # noqa: PLW0603 - the shell's publisher is global too
     shells = _MODULES.get("IPython.core.interactiveshell")
     if shells is None or (shell := shells.InteractiveShell._instance) is None:
-        return []
-    publisher = type(shell.display_pub)
-    hooks = _DISPLAYS.get(publisher) or _hooks_of(publisher)
-    if apart and (module := _MODULES.get("IPython.core.displaypub")) is not None:
-        return hooks + _hooks_of(module.CapturingDisplayPublisher)
-    return hooks
+        return None
+    publisher = shell.display_pub
+    if _shown is None or _shown.publisher is not publisher:
+        _shown = _Displaying(publisher)
+    return _shown
 
 
-def _hooks_of(publisher: type) -> list[_Hook]:
-    hooks = _DISPLAYS.get(publisher)
-    if hooks is None:
-        _DISPLAYS[publisher] = hooks = [
-            _Hook(publisher, "publish", _publish),
-            _Hook(publisher, "clear_output", _clear),
-        ]
-    return hooks
+def _hook_classes() -> None:
+    """Put hooks into the classes of IPython's publishers, if there are any.
+
+    `%%capture` puts a publisher of its own in the place of the shell's. It would take what tasks
+    display meanwhile that run beside the cells.
+    """
+    if (shown := _displaying()) is None:
+        return
+    owners = [type(shown.publisher)]
+    if (module := _MODULES.get("IPython.core.displaypub")) is not None:
+        owners.append(module.CapturingDisplayPublisher)
+    for owner in owners:
+        if owner not in _DISPLAYS:
+            named = (("publish", _publish), ("clear_output", _clear))
+            _DISPLAYS[owner] = tuple(_Hook(owner, name, instead) for name, instead in named)
+        _IN_CLASSES.add(_DISPLAYS[owner])
+        for hook in _DISPLAYS[owner]:
+            hook.install()
 
 
 # -- all of them -------------------------------------------------------------------------------
 _LOCK: Final = threading.Lock()
 _MODULES: Final[dict[str, Any]] = sys.modules
 _LOGGING: Final = _Hook(logging.Logger, "callHandlers", _handle_record)
-_DISPLAYS: Final[dict[type, list[_Hook]]] = {}
-
-
+_DISPLAYS: Final[dict[type, tuple[_Hook, ...]]] = {}
+_IN_CLASSES: Final[set[tuple[_Hook, ...]]] = set()  # those of them that a run has put there
+_shown: _Displaying | None = None
+_tees: Final = [Tee(None), Tee(None)]  # the last ones, for the next time
 _users = 0
+
+
+def _tee_of(real: Any, place: int) -> Tee:
+    """Make a tee, and keep it unless its stream is one that holds all that is written to it."""
+    tee = Tee(real)
+    if not isinstance(real, StringIO):
+        _tees[place] = tee
+    return tee
 
 
 class _Capturing:
@@ -414,13 +492,16 @@ class _Capturing:
             try:
                 out, err = sys.stdout, sys.stderr
                 if type(out) is not Tee and out is not None:
-                    sys.stdout = Tee(out)
+                    sys.stdout = _tees[0] if _tees[0]._real is out else _tee_of(out, 0)
                 if type(err) is not Tee and err is not None:
-                    sys.stderr = Tee(err)
-                if _users == 1 or self._apart:
+                    sys.stderr = _tees[1] if _tees[1]._real is err else _tee_of(err, 1)
+                if self._apart:
                     _LOGGING.install()
-                    for hook in _display_hooks(apart=self._apart):
-                        hook.install()
+                    _hook_classes()
+                elif _users == 1:
+                    _LOGGING.install()
+                    if (shown := _displaying()) is not None:
+                        shown.install()
             except BaseException:  # an interrupt
                 _leave()
                 raise
@@ -446,10 +527,13 @@ def _leave() -> None:
         if type(err) is Tee:
             sys.stderr = err._real
         _LOGGING.remove()
-        for hooks in _DISPLAYS.values():
-            for hook in hooks:
-                if hook._is_in:
+        if _shown is not None:
+            _shown.remove()
+        if _IN_CLASSES:
+            for hooks in _IN_CLASSES:
+                for hook in hooks:
                     hook.remove()
+            _IN_CLASSES.clear()
 
 
 _WITHIN: Final = _Capturing(apart=False)

@@ -81,14 +81,22 @@ ACTIVE: Final = frozenset({"QUEUED", "RUNNING"})
 INTERRUPTED: Final = "interrupted"
 STOPPED: Final = "the run was stopped"
 
+#: Why queued tasks become pending again without having been called.
+OUTDATED: Final = "a prerequisite was invalidated"
+WITHDRAWN: Final = "withdrawn before it began"
+
 #: Held for every step of every task and every change of a graph; never while a user's code runs.
 #: One lock for all: several tasks change together, and no order of locks can be got wrong.
 GRAPH_LOCK: Final = threading.RLock()
+
+#: Queued tasks whose calls wait in a worker process behind another one, and what takes each back.
+AHEAD: Final[dict[Any, Any]] = {}
 _forks = [0]  # how many forks lie between the first process and this one
 
 
 def _after_fork() -> None:
     GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
+    AHEAD.clear()  # the workers are the parent's
     _forks[0] += 1
 
 
@@ -831,19 +839,26 @@ class Task(BaseTask):
         return steps
 
     def _fsm_move(  # noqa: C901, PLR0912 - one call per step, and every further one would be paid
-        self, event: Event, extra: dict[str, Any] | None = None, here: Any = None
+        self,
+        event: Event,
+        extra: dict[str, Any] | None = None,
+        here: Any = None,
+        when: float | None = None,
     ) -> State:
         """Make one step, tell the dependents and the queues; the lock of the graph is held.
 
         What a transition costs is decided here: no object but the time is made. `here` is the
-        queue whose own loop moves the task; most tasks are in that one alone.
+        queue whose own loop moves the task; most tasks are in that one alone. `when` it was is told
+        by who hears of it later.
         """
+        if AHEAD and self in AHEAD:
+            self._recall()
         old = self.fsm_state
         try:
             new = self.FSM_TRANSITIONS[old][event]
         except (KeyError, TypeError):
             new = self._fsm_target(event)  # raises, and says what would be accepted
-        now = time()
+        now = time() if when is None else when
         self.fsm_state = new
         if self._log is _NO_STEPS:
             self._log = [event, new, now, extra]
@@ -862,6 +877,8 @@ class Task(BaseTask):
             if old == "DONE":
                 for dependent in self._blocking:
                     dependent._missing += 1
+                    if AHEAD and dependent in AHEAD:
+                        dependent._outrun()
             self._value = self._error = None
             if self._result is not None and self._result.claimed:
                 self._result = None  # what comes now has a result of its own
@@ -1150,7 +1167,7 @@ class Task(BaseTask):
 
     # -- running -----------------------------------------------------------------------------
 
-    def _begin(self, here: Any = None, run: Any = None) -> Attempt:
+    def _begin(self, here: Any = None, run: Any = None, when: float | None = None) -> Attempt:
         """Start an attempt, in a run of a queue if one is given; the lock of the graph is held."""
         self._attempt = attempt = Attempt(self, self._attempt)
         if self._options is not PLAIN and self._options.fault is not None:
@@ -1163,7 +1180,7 @@ class Task(BaseTask):
                 attempt.echo = False
             if run.threads:
                 attempt.crowded = True
-        self._fsm_move("dispatch", None, here)
+        self._fsm_move("dispatch", None, here, when)
         return attempt
 
     def _may_begin(self) -> bool:
@@ -1172,11 +1189,34 @@ class Task(BaseTask):
         One that has become blocked while it was queued is pending again.
         """
         if self.fsm_state == "QUEUED" and self._missing:
-            self._fsm_move("cancel", {"because": "a prerequisite was invalidated"})
-            self._fsm_move("retry")
+            self._queue_no_more(OUTDATED)
         return self.fsm_state == "QUEUED"
 
-    def _settle(self, attempt: Attempt, value: Any, error: BaseException | None) -> bool:
+    def _queue_no_more(self, because: str) -> None:
+        """Make a queued task pending again; the lock is held."""
+        self._fsm_move("cancel", {"because": because})
+        self._fsm_move("retry")
+
+    def _recall(self) -> bool:
+        """Take a call back that waits in a worker; the lock is held.
+
+        False if it has begun there: then the task is RUNNING.
+        """
+        ahead = AHEAD.get(self)
+        return ahead is None or bool(ahead.recall())
+
+    def _outrun(self) -> None:
+        """Have a call that waits in a worker not made, as its arguments are out of date."""
+        if self._recall():
+            self._queue_no_more(OUTDATED)
+
+    def _settle(
+        self,
+        attempt: Attempt,
+        value: Any,
+        error: BaseException | None,
+        when: float | None = None,
+    ) -> bool:
         """Record an answer; the lock of the graph is held. Say whether it was still wanted."""
         if attempt is not self._attempt or self.fsm_state != "RUNNING":
             attempt.come_too_late(error)
@@ -1186,9 +1226,9 @@ class Task(BaseTask):
             self._fsm_move("cancel", {"because": attempt.asked_because or "asked to stop"}, here)
         elif error is None:
             self._value = value
-            self._fsm_move("done", None, here)
+            self._fsm_move("done", None, here, when)
             if attempt.outdated:
-                self._fsm_move("invalidate", {"because": "a prerequisite was invalidated"})
+                self._fsm_move("invalidate", {"because": OUTDATED})
         elif isinstance(error, KeyboardInterrupt):
             self._fsm_move("cancel", {"because": INTERRUPTED}, here)
         elif isinstance(error, LostValueError) and error.task in self._required:
@@ -1199,7 +1239,7 @@ class Task(BaseTask):
             if isinstance(error, CancellationError) or self._options.cancel_on_exception:
                 self._fsm_move("cancel", {"because": words_of(error)}, here)
             else:
-                self._fsm_move("except", None, here)
+                self._fsm_move("except", None, here, when)
         attempt.here = attempt.run = None  # no queue lives by its attempts
         return True
 
@@ -1256,6 +1296,8 @@ class Task(BaseTask):
                     self._fsm_target("dispatch")
                     if func is not None:
                         self._give(func, args, kwargs)
+                    if not self._recall():
+                        self._fsm_target("dispatch")  # it runs, and says so
                     attempt = self._begin()
             if refusal is not None:
                 self._fsm_after()  # it may have been aborted
@@ -1423,6 +1465,7 @@ class Task(BaseTask):
         called without a step of its machine: then what the function raises is raised.
         """
         with self._fsm_lock:
+            self._recall()
             for event in ("retry", "invalidate"):
                 if self.fsm_event_is_allowed(event):
                     self._fsm_move(event)

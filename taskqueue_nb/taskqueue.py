@@ -41,6 +41,7 @@ from taskqueue_nb.task import (
     PLAIN,
     SETTLED,
     STOPPED,
+    WITHDRAWN,
     Attempt,
     Task,
     TaskError,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from taskqueue_nb.widget import TaskGraph
 
 _LATER: Final = Task("later")  # stands for: nothing to do now, but a bell will ring
+_UNTOLD: Final = Task("untold")  # for: callbacks have yet to hear of tasks that were withdrawn
 _POLL: Final = 0.05  # seconds between looks at a `RunState`, which cannot wake us
 _POOL: Final = 8  # threads for the plain functions of a run on an event loop
 _HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
@@ -125,6 +127,7 @@ class _Run:
         self.in_flight = 0  # tasks that are at an executor
         self.sent: set[Task] = set()  # the same; as a set, without what is being settled
         self.finished: deque[Task | Attempt] = deque()  # what came back, or was stepped into
+        self.untold: deque[Task] = deque()  # those that were withdrawn
         self.places = Places()
         self.queue: TaskQueue | None = None
         self.ended = threading.Event()
@@ -829,6 +832,7 @@ class TaskQueue(Exports):
 
         with GRAPH_LOCK:
             run.stopped = True
+            self._withdraw(run)
             attempts = [task._attempt for task in self._tasks if task.fsm_state == "RUNNING"]
         cut = []
         for attempt in attempts:
@@ -882,6 +886,7 @@ class TaskQueue(Exports):
         with GRAPH_LOCK:
             for run in self._runs:
                 run.stopped = True
+                self._withdraw(run)
             self._wake()
             self._is_changed()
         repair.carry_out(self._giving_up if cancel else self._giving_up_steps)
@@ -978,6 +983,8 @@ class TaskQueue(Exports):
         """Start nothing new until `resume`; a foreground run ends."""
         with GRAPH_LOCK:
             self._held = True
+            for run in self._runs:
+                self._withdraw(run)
             self._wake()
             self._is_changed()
 
@@ -1124,6 +1131,7 @@ class TaskQueue(Exports):
     def _end(self, run: _Run) -> None:
         with GRAPH_LOCK:
             run.stopped = True
+            self._withdraw(run)
             self._wake()
 
     def _work(self, run: _Run) -> Generator[Any, None, None]:  # noqa: C901, PLR0912, PLR0915 - read in one piece
@@ -1165,6 +1173,9 @@ class TaskQueue(Exports):
                         yield task
                 elif found is _LATER:
                     yield None
+                elif found is _UNTOLD:
+                    while run.untold:
+                        run.untold.popleft()._fsm_after()
                 elif found.fsm_state == "QUEUED":
                     self._send(run, found)
                 else:
@@ -1193,6 +1204,8 @@ class TaskQueue(Exports):
             let_holder_finish()
         with GRAPH_LOCK:
             while True:
+                if run.untold:
+                    return _UNTOLD
                 if run.finished:
                     return run.finished.popleft()
                 if self._may_pick(run) and (found := self._pick(run)) is not None:
@@ -1213,6 +1226,7 @@ class TaskQueue(Exports):
         """Say whether a run may start a task now; the lock is held."""
         if run.runstate is not None and run.runstate.cancelled:
             run.stopped = True
+            self._withdraw(run)
         return (
             not run.stopped
             and run.left != 0
@@ -1243,7 +1257,7 @@ class TaskQueue(Exports):
             if only is not None and place is not only:
                 ready.appendleft(task)
                 return None
-            if place is not None and place.is_full:
+            if place is not None and not place.takes(task):
                 self._room.cede(task)
                 place.parked.append(task)
                 continue
@@ -1362,7 +1376,9 @@ class TaskQueue(Exports):
                     self._wake()
 
         if place.send_more is None:
-            place.send_more = partial(self._send_more, run, place)
+            place.give_back = partial(self._has_been_withdrawn, run, place)
+            place.may_wait = run.limits is None and self._heights is None and not run.fail_fast
+            place.send_more, place.tell = partial(self._send_more, run, place), self._tell
         fault = task._options.fault
         if fault is not None and fault.is_instead and not place.is_here:
             Trip(task, returned, run).fail_without_call()
@@ -1372,8 +1388,8 @@ class TaskQueue(Exports):
     def _send_more(self, run: _Run, place: Place) -> None:
         """Send the next task from the thread that heard of the last one, if it goes there, too.
 
-        The loop is woken only then, unless there is more for it to do than to yield the last one:
-        else the two threads would get in each other's way, and the worker would wait for both.
+        The loop is not woken before that one calls `_tell`, unless there is more for it to do than
+        to yield the last one: else the two threads would get in each other's way.
         """
         with GRAPH_LOCK:
             found: Any = self._pick(run, place) if self._may_pick(run) else None
@@ -1382,12 +1398,30 @@ class TaskQueue(Exports):
                 found = None
             if self._ready:
                 self._wake()
-        try:
-            if found is not None:
-                self._send(run, found)
-        finally:
-            with GRAPH_LOCK:
-                self._wake()
+        if found is not None:
+            self._send(run, found)
+
+    def _tell(self) -> None:
+        with GRAPH_LOCK:
+            self._wake()
+
+    def _has_been_withdrawn(self, run: _Run, place: Place, task: Task) -> None:
+        """Take account of a queued task whose call waited elsewhere; the lock is held."""
+        run.sent.discard(task)
+        run.untold.append(task)
+        run.in_flight -= 1
+        place.in_flight -= 1
+        if run.left >= 0:
+            run.left += 1
+        if (parked := place.let_out()) is not None:
+            self._ready.appendleft(parked)
+        self._wake()
+
+    def _withdraw(self, run: _Run) -> None:
+        """Make pending again what waits behind other calls of a run; the lock is held."""
+        for task in reversed(run.places.recall()):
+            task._queue_no_more(WITHDRAWN)
+            self._ready.appendleft(task)  # it was among the first
 
     def _await(self, run: _Run, attempt: Attempt) -> None:
         """Have the coroutine awaited that an attempt's function has returned."""
@@ -1439,8 +1473,8 @@ class TaskQueue(Exports):
             run.in_flight -= 1
             if place is not None:
                 place.in_flight -= 1
-                if place.parked:
-                    self._ready.appendleft(place.parked.popleft())
+                if (parked := place.let_out()) is not None:
+                    self._ready.appendleft(parked)
             if task.fsm_state in SETTLED:
                 run.finished.append(task)
 

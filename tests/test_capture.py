@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -682,6 +684,20 @@ def test_everything_is_as_it_was_after_runs_of_all_kinds() -> None:
     assert during[:3] != before[:3]
     assert inside[0][2] is during[2]
     assert state_of_hooks() == before
+
+
+def test_stream_that_a_cell_was_redirected_to_is_let_go() -> None:
+    """What was printed into a `StringIO` is not kept alive by the tasks that printed there."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        Task("printing", print, func_args=("kept by its attempt",)).dispatch()
+    assert text.getvalue() == "kept by its attempt\n"
+    gone = weakref.ref(text)
+
+    del text
+    gc.collect()
+
+    assert gone() is None
 
 
 def test_somebody_elses_hook_over_ours_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +25,12 @@ import numpy as np
 import pytest
 
 from checks import LIMIT, Background, await_state, check_settled, run, states, wait_for
-from taskqueue_nb import FSMError, RunState, Task, TaskQueue
-from taskqueue_nb._worker import Wire
+from taskqueue_nb import FSMError, RunState, Task, TaskError, TaskQueue
+from taskqueue_nb._worker import Wire, anonymous_file, withdrawn
 from taskqueue_nb.capture import HEAD, TAIL
 from taskqueue_nb.executors import TravelError, WorkerError
+from taskqueue_nb.executors.processes import _Worker
+from taskqueue_nb.task import AHEAD
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -550,6 +553,35 @@ def test_idle_worker_that_dies_costs_nothing() -> None:
     assert all(len(task.attempts) == 1 for task in queue)
 
 
+def test_call_that_finds_dead_workers_is_made_by_a_living_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that has served and died idle costs nothing, however many of them do."""
+    workers = 3
+    doomed: list[_Worker] = []
+    submit = _Worker.submit
+
+    def submit_to_a_dying_one(self: _Worker, trip: Any) -> None:
+        if trip.task is last and len(doomed) < workers and self not in doomed:
+            doomed.append(self)
+            pid: Any = self._context.process.pid  # type: ignore[union-attr]  # it is up
+            os.kill(pid, signal.SIGKILL)
+            await_end(pid)
+        submit(self, trip)
+
+    last = Task("last", value_of, func_args=(5,))
+    firsts = [Task(f"t{i}", time.sleep, func_args=(0.3,)) for i in range(workers)]
+    for task in firsts:
+        last.require(task)
+    monkeypatch.setattr(_Worker, "submit", submit_to_a_dying_one)
+
+    run(TaskQueue(*firsts, last), executor=f"processes:{workers}")
+
+    assert len(doomed) == workers
+    assert last.result() == 5
+    assert len(last.attempts) == 1
+
+
 # --------------------------------------------------------------------- one task after the other
 def test_workers_go_on_while_nobody_takes_what_is_done() -> None:
     """Who is slow to take a task from `run` holds no worker up."""
@@ -613,6 +645,25 @@ def test_tasks_for_other_places_take_their_turn() -> None:
     assert all((task.result() == home) == (i % 3 == 1) for i, task in enumerate(tasks))
 
 
+def test_tasks_of_the_caller_are_made_by_the_caller() -> None:
+    """A worker's thread that finds a task for the caller's thread leaves it to that one."""
+    threads: list[Any] = []
+
+    def here() -> None:
+        threads.append(threading.current_thread())
+
+    tasks = []
+    for i in range(20):
+        tasks.append(Task(f"away{i}", os.getpid, executor="processes:2"))
+        tasks.append(tasks[-1].then(f"here{i}", here))
+    queue = TaskQueue(*tasks)
+
+    run(queue)
+
+    assert queue.counts() == {"DONE": 40}
+    assert threads == [threading.main_thread()] * 20
+
+
 def test_many_that_cannot_be_sent_end_one_after_the_other() -> None:
     """Each fails by itself; none is sent by the one before it, deeper and deeper."""
     lock = threading.Lock()
@@ -622,6 +673,452 @@ def test_many_that_cannot_be_sent_end_one_after_the_other() -> None:
     run(queue, executor="processes:1")
 
     assert queue.counts() == {"DONE": 2, "FAILED": len(tasks)}
+
+
+# ------------------------------------------------------------------- what waits behind another call
+class Line:
+    """A task that ends when it is told to, and one that waits in its worker to come next.
+
+    They come after short ones, as nothing waits in a worker that has not proved quick.
+    """
+
+    def __init__(self, folder: Path, workers: int = 1, **options: Any) -> None:
+        self.telephone, self._gate, self.calls = Telephone(folder / "line"), folder / "gate", 0
+        self._record = folder / "record"
+        os.mkfifo(self._gate)
+
+        def wait(path: str, gate: str) -> str:
+            tell(path, os.getpid())
+            return Path(gate).read_text(encoding="utf-8")
+
+        def note(record: str, value: Any = None) -> tuple[int, Any]:
+            with open(record, "a", encoding="utf-8") as file:  # noqa: PTH123 - as above
+                file.write("called\n")
+            return os.getpid(), value
+
+        paths = (self.telephone.path, str(self._gate))
+        self.warm = [Task(f"warm{i}", value_of) for i in range(2 * workers)]
+        self.first = Task("first", wait, func_args=paths, **options)
+        self.second = Task("second", note, func_args=(str(self._record),))
+        self.queue = TaskQueue(*self.warm, self.first, self.second)
+        for task in self.warm:
+            self.first.require(task)
+            self.second.require(task)
+
+    def start(self, workers: int = 1, **options: Any) -> int:
+        """Run until the first is being made; return the number of its process."""
+        self.queue.start(executor=f"processes:{workers}", **options)
+        return self.telephone.hear()[0]
+
+    def await_waiting(self) -> None:
+        """Wait until the second waits in the worker of the first; with a callback it would not."""
+        wait_until(self.is_sent)
+
+    def is_sent(self) -> bool:
+        """Say whether the second has been sent to the worker."""
+        return self.second in AHEAD and AHEAD[self.second].is_sent
+
+    def open(self) -> None:
+        """Let the first end."""
+        self._gate.write_text("opened", encoding="utf-8")
+
+    def called(self) -> int:
+        """Say how often the second was called."""
+        return self._record.read_text().count("\n") if self._record.exists() else 0
+
+    def close(self) -> None:
+        """End whatever is left."""
+        self.queue.stop(cancel=True)
+        assert self.queue.wait(LIMIT)
+        self.telephone.close()
+        assert self.second not in AHEAD
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Look until something is so that nobody tells."""
+    due = time.monotonic() + LIMIT
+    while not is_so():
+        assert time.monotonic() < due, "it never came to be"
+        threading.Event().wait(0.001)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every call count as a short one, behind which another may wait."""
+    monkeypatch.setattr("taskqueue_nb.executors.processes._QUICK", 1000.0)
+
+
+@pytest.fixture
+def line(tmp_path: Path, nothing_left: None, patient: None) -> Iterator[Line]:
+    """Give a task that one worker makes, and one that waits there behind it."""
+    made = Line(tmp_path)
+    yield made
+    made.close()
+
+
+def test_waiting_call_is_queued_until_its_worker_begins_it(line: Line) -> None:
+    """It begins where it waited, at the moment when the one before it has ended."""
+    pid = line.start()
+    line.await_waiting()
+
+    assert line.second.is_queued
+    assert line.second.attempts == []
+    line.open()
+
+    assert line.queue.wait(LIMIT)
+    (before,), (after,) = line.first.attempts, line.second.attempts
+    assert line.second.result() == (pid, None)
+    assert line.called() == 1
+    assert before.ended == after.started
+    when = [step.when for step in line.second.fsm_history]
+    assert when == sorted(when)
+
+
+def test_cancel_of_a_waiting_call_is_at_once(line: Line) -> None:
+    """It is CANCELLED while the one before it runs on, and is never called."""
+    line.start()
+    line.await_waiting()
+
+    line.second.cancel()
+
+    assert line.second.is_cancelled
+    assert line.first.is_running
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert (line.called(), line.second.attempts) == (0, [])
+    line.second.retry()
+    run(line.queue, executor="processes:1")
+    assert line.called() == 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "death", "timeout"])
+def test_end_of_the_call_before_costs_that_one_alone(
+    tmp_path: Path, patient: None, how: str
+) -> None:
+    """The waiting one is made elsewhere, once."""
+    line = Line(tmp_path, timeout=2 if how == "timeout" else None)
+    pid = line.start()
+    line.await_waiting()
+
+    if how == "cancel":
+        line.first.cancel()
+    elif how == "death":
+        os.kill(pid, signal.SIGKILL)
+
+    await_state(line.second, "DONE")
+    assert line.first.fsm_state == ("CANCELLED" if how == "cancel" else "FAILED")
+    assert line.second.result()[0] != pid
+    assert len(line.second.attempts) == line.called() == 1
+    line.close()
+
+
+@pytest.mark.parametrize("verb", ["stop", "hold", "runstate"])
+def test_waiting_call_is_withdrawn_where_nothing_more_may_begin(line: Line, verb: str) -> None:
+    """It is PENDING again, the first in its turn, and the one before it is finished."""
+    state = RunState()
+    line.queue.add(Task("third", value_of))
+    line.queue.tasks[-1].require(line.first)
+    line.start(runstate=state)
+    line.await_waiting()
+
+    {"stop": line.queue.stop, "hold": line.queue.hold, "runstate": state.cancel}[verb]()
+
+    await_state(line.second, "PENDING")
+    assert line.second not in AHEAD
+    line.open()
+    await_state(line.first, "DONE")
+    if verb == "hold":
+        assert line.called() == 0
+        line.queue.resume()
+    assert line.queue.wait(LIMIT)
+    if verb != "hold":
+        assert line.called() == 0
+        assert run(line.queue) == ["second", "third"]
+    assert line.called() == 1
+    assert line.queue.counts() == {"DONE": 5}
+
+
+def test_leaving_the_generator_withdraws_what_waits(line: Line) -> None:
+    """Who leaves `run` finishes what runs, and has nothing more begun."""
+    ticking = threading.Event()
+    line.queue.add(tick := Task("tick", ticking.wait, func_args=(LIMIT,), executor=1))
+    running = line.queue.run(executor="processes:1")
+    taking = Background(lambda: [next(running) for _ in range(3)])
+    line.telephone.hear()
+    line.await_waiting()
+    ticking.set()
+    taking.join()
+
+    leaving = Background(running.close)
+    await_state(line.second, "PENDING")
+    line.open()
+    leaving.join()
+
+    assert states(line.queue) == {
+        "warm0": "DONE", "warm1": "DONE", "first": "DONE", "second": "PENDING", "tick": "DONE",
+    }  # fmt: skip
+    assert tick.is_done
+    assert line.called() == 0
+
+
+def test_waiting_call_goes_to_a_worker_that_is_free(tmp_path: Path, patient: None) -> None:
+    """No call is held up by a long one while another worker has nothing to do."""
+    line = Line(tmp_path, workers=2)
+    more = [Task(f"more{i}", value_of, func_args=(i,)) for i in range(20)]
+    line.queue.add(*more)
+    for task in more:
+        task.require(line.warm[0])
+
+    line.start(workers=2)
+
+    for task in (line.second, *more):
+        await_state(task, "DONE")
+    assert line.first.is_running
+    assert line.called() == 1
+    line.open()
+    line.close()
+
+
+def test_nothing_waits_behind_a_call_that_takes_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a long one no other is sent; what went there when it was thought short comes back."""
+    line = Line(tmp_path, workers=2)
+    monkeypatch.setattr("taskqueue_nb.executors.processes._QUICK", 0.0)
+
+    line.start(workers=2)
+    await_state(line.second, "DONE")
+
+    assert line.first.is_running
+    line.open()
+    line.close()
+
+
+def test_waiting_call_whose_prerequisite_is_invalidated_comes_back(line: Line) -> None:
+    """It is PENDING again, and is called with the new value, once."""
+    numbers = iter(range(10))
+    number = Task("number", lambda: next(numbers), executor=1)
+    number.dispatch()
+    line.queue.add(number)
+    line.second.func_args = (*line.second.func_args, number)
+    line.start()
+    line.await_waiting()
+
+    number.invalidate()
+
+    assert line.second.is_pending
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert line.second.result()[1] == 1
+    assert line.called() == 1
+
+
+def test_repair_of_a_waiting_call_is_for_its_next_attempt(line: Line) -> None:
+    """The attempt says what was called, not what the task has been given meanwhile."""
+    line.start()
+    line.await_waiting()
+
+    func = line.second.func
+    line.second.repair(func=value_of, args=(5,))
+    line.open()
+
+    assert line.queue.wait(LIMIT)
+    (attempt,) = line.second.attempts
+    assert attempt.func is func
+    assert line.second.result()[1] is None
+    assert line.second in line.queue.stale()
+
+
+def test_waiting_call_may_be_made_here_instead(line: Line) -> None:
+    """Who dispatches the task makes the call, and its worker does not."""
+    line.start()
+    line.await_waiting()
+
+    line.second.dispatch()
+
+    assert line.second.result()[0] == os.getpid()
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert line.called() == 1
+    assert line.queue.counts() == {"DONE": 4}
+
+
+def test_plan_to_cancel_a_waiting_call_is_what_happens(line: Line) -> None:
+    """Planning alone withdraws nothing; the plan does exactly what a cancel does."""
+    line.start()
+    line.await_waiting()
+
+    plan = line.queue.plan("cancel", line.second)
+    assert line.second.is_queued
+    plan.apply()
+
+    assert line.second.is_cancelled
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert line.called() == 0
+
+
+@pytest.mark.parametrize("why", ["fail_fast", "limits", "callback", "waiter", "judgement"])
+def test_nothing_waits_where_something_may_forbid_it(
+    tmp_path: Path, patient: None, why: str
+) -> None:
+    """A failure, a limit or a callback of the one before decides before the next is sent."""
+    judges: dict[str, Any] = {"cancel_on_result": lambda _: False} if why == "judgement" else {}
+    line = Line(tmp_path, **judges)
+    options: dict[str, Any] = {"fail_fast": True} if why == "fail_fast" else {}
+    if why == "limits":
+        options["limits"] = {"gpu": 1}
+    elif why == "callback":
+        line.first.fsm_callback("DONE", lambda *_: line.queue.stop())
+    elif why == "waiter":
+        line.first.notify(lambda _: line.queue.stop())
+
+    line.start(**options)
+    threading.Event().wait(0.05)  # for what should not happen
+
+    assert not line.is_sent()
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert line.second.fsm_state == ("PENDING" if why in ("callback", "waiter") else "DONE")
+    line.close()
+
+
+@pytest.mark.parametrize("cancelled", ["second", "first"])
+def test_cancel_that_comes_too_late_costs_that_task_alone(
+    line: Line, monkeypatch: pytest.MonkeyPatch, cancelled: str
+) -> None:
+    """A worker has begun the next call, and nobody has heard yet that the one before is answered.
+
+    To cancel the next one ends it as one that runs, and the one before keeps its answer; to cancel
+    the one before drops its answer, and the next one goes on.
+    """
+    gate = Path(line.telephone.path).parent / "second gate"
+    os.mkfifo(gate)
+    line.second.func, line.second.func_args = line.first.func, (line.telephone.path, str(gate))
+    pid = line.start()
+    line.await_waiting()
+    deaf, hearing = threading.Event(), threading.Event()
+    hear = _Worker._hear
+
+    def hear_later(self: _Worker) -> bool:
+        deaf.set()
+        wait_for(hearing, "the cancel")
+        return hear(self)
+
+    monkeypatch.setattr(_Worker, "_hear", hear_later)
+    wait_for(deaf, "the thread of the worker")
+    line.open()
+    assert line.telephone.hear()[0] == pid  # the second tells it
+    assert (line.first.fsm_state, line.second.fsm_state) == ("RUNNING", "QUEUED")
+
+    getattr(line, cancelled).cancel()
+    hearing.set()
+    if cancelled == "first":
+        await_state(line.first, "CANCELLED")
+        gate.write_text("opened too", encoding="utf-8")
+
+    assert line.queue.wait(LIMIT)
+    if cancelled == "first":
+        assert (line.first.fsm_state, line.second.result()) == ("CANCELLED", "opened too")
+    else:
+        assert (line.first.result(), line.second.fsm_state) == ("opened", "CANCELLED")
+    assert len(line.second.attempts) == 1
+
+
+def test_worker_and_parent_agree_about_who_has_a_call() -> None:
+    """What is withdrawn is not taken up; what is taken up is not withdrawn; who waits gives up."""
+    held, path = anonymous_file()
+    code = f"""
+import fcntl, os, sys
+from taskqueue_nb._worker import NOTES, _Notes
+file = os.open({path!r}, os.O_RDWR)
+os.write(file, bytes(NOTES.size))
+notes = _Notes(file)
+for line in sys.stdin:
+    if line == "hold\\n":
+        fcntl.lockf(file, fcntl.LOCK_EX, NOTES.size)
+    print(line if line == "hold\\n" else notes.take_up(int(line)), flush=True)
+"""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, bufsize=1,
+    )  # fmt: skip
+
+    def ask(words: str) -> str:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(f"{words}\n")
+        return worker.stdout.readline().strip()
+
+    try:
+        assert ask("1") == "True"
+        assert withdrawn(held.descriptor, 1, 1) is False
+        assert withdrawn(held.descriptor, 2, 1) is True
+        assert ask("2") == "False"
+        assert ask("3") == "True"
+        assert withdrawn(held.descriptor, 3, 1) is False
+        ask("hold")
+        assert withdrawn(held.descriptor, 4, 0.01) is None
+    finally:
+        worker.communicate(timeout=LIMIT)
+        held.close()
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))]
+)
+def test_each_call_is_made_once_whatever_happens_to_its_neighbours(
+    tmp_path: Path, seed: int
+) -> None:
+    """Stops, holds, cancels and deaths at drawn moments among many short calls."""
+    draw = random.Random(seed)
+    record = tmp_path / "record"
+    record.touch()
+
+    def note(number: int) -> int:
+        file = os.open(record, os.O_WRONLY | os.O_APPEND)
+        os.write(file, b"%d\n" % number)
+        os.close(file)
+        return number
+
+    tasks = [Task(f"t{i}", note, func_args=(i,)) for i in range(1500)]
+    for i in draw.sample(range(1500), 4):
+        tasks[i].repair(func=kill_itself, args=())
+    queue = TaskQueue(*tasks)
+    before = children()
+    queue.start(executor="processes:3")
+    for _ in range(40):
+        threading.Event().wait(draw.random() * 0.01)
+        what = draw.choice(["stop", "hold", "cancel", "cancel", "kill"])
+        if what == "stop":
+            queue.stop()
+            with suppress(TaskError):  # it goes on
+                queue.start(executor="processes:3")
+        elif what == "hold":
+            queue.hold()
+            assert not AHEAD
+            queue.resume()
+        elif what == "kill":
+            for pid in list(children() - before)[:1]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        else:
+            for task in [t for t in tasks if t.is_queued or t.is_running][:2]:
+                with suppress(FSMError):
+                    task.cancel()
+
+    assert queue.wait(LIMIT)
+    while queue.counts().get("PENDING"):
+        run(queue, executor="processes:3")
+    check_settled(queue)
+    assert not AHEAD
+    called = Counter(int(line) for line in record.read_text().split())
+    for number, task in enumerate(tasks):
+        if task.func is not kill_itself:
+            count = len(task.attempts)
+            assert count <= 1
+            assert called[number] <= count, (number, task.fsm_history)
+            assert not task.is_done or called[number] == 1
 
 
 # ------------------------------------------------------------------------- functions by their name
@@ -1148,6 +1645,58 @@ def test_output_and_progress_are_seen_meanwhile(telephone: Telephone) -> None:
     task.cancel()
     assert queue.wait(LIMIT)
     assert task.output.endswith("step 49\n")
+
+
+def test_lines_are_shown_whole(capsys: pytest.CaptureFixture[str], telephone: Telephone) -> None:
+    """What another task prints in the middle of a line does not stand in the middle of it."""
+
+    def slow(path: str, gate: str) -> None:
+        print("first half, ", end="", flush=True)
+        tell(path, os.getpid())
+        Path(gate).read_text(encoding="utf-8")
+        print("second half\nprogress\rno end", end="", flush=True)
+
+    gate = Path(telephone.path).parent / "gate"
+    os.mkfifo(gate)
+    halves = Task("halves", slow, func_args=(telephone.path, str(gate)))
+    other = Task("other", print, func_args=("a line",))
+    queue = TaskQueue(halves, other).start(executor="processes:2", echo=True)
+    telephone.hear()
+    await_state(other, "DONE")
+    wait_until(lambda: halves.output == "first half, ")
+    before = capsys.readouterr().out
+
+    gate.write_text("opened", encoding="utf-8")
+
+    assert queue.wait(LIMIT)
+    assert before == "a line\n"
+    assert capsys.readouterr().out == "first half, second half\nprogress\rno end"
+    assert halves.output == "first half, second half\nprogress\rno end"
+
+
+def test_beginning_of_a_very_long_line_is_shown(
+    capsys: pytest.CaptureFixture[str], telephone: Telephone
+) -> None:
+    """Nothing is held back without bounds."""
+    shown: list[str] = []
+
+    def long(path: str) -> None:
+        print("x" * 15_000, end="", flush=True)
+        hang(path)
+
+    def is_shown() -> bool:
+        shown.append(capsys.readouterr().out)
+        return len("".join(shown)) == 15_000
+
+    task = Task("long", long, func_args=(telephone.path,))
+    queue = TaskQueue(task).start(executor="processes:1", echo=True)
+
+    wait_until(is_shown)
+
+    assert task.is_running
+    telephone.hear()
+    task.cancel()
+    assert queue.wait(LIMIT)
 
 
 def test_warnings_and_logs_of_a_task_are_kept() -> None:

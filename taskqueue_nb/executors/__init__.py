@@ -77,10 +77,14 @@ class Places:
         Each task that comes back makes room for one, but that may have been cancelled meanwhile.
         """
         for place in self._known.values():
-            if place.parked and not place.is_full:
-                ready.append(place.parked.popleft())
+            if place.parked and (task := place.let_out()) is not None:
+                ready.append(task)
                 return True
         return False
+
+    def recall(self) -> list[Task]:
+        """Return what waits behind others, withdrawn and still QUEUED; the lock is held."""
+        return [task for engine in self._engines for task in engine.recall()]
 
     def close(self) -> None:
         """End the pools that the run made itself; what processes still do ends with them."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from taskqueue_nb.faults import Fault
 
+_LONG_LINE: Final = 10_000  # characters; more are shown even if the line goes on
 _KEYS: Final = itertools.count()
 _HERE: Final[dict[int, Callable[[], None]]] = {}  # what awaits its call in this very process
 
@@ -107,6 +108,12 @@ class Place:
         Ready tasks that wait for room.
     send_more : callable or None
         Sends a further ready task, if there is one: for the thread that has just heard of one.
+    tell : callable or None
+        Wakes the run for what has come back; for whoever called `send_more`, soon after.
+    give_back : callable or None
+        Takes account of a queued task that was withdrawn; the lock of the graph is held.
+    may_wait : bool
+        Whether tasks may be sent that wait there behind others, if the place can withdraw them.
     """
 
     def __init__(self, submit: Callable[..., Any], limit: int | None, *, is_here: bool) -> None:
@@ -116,11 +123,30 @@ class Place:
         self.in_flight = 0
         self.parked: deque[Task] = deque()
         self.send_more: Callable[[], object] | None = None
+        self.tell: Callable[[], object] | None = None
+        self.give_back: Callable[[Task], object] | None = None
+        self.may_wait = False
+        self._let_out: Task | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether a further task has to wait."""
         return self.limit is not None and self.in_flight >= self.limit
+
+    def takes(self, task: Task) -> bool:  # noqa: ARG002 - for places that take some and not others
+        """Say whether a ready task may be sent now; the lock of the graph is held."""
+        return not self.is_full
+
+    def let_out(self) -> Task | None:
+        """Return the first of those that are parked, if it may be sent now; the lock is held."""
+        if not self.parked:
+            return None
+        self._let_out = self.parked[0]
+        return self.parked.popleft() if self.takes(self._let_out) else None
+
+    def recall(self) -> list[Task]:
+        """Return what waits there behind others, withdrawn and still QUEUED; the lock is held."""
+        return []
 
     def send(
         self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
@@ -159,7 +185,7 @@ class Trip:
     """One task's way to an executor and back."""
 
     kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
-    sends_more = False  # whether whoever ends it calls `Place.send_more`
+    sends_more = False  # whether whoever ends it calls `Place.send_more` and `Place.tell`
 
     def __init__(
         self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
@@ -167,6 +193,7 @@ class Trip:
         self.task, self._done, self._run = task, done, run
         self.attempt: Attempt | None = None
         self._ended = False
+        self._line = ""  # the beginning of one that has yet to be shown
         self._is_slowed = False
         self._clock: threading.Timer | None = None
 
@@ -174,15 +201,19 @@ class Trip:
         """Start the attempt, unless the task was cancelled on the way."""
         with GRAPH_LOCK:
             if self.task._may_begin():
-                self.attempt = self.task._begin(None, self._run)
-                if self.kill is not None:
-                    self.attempt.kill = self.kill
-                    self.attempt.here = self._run.queue  # woken once more has been sent
+                self._start()
         if self.attempt is None:
             self._close()
             return False
         self.task._fsm_after()
         return True
+
+    def _start(self, when: float | None = None) -> None:
+        """Start the attempt; the lock is held."""
+        self.attempt = self.task._begin(None, self._run, when)
+        if self.kill is not None:
+            self.attempt.kill = self.kill
+            self.attempt.here = self._run.queue  # woken once more has been sent
 
     def make(self) -> None:
         """Run the task in this process."""
@@ -215,6 +246,25 @@ class Trip:
         else:
             self._close()
 
+    def show(self, text: str) -> None:
+        """Show what the task prints elsewhere in whole lines, so that no other stands in between.
+
+        A line that has no end yet is shown with what ends it, or with the attempt.
+        """
+        text = self._line + text
+        end = max(text.rfind("\n"), text.rfind("\r")) + 1
+        if len(text) - end > _LONG_LINE:
+            end = len(text)
+        self._line = text[end:]
+        if end and self.attempt is not None and self.attempt.echo:
+            self.attempt.show(text[:end])
+
+    def show_rest(self) -> None:
+        """Show what has no end of line; called before the attempt is settled."""
+        rest, self._line = self._line, ""
+        if rest and self.attempt is not None and self.attempt.echo:
+            self.attempt.show(rest)
+
     def judge(self, value: Any) -> BaseException | None:
         """Ask `cancel_on_result` about a result that came from elsewhere: here, where it is known.
 
@@ -229,13 +279,14 @@ class Trip:
         message = f"{self.task._fsm_called()}: its result asks for cancellation"
         return CancellationError(message, self.task)
 
-    def end(self, value: Any, error: BaseException | None) -> None:
+    def end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         """Settle the attempt, or fail a task that never came to one."""
+        self.show_rest()
         attempt = self.attempt
         if error is None and attempt is not None and (fault := attempt.fault) is not None:
             self._meet(fault, attempt, value)
             return
-        self._end(value, error)
+        self._end(value, error, when)
 
     def fail_without_call(self) -> None:
         """Make an attempt that is to fail instead of its call; it goes nowhere."""
@@ -272,12 +323,12 @@ class Trip:
                 error = TimeoutError(f"no answer within {seconds:g} s; the attempt is given up")
         threading.Thread(target=later, name="taskqueue_nb slowed", daemon=True).start()
 
-    def _end(self, value: Any, error: BaseException | None) -> None:
+    def _end(self, value: Any, error: BaseException | None, when: float | None = None) -> None:
         with GRAPH_LOCK:
             if self._ended:
                 return
             if self.attempt is not None:
-                self.task._settle(self.attempt, value, error)
+                self.task._settle(self.attempt, value, error, when)
             elif self.task.fsm_state == "QUEUED" and isinstance(error, LostValueError):
                 self.task._send_back()
             elif self.task.fsm_state == "QUEUED" and isinstance(error, KeyboardInterrupt):
@@ -285,7 +336,11 @@ class Trip:
             elif self.task.fsm_state == "QUEUED":
                 self.task._error = error
                 self.task._fsm_move("error", {"because": "the executor did not take it"})
+            self._is_settled()
         self._close()
+
+    def _is_settled(self) -> None:
+        """Hear that the task is settled; the lock is held."""
 
     def _close(self) -> None:
         with GRAPH_LOCK:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.task import (
+    AHEAD,
     GRAPH_LOCK,
     INTERRUPTED,
     STOPPED,
+    WITHDRAWN,
     Task,
     TaskError,
     check_call,
@@ -395,8 +397,28 @@ def carry_out(work_out: Callable[[], Change]) -> tuple[Task, ...]:
     """
     with GRAPH_LOCK:
         change = work_out()
+        if recall(change):
+            change = work_out()
         make(change)
     return follow_up(change)
+
+
+def recall(change: Change) -> bool:
+    """Take back from workers what is to be cancelled before it begins; the lock is held.
+
+    Returns
+    -------
+    bool
+        Whether something had begun there, so that the change has to be worked out anew.
+    """
+    if not AHEAD:
+        return False
+    waiting = [task for task, event, _ in change.steps if event == "cancel" and task in AHEAD]
+    back = [task for task in waiting if task._recall()]
+    if has_begun := len(back) < len(waiting):
+        for task in back:
+            task._queue_no_more(WITHDRAWN)
+    return has_begun
 
 
 def follow_up(change: Change) -> tuple[Task, ...]:

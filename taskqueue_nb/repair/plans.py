@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import FSMError, shorten
 from taskqueue_nb.graph import closure
-from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make
+from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make, recall
 from taskqueue_nb.repair.durations import elapsed, expected
 from taskqueue_nb.task import (
     ACTIVE,
@@ -202,6 +202,8 @@ class Plan:
         """
         with GRAPH_LOCK:
             self._refuse_if_moved()
+            if recall(self._change):
+                self._refuse_if_moved()
             make(self._change)
         follow_up(self._change)
         if self._queue is not None:
