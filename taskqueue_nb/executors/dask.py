@@ -14,7 +14,6 @@ import contextlib
 import pickle
 import threading
 import weakref
-from collections import Counter
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -27,7 +26,6 @@ from taskqueue_nb.executors.dask_call import (
     Parcel,
     ParcelPacker,
     call,
-    calls_there,
     shown_there,
 )
 from taskqueue_nb.executors.trip import (
@@ -176,7 +174,6 @@ class _DaskTrip(Trip):
         self.call: _Call | None = None
         self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
         self.load: Any = None  # the future of a large parcel
-        self.worker = ""  # the address of the one that makes the call
         self.resent = 0
 
     def kill(self) -> None:
@@ -271,9 +268,8 @@ class _DaskTrip(Trip):
         self.watch(self.task.timeout)
         return True
 
-    def began(self, worker: str) -> None:
+    def began(self) -> None:
         """Hear that a worker makes the call; that of another function is not wanted any more."""
-        self.worker = worker
         if self.attempt is not None or self.is_over:
             return  # made a second time, as a worker had died
         if self.call is not None and not self.call.is_of(self.task):
@@ -410,7 +406,6 @@ class _Hub:
         self.topic = f"taskqueue_nb-{client.id}"
         self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
-        self.given_up: dict[str, str] = {}  # calls that may still hold up a worker: key, worker
 
     @classmethod
     def of(cls, client: Any) -> _Hub:
@@ -428,23 +423,6 @@ class _Hub:
         _, message = event
         if (inbox := self.inboxes.get(message[0])) is not None:
             inbox.put(tuple(message))
-
-    def free_workers(self, client: Any) -> list[str] | None:
-        """Return the workers that no given-up call holds up; None if all are free, or none is.
-
-        Dask believes that a worker is free whose call was given up, and sends it further ones.
-        """
-        if not self.given_up:
-            return None
-        threads = client.nthreads()
-        held = [worker for worker in set(self.given_up.values()) if worker in threads]
-        busy = client.run(calls_there, workers=held, on_error="ignore") if held else {}
-        for key, worker in list(self.given_up.items()):
-            if key not in busy.get(worker, ()):
-                self.given_up.pop(key, None)
-        count = Counter(self.given_up.values())
-        free = [worker for worker in threads if count[worker] < threads[worker]]
-        return free if 0 < len(free) < len(threads) else None
 
 
 class Dask(Place):
@@ -475,8 +453,6 @@ class Dask(Place):
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._unconnected: float | None = None
-        self._free: list[str] | None = None  # the workers that the last calls went to
-        self._asked = 0.0  # when it was last looked whether these are still there
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -510,7 +486,6 @@ class Dask(Place):
     def resend(self, trip: _DaskTrip) -> None:
         """Submit a call again, as it is now; what comes of the former is not wanted."""
         self._drop(trip)
-        trip.worker = ""
         self._outbox.put(trip)
 
     def forget(self, trip: _DaskTrip) -> None:
@@ -525,18 +500,7 @@ class Dask(Place):
         if self._hub is not None:
             self._hub.inboxes.pop(trip.key, None)
         if future is not None and future.status == "pending":
-            self._release(future, trip.worker)
-            if trip.worker:
-                with self._lock:
-                    waiting = [other for other in self._trips.values() if not other.worker]
-                for other in waiting:  # some may be behind it
-                    self.resend(other)
-
-    def _release(self, future: Any, worker: str) -> None:
-        """Tell the cluster that a call is given up; waits for nothing."""
-        future.release()
-        if worker and self._hub is not None:
-            self._hub.given_up[future.key] = worker
+            future.release()  # the worker will hear of it; this waits for nothing
 
     def close(self) -> None:
         """Have the cluster give up what it still does for this run, and end our threads."""
@@ -629,7 +593,6 @@ class Dask(Place):
                 self._trips[trip.key] = trip
             self._hub.inboxes[trip.key] = self._inbox
         try:
-            free = self._hub.free_workers(self.client)
             futures = self.client.map(
                 call,
                 [parcel for _, parcel in batch],
@@ -637,10 +600,7 @@ class Dask(Place):
                 key=keys,
                 pure=False,
                 retries=0,
-                workers=free,  # strictly, or an idle worker that is held up would steal it
             )
-            if free is not None:
-                self._free = free
         except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
             for trip, _ in batch:
                 trip.end(None, self._named(error))
@@ -653,7 +613,7 @@ class Dask(Place):
             if is_wanted:
                 future.add_done_callback(partial(self._came, trip))
             else:  # dropped since it was handed over
-                self._release(future, trip.worker)
+                future.release()
 
     def _came(self, trip: _DaskTrip, future: Any) -> None:
         self._inbox.put((trip, future))
@@ -712,7 +672,7 @@ class Dask(Place):
         if found is None:
             return
         if what == "began":
-            found.began(*rest)
+            found.began()
         elif what == "said":
             text, progress = rest
             found.said(_text(text), None if progress is None else tuple(progress))
@@ -734,22 +694,6 @@ class Dask(Place):
                     trip.end(None, error)
             return
         self.let_go()
-        if self._free is not None and monotonic() - self._asked > 1:
-            self._asked = monotonic()
-            self._look_at_workers(self._free)
-
-    def _look_at_workers(self, chosen: list[str]) -> None:
-        """Send again what waits for workers of which one is gone."""
-        try:
-            is_complete = set(chosen) <= set(self.client.nthreads())
-        except Exception:  # noqa: BLE001 - the cluster is gone, which the next look will find
-            return
-        if not is_complete:
-            self._free = None
-            with self._lock:
-                waiting = [trip for trip in self._trips.values() if not trip.worker]
-            for trip in waiting:
-                self.resend(trip)
 
     def let_go(self) -> None:
         """Let go of what was cancelled while it was queued: nobody tells."""
