@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -28,6 +30,7 @@ from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
 from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _key_for
+from taskqueue_nb.executors.dask_call import _Calls
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.task import LostValueError
@@ -426,6 +429,73 @@ def test_long_output_is_bounded(client: Any) -> None:
     assert "04999 xx" in task.output
     assert "characters dropped" in task.output
     assert len(task.output) < 110_000
+
+
+class StillWorker:
+    """A worker whose loop does what is due when it is told to."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], object]] = []
+        self.told: list[tuple[str, list[Any]]] = []
+        self.state = SimpleNamespace(tasks={})
+
+    @property
+    def loop(self) -> Any:
+        """Return itself."""
+        return self
+
+    def add_callback(self, func: Callable[..., Any], *args: Any) -> None:
+        """Have the loop call a function."""
+        self.due.append(partial(func, *args))
+
+    def call_later(self, _: float, func: Callable[..., Any]) -> None:
+        """Have the loop call a function later."""
+        self.due.append(func)
+
+    def log_event(self, topic: str, events: list[Any]) -> None:
+        """Take note of an event."""
+        self.told.append((topic, events))
+
+    def turn(self) -> None:
+        """Call what is due."""
+        due, self.due = self.due, []
+        for func in due:
+            func()
+
+
+def test_beginnings_are_told_together() -> None:
+    """Of a call that has ended by then it is not told, and what calls say comes after all that."""
+    worker = StillWorker()
+    calls = _Calls(worker)
+    keys = ["short", "one", "two", "other"]
+    for key in keys:
+        worker.state.tasks[key] = SimpleNamespace(state="executing")
+        calls.begin(key)
+        calls.begun("elsewhere" if key == "other" else "here", key)
+    calls.end("short")
+    assert worker.told == []
+
+    for _ in range(2):
+        worker.turn()
+
+    assert sorted(worker.told) == [
+        ("elsewhere", [["other", "began"]]),
+        ("here", [["one", "began"], ["two", "began"]]),
+    ]
+    worker.told.clear()
+    calls.begin("last")
+    calls.begun("here", "last")
+    calls.tell("here", "one", "said", b"hello", None)
+    assert worker.told == [
+        ("here", [["last", "began"]]),
+        ("here", [["one", "said", b"hello", None]]),
+    ]
+    for key in ("one", "two", "other", "last"):
+        calls.end(key)
+    for _ in range(3):
+        worker.turn()
+    assert len(worker.told) == 2
+    assert not worker.due
 
 
 # ---------------------------------------------------------------------------------- what is stopped

@@ -16,7 +16,7 @@ import threading
 import weakref
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from taskqueue_nb.executors.dask_call import (
     Parcel,
     ParcelPacker,
     call,
+    name_of,
     shown_there,
 )
 from taskqueue_nb.executors.trip import (
@@ -33,11 +34,10 @@ from taskqueue_nb.executors.trip import (
     TravelError,
     Trip,
     WorkerError,
-    argument_names,
     with_article,
 )
 from taskqueue_nb.fingerprint import version_of
-from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.fsm import CancellationError
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -56,6 +56,7 @@ R = TypeVar("R")
 _LOOK: Final = 0.1  # seconds between looks at what nobody tells
 _RECONNECTING: Final = 15.0  # seconds that a client may look for its scheduler
 _PATIENCE: Final = 5.0  # seconds that our threads have to end
+_PAUSE: Final = 0.01  # seconds that a client of Dask lets pass between two messages to a scheduler
 _AT_ONCE: Final = 500  # calls that are submitted in one graph
 _GRAPH: Final = 4_000_000  # bytes that one graph may have; Dask warns of 10 MB
 _LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
@@ -217,22 +218,19 @@ class _DaskTrip(Trip):
         args, kwargs = with_results(
             (self.call.args, self.call.kwargs or {}), self._reference, kinds
         )
-        names = argument_names(func, len(args)) if args else []
-        places = [
-            *((name, None, value) for name, value in zip(names, args, strict=True)),
-            *((word, word, value) for word, value in kwargs.items()),
-        ]
+        words = [*(None for _ in args), *kwargs]
         packer = ParcelPacker()
-        what = f"the function of {called}"
+        place = -1  # of the argument that is packed; that of the function is before them
         try:
-            packer.add((self.place.topic, task.name, number, [place[:2] for place in places]))
+            packer.add((self.place.topic, task.name, number, words))
             packer.add(func)
-            for word, _, value in places:
-                what = f"argument {shorten(word)} of {called}"
+            for value in (*args, *kwargs.values()):
+                place += 1
                 packer.add(value)
             packer.add(packer.sources())
         except Exception as error:
-            message = f"{what} cannot be sent to the cluster: {words_of(error)}"
+            what = name_of(place, func, words)
+            message = f"{what} of {called} cannot be sent to the cluster: {words_of(error)}"
             raise TravelError(message, task) from error
         return packer.packed(_cleaned(task.name))
 
@@ -270,12 +268,17 @@ class _DaskTrip(Trip):
 
     def began(self) -> None:
         """Hear that a worker makes the call; that of another function is not wanted any more."""
-        if self.attempt is not None or self.is_over:
-            return  # made a second time, as a worker had died
+        if not self.is_over:
+            self._has_begun()
+
+    def _has_begun(self) -> bool:
+        """Start the attempt if that has not been done; say whether it is the call's."""
+        if self.attempt is not None:
+            return True  # made a second time perhaps, as a worker had died
         if self.call is not None and not self.call.is_of(self.task):
             self.place.resend(self)
-            return
-        self.begin()
+            return False
+        return self.begin()
 
     def said(self, text: str, progress: tuple[float, float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""
@@ -305,7 +308,7 @@ class _DaskTrip(Trip):
         if future.status == "cancelled" and self.place.may_be_sent_again(self):
             self.place.resend(self)
             return
-        if self.attempt is None and not self.begin():
+        if not self._has_begun():  # a short call does not tell that it has
             return
         if future.status != "finished":
             self.end(None, self._error(future))
@@ -419,10 +422,11 @@ class _Hub:
         return hub
 
     def hear(self, event: tuple[float, Any]) -> None:
-        """Take an event, on the client's loop: nothing here may wait."""
-        _, message = event
-        if (inbox := self.inboxes.get(message[0])) is not None:
-            inbox.put(tuple(message))
+        """Take what calls tell, on the client's loop: nothing here may wait."""
+        _, messages = event
+        for message in messages:
+            if (inbox := self.inboxes.get(message[0])) is not None:
+                inbox.put(tuple(message))
 
 
 class Dask(Place):
@@ -453,6 +457,7 @@ class Dask(Place):
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._unconnected: float | None = None
+        self._next = 0.0  # when a graph is submitted at the earliest
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -522,6 +527,8 @@ class Dask(Place):
     def _send_all(self) -> None:
         """Submit what there is to submit, until told to end."""
         while (first := self._outbox.get()) is not None:
+            if (early := self._next - monotonic()) > 0:
+                sleep(early)
             trips: list[_DaskTrip] = [first]
             goes_on = True
             with contextlib.suppress(Empty):
@@ -535,6 +542,7 @@ class Dask(Place):
             except BaseException as error:  # noqa: BLE001 - no task may wait for ever
                 for trip in trips:
                     trip.end(None, error)
+            self._next = monotonic() + _PAUSE
             if not goes_on:
                 return
 

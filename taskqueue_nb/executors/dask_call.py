@@ -19,6 +19,7 @@ import cloudpickle
 
 from taskqueue_nb._worker import Packer, _Line, _portable
 from taskqueue_nb.capture import capturing
+from taskqueue_nb.executors.trip import argument_names
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT, RunState
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _LOOK: Final = 0.1  # seconds between looks at whether a call is given up
+_SOON: Final = 0.005  # seconds until it is told that calls have begun which have not ended
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 
 
@@ -117,12 +119,12 @@ def _input(place: int) -> Any:
 class _Wire:
     """Takes what a call reports, and passes it on to the notebook as events."""
 
-    def __init__(self, worker: Any, topic: str, key: str) -> None:
-        self._worker, self._topic, self._key = worker, topic, key
+    def __init__(self, calls: _Calls, topic: str, key: str) -> None:
+        self._calls, self._topic, self._key = calls, topic, key
 
     def tell(self, *what: Any) -> None:
         """Report something; a text as bytes, as it may hold what is no Unicode."""
-        self._worker.log_event(self._topic, [self._key, *what])
+        self._calls.tell(self._topic, self._key, *what)
 
     def send(self, _: int, text: str, progress: Any) -> None:
         """Report what was printed, or how far the task is: a message of `_Line`."""
@@ -178,6 +180,9 @@ class _Calls:
     secedes: its thread leaves the pool, another takes its place, and what the scheduler believes
     is true. This is looked at again and again on the worker's loop while there are calls, so that
     nobody has to tell, and nothing told can be missed.
+
+    They tell of themselves together, too: that they have begun, in one event for those of a few
+    milliseconds, and not at all if they have ended by then, as what came of them says it.
     """
 
     _known: ClassVar[weakref.WeakKeyDictionary[Any, _Calls]] = weakref.WeakKeyDictionary()
@@ -185,10 +190,11 @@ class _Calls:
 
     def __init__(self, worker: Any) -> None:
         self._worker = weakref.proxy(worker)
-        self._lock = threading.Lock()  # never held while anybody else's code runs
+        self._lock = threading.Lock()  # held for a moment only, also while an event is handed over
         self._made: dict[str, _Made] = {}
         self._seceded: set[str] = set()
-        self._is_looking = False
+        self._begun: dict[str, str] = {}  # those of which that is to be told: key, topic
+        self._is_looking = self._is_to_tell = False
 
     @classmethod
     def of(cls, worker: Any) -> _Calls:
@@ -215,10 +221,37 @@ class _Calls:
 
         with self._lock:
             del self._made[key]
+            self._begun.pop(key, None)
             has_seceded = key in self._seceded
             self._seceded.discard(key)
         if has_seceded:
             thread_state.proceed = False
+
+    def begun(self, topic: str, key: str) -> None:
+        """Have it told soon that a call has begun."""
+        with self._lock:
+            self._begun[key] = topic
+            starts, self._is_to_tell = not self._is_to_tell, True
+        if starts:
+            self._worker.loop.add_callback(self._worker.loop.call_later, _SOON, self._tell_begun)
+
+    def tell(self, topic: str, key: str, *what: Any) -> None:
+        """Tell something of a call at once, after what there is to tell from before."""
+        with self._lock:
+            self._send_begun()
+            self._worker.log_event(topic, [[key, *what]])
+
+    def _tell_begun(self) -> None:
+        with self._lock:
+            self._is_to_tell = False
+            self._send_begun()
+
+    def _send_begun(self) -> None:
+        """Tell which calls have begun; the lock is held, or one event could overtake another."""
+        begun, self._begun = self._begun, {}
+        for topic in set(begun.values()):
+            events = [[key, "began"] for key, its in begun.items() if its == topic]
+            self._worker.log_event(topic, events)
 
     def _look(self) -> None:
         """Have each call secede that is given up, and look again while there are any."""
@@ -298,25 +331,25 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
     try:
         if _is_given_up(worker, key):  # on its way from the loop to this thread
             return None
-        return _reported(parcel, inputs, worker, key)
+        return _reported(parcel, inputs, calls, worker, key)
     finally:
         calls.end(key)
 
 
-def _reported(parcel: Parcel, inputs: list[Any], worker: Any, key: str) -> Any:
+def _reported(parcel: Parcel, inputs: list[Any], calls: _Calls, worker: Any, key: str) -> Any:
     """Make a call, and tell the notebook that it has begun and what it says."""
     forks = _forks[0]
     items = parcel.items()
-    topic, name, number, places = next(items)
-    wire = _Wire(worker, topic, key)
-    wire.tell("began")
+    topic, name, number, words = next(items)
+    wire = _Wire(calls, topic, key)
+    calls.begun(topic, key)
     task = Task(name, state="RUNNING")
     task._attempt = attempt = _RemoteAttempt(task, None)
     attempt.number = number
     attempt._runstate = _Stopping(name, worker, key)
     attempt.line = line = _Line(wire)
     line.begin(1)
-    value, failed = _made(items, places, inputs, attempt)
+    value, failed = _made(items, words, inputs, attempt)
     if forks != _forks[0]:
         _end_child(failed)
     rest, dropped = line.end()
@@ -328,22 +361,23 @@ def _reported(parcel: Parcel, inputs: list[Any], worker: Any, key: str) -> Any:
 
 
 def _made(
-    items: Iterator[Any], places: Any, inputs: list[Any], attempt: _RemoteAttempt
+    items: Iterator[Any], words: list[str | None], inputs: list[Any], attempt: _RemoteAttempt
 ) -> tuple[Any, Failed | None]:
     """Make a call: its value, or what it came to instead."""
-    stage = "the function"
+    func: Any = None
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    place = -1  # of the argument that is read; that of the function is before them
     token, given = CURRENT.set(None), _INPUTS.set(inputs)
     try:
         func = next(items)
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for word, keyword in places:
-            stage = f"argument {shorten(word)}"
-            if keyword is None:
+        for word in words:
+            place += 1
+            if word is None:
                 args.append(next(items))
             else:
-                kwargs[keyword] = next(items)
-        stage = ""
+                kwargs[word] = next(items)
+        place = len(words)
         for file, text in next(items).items():
             linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         attempt.task.func = func
@@ -352,11 +386,20 @@ def _made(
             value = awaited(func(*args, **kwargs))
     except BaseException as raised:  # noqa: BLE001 - a worker's SystemExit must not end it
         error = without_our_frames(raised)
-        return None, _failed(error, stage)
+        return None, _failed(error, "" if place == len(words) else name_of(place, func, words))
     finally:
         CURRENT.reset(token)
         _INPUTS.reset(given)
     return value, _refusal(value)
+
+
+def name_of(place: int, func: Any, words: list[str | None]) -> str:
+    """Say what an argument of a call is called, or the function, which is before the first."""
+    if place < 0:
+        return "the function"
+    if (name := words[place]) is None:
+        name = argument_names(func, words.count(None))[place]
+    return f"argument {shorten(name)}"
 
 
 def _failed(error: BaseException, stage: str) -> Failed:
