@@ -29,7 +29,7 @@ from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
-from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _key_for
+from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _Hub, _key_for
 from taskqueue_nb.executors.dask_call import _Calls
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
@@ -498,6 +498,31 @@ def test_beginnings_are_told_together() -> None:
     assert not worker.due
 
 
+def test_calls_are_submitted_together(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the cluster has enough to do a call waits for others, as each graph has its price."""
+    kind = type(client)
+    sizes: list[int] = []
+    submit = kind.map
+
+    def counting(self: Any, func: Any, parcels: list[Any], *rest: Any, **options: Any) -> Any:
+        sizes.append(len(parcels))
+        return submit(self, func, parcels, *rest, **options)
+
+    run(TaskQueue(Task("first", make_value)), executor=client)
+    until(lambda: _Hub.of(client).threads == 2, "the answer of how many threads there are")
+    monkeypatch.setattr(kind, "map", counting)
+    rows = [[Task(f"0,{i}", make_value) for i in range(50)]]
+    for n in range(1, 4):
+        rows.append(
+            [Task(f"{n},{i}", make_value, func_args=(each,)) for i, each in enumerate(rows[-1])]
+        )
+
+    run(TaskQueue(*(task for row in rows for task in row)), executor=client)
+
+    assert sum(sizes) == 200
+    assert len(sizes) <= 40
+
+
 # ---------------------------------------------------------------------------------- what is stopped
 def test_cancel_is_heard_by_the_function(client: Any, tmp_path: Path) -> None:
     """The task is CANCELLED at once, and `runstate` tells the function on its worker."""
@@ -932,8 +957,6 @@ def test_cluster_that_is_gone_is_said(
 
 def test_nothing_of_a_run_stays(client: Any, no_threads_left: None) -> None:
     """The threads of a run end with it, and what it submitted is forgotten."""
-    from taskqueue_nb.executors.dask import _Hub
-
     tasks = [Task(f"t{i}", make_value) for i in range(5)]
 
     run(TaskQueue(*tasks), executor=client)

@@ -11,6 +11,7 @@ _DaskTrip.packed -> Client.map -> call() on a worker -> "began", what it prints 
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import threading
 import weakref
@@ -57,6 +58,8 @@ _LOOK: Final = 0.1  # seconds between looks at what nobody tells
 _RECONNECTING: Final = 15.0  # seconds that a client may look for its scheduler
 _PATIENCE: Final = 5.0  # seconds that our threads have to end
 _PAUSE: Final = 0.01  # seconds that a client of Dask lets pass between two messages to a scheduler
+_WAIT: Final = 0.04  # seconds that calls wait for others, while the cluster has enough to do
+_AGAIN: Final = 5.0  # seconds until it is asked again how many threads a cluster has
 _AT_ONCE: Final = 500  # calls that are submitted in one graph
 _GRAPH: Final = 4_000_000  # bytes that one graph may have; Dask warns of 10 MB
 _LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
@@ -409,6 +412,8 @@ class _Hub:
         self.topic = f"taskqueue_nb-{client.id}"
         self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
+        self.threads: float = math.inf  # of all workers; it is not known at first
+        self._asked = -math.inf  # when it was asked for
 
     @classmethod
     def of(cls, client: Any) -> _Hub:
@@ -427,6 +432,19 @@ class _Hub:
         for message in messages:
             if (inbox := self.inboxes.get(message[0])) is not None:
                 inbox.put(tuple(message))
+
+    def ask(self, client: Any) -> None:
+        """Ask now and then how many calls the cluster makes at once; waits for nothing."""
+        now = monotonic()
+        if now - self._asked > _AGAIN:
+            self._asked = now
+            client.loop.add_callback(self._count_threads, client)
+
+    async def _count_threads(self, client: Any) -> None:
+        if client.status == "running":
+            with contextlib.suppress(OSError):  # the cluster is gone, which others find
+                counts = await client.scheduler.ncores(workers=None)
+                self.threads = max(1, sum(counts.values()))
 
 
 class Dask(Place):
@@ -458,6 +476,9 @@ class Dask(Place):
         self._is_closed = False
         self._unconnected: float | None = None
         self._next = 0.0  # when a graph is submitted at the earliest
+        self._few: float = math.inf  # with as many calls there, or less, the next are submitted
+        self._has_room = threading.Event()  # there are no more
+        self._has_room.set()
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -502,6 +523,8 @@ class Dask(Place):
         with self._lock:
             self._trips.pop(trip.key, None)
             future, trip.future = trip.future, None
+            if len(self._trips) <= self._few:
+                self._has_room.set()
         if self._hub is not None:
             self._hub.inboxes.pop(trip.key, None)
         if future is not None and future.status == "pending":
@@ -527,8 +550,7 @@ class Dask(Place):
     def _send_all(self) -> None:
         """Submit what there is to submit, until told to end."""
         while (first := self._outbox.get()) is not None:
-            if (early := self._next - monotonic()) > 0:
-                sleep(early)
+            self._await_more()
             trips: list[_DaskTrip] = [first]
             goes_on = True
             with contextlib.suppress(Empty):
@@ -542,9 +564,24 @@ class Dask(Place):
             except BaseException as error:  # noqa: BLE001 - no task may wait for ever
                 for trip in trips:
                     trip.end(None, error)
-            self._next = monotonic() + _PAUSE
             if not goes_on:
                 return
+            self._next = monotonic() + _PAUSE
+            threads = math.inf if self._hub is None else self._hub.threads
+            with self._lock:
+                self._few = max(len(self._trips) / 2, 2 * threads)
+                if len(self._trips) > self._few:
+                    self._has_room.clear()
+
+    def _await_more(self) -> None:
+        """Wait a moment for calls that can go in the same graph, of which each one has its price.
+
+        While a cluster has more calls than it can make at once, and half as many as after the last
+        graph, a further one comes early enough when these have become fewer.
+        """
+        if (early := self._next - monotonic()) > 0:
+            sleep(early)
+        self._has_room.wait(_WAIT)
 
     def _send_some(self, trips: Iterable[_DaskTrip]) -> None:
         """Submit calls in as few graphs as Dask takes without a warning."""
@@ -589,6 +626,7 @@ class Dask(Place):
             self.future_class = Future
             self._hub = _Hub.of(self.client)
             self.topic = self._hub.topic
+            self._hub.ask(self.client)
 
     def _submit_all(self, batch: list[tuple[_DaskTrip, Any]]) -> None:
         if not batch or self._hub is None:
@@ -702,6 +740,8 @@ class Dask(Place):
                     trip.end(None, error)
             return
         self.let_go()
+        if self._hub is not None:
+            self._hub.ask(self.client)
 
     def let_go(self) -> None:
         """Let go of what was cancelled while it was queued: nobody tells."""
