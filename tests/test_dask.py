@@ -520,7 +520,7 @@ def test_calls_are_submitted_together(client: Any, monkeypatch: pytest.MonkeyPat
     run(TaskQueue(*(task for row in rows for task in row)), executor=client)
 
     assert sum(sizes) == 200
-    assert len(sizes) <= 40
+    assert len(sizes) <= 30
 
 
 # ---------------------------------------------------------------------------------- what is stopped
