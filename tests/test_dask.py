@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -27,7 +29,8 @@ from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
-from taskqueue_nb.executors.dask import RemoteValue, _cleaned, _key_for
+from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _Hub, _key_for
+from taskqueue_nb.executors.dask_call import _Calls
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.task import LostValueError
@@ -173,8 +176,8 @@ def test_dependents_are_given_futures(client: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
-    """By the address that the cluster knows it by."""
-    tasks = [Task(f"load {i}", abs, func_args=(i,)) for i in range(4)]
+    """By the address that the cluster knows it by; one that took no time does not tell."""
+    tasks = [Task(f"load {i}", time.sleep, func_args=(0.1,)) for i in range(4)]
     for _ in TaskQueue(*tasks).run(executor=client):
         pass
 
@@ -439,6 +442,99 @@ def test_long_output_is_bounded(client: Any) -> None:
     assert len(task.output) < 110_000
 
 
+class StillWorker:
+    """A worker whose loop does what is due when it is told to."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], object]] = []
+        self.told: list[tuple[str, list[Any]]] = []
+        self.state = SimpleNamespace(tasks={})
+        self.address = "tcp://w"
+
+    @property
+    def loop(self) -> Any:
+        """Return itself."""
+        return self
+
+    def add_callback(self, func: Callable[..., Any], *args: Any) -> None:
+        """Have the loop call a function."""
+        self.due.append(partial(func, *args))
+
+    def call_later(self, _: float, func: Callable[..., Any]) -> None:
+        """Have the loop call a function later."""
+        self.due.append(func)
+
+    def log_event(self, topic: str, events: list[Any]) -> None:
+        """Take note of an event."""
+        self.told.append((topic, events))
+
+    def turn(self) -> None:
+        """Call what is due."""
+        due, self.due = self.due, []
+        for func in due:
+            func()
+
+
+def test_beginnings_are_told_together() -> None:
+    """Of a call that has ended by then it is not told, and what calls say comes after all that."""
+    worker = StillWorker()
+    calls = _Calls(worker)
+    keys = ["short", "one", "two", "other"]
+    for key in keys:
+        worker.state.tasks[key] = SimpleNamespace(state="executing")
+        calls.begin(key)
+        calls.begun("elsewhere" if key == "other" else "here", key)
+    calls.end("short")
+    assert worker.told == []
+
+    for _ in range(2):
+        worker.turn()
+
+    assert sorted(worker.told) == [
+        ("elsewhere", [["other", "began", "tcp://w"]]),
+        ("here", [["one", "began", "tcp://w"], ["two", "began", "tcp://w"]]),
+    ]
+    worker.told.clear()
+    calls.begin("last")
+    calls.begun("here", "last")
+    calls.tell("here", "one", "said", b"hello", None)
+    assert worker.told == [
+        ("here", [["last", "began", "tcp://w"]]),
+        ("here", [["one", "said", b"hello", None]]),
+    ]
+    for key in ("one", "two", "other", "last"):
+        calls.end(key)
+    for _ in range(3):
+        worker.turn()
+    assert len(worker.told) == 2
+    assert not worker.due
+
+
+def test_calls_are_submitted_together(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the cluster has enough to do a call waits for others, as each graph has its price."""
+    kind = type(client)
+    sizes: list[int] = []
+    submit = kind.map
+
+    def counting(self: Any, func: Any, parcels: list[Any], *rest: Any, **options: Any) -> Any:
+        sizes.append(len(parcels))
+        return submit(self, func, parcels, *rest, **options)
+
+    run(TaskQueue(Task("first", make_value)), executor=client)
+    until(lambda: _Hub.of(client).threads == 2, "the answer of how many threads there are")
+    monkeypatch.setattr(kind, "map", counting)
+    rows = [[Task(f"0,{i}", make_value) for i in range(50)]]
+    for n in range(1, 4):
+        rows.append(
+            [Task(f"{n},{i}", make_value, func_args=(each,)) for i, each in enumerate(rows[-1])]
+        )
+
+    run(TaskQueue(*(task for row in rows for task in row)), executor=client)
+
+    assert sum(sizes) == 200
+    assert len(sizes) <= 30
+
+
 # ---------------------------------------------------------------------------------- what is stopped
 def test_cancel_is_heard_by_the_function(client: Any, tmp_path: Path) -> None:
     """The task is CANCELLED at once, and `runstate` tells the function on its worker."""
@@ -480,6 +576,130 @@ def test_late_answer_is_dropped(client: Any, tmp_path: Path) -> None:
 
     assert task.result() == "in time"
     assert [attempt.outcome for attempt in task.attempts] == ["CANCELLED", "DONE"]
+
+
+def test_waiting_task_is_cancelled_at_once(client: Any, tmp_path: Path) -> None:
+    """What waits at the cluster is let go, and is never called."""
+    gate, calls = str(tmp_path / "gate"), tmp_path / "calls"
+    busy = [Task(f"busy{i}", wait_for_file, func_args=(gate,)) for i in range(2)]
+    late = [Task(f"late{i}", note, func_args=(str(calls), i)) for i in range(4)]
+    queue = TaskQueue(*busy, *late).start(executor=client)
+    for task in (*busy, *late):
+        await_state(task, "RUNNING" if task in busy else "QUEUED")
+
+    queue.cancel(*late)
+
+    assert {task.fsm_state for task in late} == {"CANCELLED"}
+    queue.cancel(*busy)
+    assert queue.wait(LIMIT)
+    until(Path(gate + ".stopped").exists, "the end of the calls before")
+    run(TaskQueue(Task("next", make_value), Task("and", make_value)), executor=client)
+    assert not calls.exists()
+    check_settled(queue)
+
+
+def deaf(begun: str, gate: str) -> None:
+    """Say that it has begun, and go on until a file is there, whoever asks it to stop."""
+    Path(begun).touch()
+    while not Path(gate).exists():
+        time.sleep(0.01)
+
+
+def threads_there(dask_worker: Any) -> tuple[int, int]:
+    """Count the threads that a worker has for calls, and its places that calls take up."""
+    names = [thread.name for thread in threading.enumerate()]
+    count = sum("Dask-Default-Threads" in name for name in names)
+    return count, dask_worker.state.executing_count
+
+
+GIVE_UP: dict[str, Callable[[TaskQueue], object]] = {
+    "timeout": lambda queue: None,
+    "cancel": lambda queue: queue.cancel(*queue),
+    "stop": lambda queue: queue.stop(cancel=True),
+}
+
+
+@pytest.mark.parametrize("how", GIVE_UP)
+@pytest.mark.parametrize("count", [1, 2])
+def test_given_up_calls_hold_up_no_others(
+    client: Any, tmp_path: Path, how: str, count: int
+) -> None:
+    """Not even if each worker still makes one; and when they end the workers are as before."""
+    gate, begun = tmp_path / "gate", [tmp_path / f"begun{i}" for i in range(count)]
+    timeout = 0.2 if how == "timeout" else None
+    slow = [
+        Task(path.name, deaf, func_args=(str(path), str(gate)), timeout=timeout) for path in begun
+    ]
+    others = TaskQueue(*(Task(f"t{i}", make_value, func_args=(i,)) for i in range(30)))
+    queue = TaskQueue(*slow).start(executor=client)
+    for path in begun:
+        until(path.exists, "the beginning of a call")
+
+    GIVE_UP[how](queue)
+    assert queue.wait(LIMIT)
+    assert others.start(executor=client).wait(LIMIT)
+
+    assert {task.fsm_state for task in slow} == {"FAILED" if timeout else "CANCELLED"}
+    assert others.counts() == {"DONE": 30}
+    assert not gate.exists()
+    gate.touch()
+    until(
+        lambda: set(client.run(threads_there).values()) <= {(0, 0), (1, 0)},
+        "the end of the calls and of their threads",
+    )
+    check_settled([*queue, *others])
+
+
+def test_call_that_nobody_knows_to_have_begun_holds_up_no_others(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given up before the news of its beginning came, as happens on a busy machine."""
+    take = Dask._take
+    monkeypatch.setattr(
+        Dask, "_take", lambda self, item: None if item[1] == "began" else take(self, item)
+    )
+    gate, begun = tmp_path / "gate", [tmp_path / f"begun{i}" for i in range(2)]
+    slow = [Task(path.name, deaf, func_args=(str(path), str(gate))) for path in begun]
+    queue = TaskQueue(*slow).start(executor=client)
+    for path in begun:
+        until(path.exists, "the beginning of a call")
+    queue.cancel(*queue)
+    assert queue.wait(LIMIT)
+    monkeypatch.undo()
+    others = TaskQueue(*(Task(f"t{i}", make_value, func_args=(i,)) for i in range(10)))
+
+    assert others.start(executor=client).wait(LIMIT)
+
+    assert {task.fsm_state for task in slow} == {"CANCELLED"}
+    assert others.counts() == {"DONE": 10}
+    gate.touch()
+
+
+def secede_then_wait(begun: str, gate: str) -> None:
+    """Leave the worker's pool in the way that Dask offers, then be deaf."""
+    from distributed import secede
+
+    secede()
+    deaf(begun, gate)
+
+
+def test_call_that_has_seceded_by_itself_can_be_given_up(client: Any, tmp_path: Path) -> None:
+    """Its place is given back once, not twice."""
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    slow = Task("slow", secede_then_wait, func_args=(str(begun), str(gate)))
+    queue = TaskQueue(slow).start(executor=client)
+    until(begun.exists, "the beginning of the call")
+
+    queue.cancel(*queue)
+    assert queue.wait(LIMIT)
+    run(TaskQueue(*(Task(f"t{i}", make_value) for i in range(10))), executor=client)
+
+    assert slow.is_cancelled
+    gate.touch()
+    until(
+        lambda: set(client.run(threads_there).values()) <= {(0, 0), (1, 0)},
+        "the end of the call and of its thread",
+    )
 
 
 def test_interrupted_run_leaves_nothing_behind(client: Any, tmp_path: Path) -> None:
@@ -749,8 +969,6 @@ def test_cluster_that_is_gone_is_said(
 
 def test_nothing_of_a_run_stays(client: Any, no_threads_left: None) -> None:
     """The threads of a run end with it, and what it submitted is forgotten."""
-    from taskqueue_nb.executors.dask import _Hub
-
     tasks = [Task(f"t{i}", make_value) for i in range(5)]
 
     run(TaskQueue(*tasks), executor=client)

@@ -50,10 +50,6 @@ EXECUTORS: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
-#: Not on a cluster: a call that is given up goes on there, and holds up what Dask sends behind it.
-gives_up = pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
-
-
 @pytest.fixture(params=[*EXECUTORS, "dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give one executor after the other; end it if it is one of ours to end."""
@@ -321,7 +317,6 @@ def test_retries_are_made(executor: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------- stopping
-@gives_up
 def test_cancelled_before_the_start_never_runs(executor: Any) -> None:
     """A cancelled task is passed over, and its dependents with it."""
     given_up = Task("given up", make_value)
@@ -335,7 +330,6 @@ def test_cancelled_before_the_start_never_runs(executor: Any) -> None:
     assert given_up.attempts == []
 
 
-@gives_up
 def test_cancelled_while_it_waits_for_room_keeps_no_other_waiting(
     executor: Any, tmp_path: Path
 ) -> None:
@@ -382,7 +376,6 @@ def test_fail_fast_starts_nothing_more(executor: Any) -> None:
     check_settled(queue)
 
 
-@gives_up
 def test_stop_lets_what_runs_end(executor: Any, gate: str) -> None:
     """After `stop()` nothing more is started, and what runs is finished."""
     first = Task("first", make_value)
@@ -405,7 +398,6 @@ def test_stop_lets_what_runs_end(executor: Any, gate: str) -> None:
     assert run(queue, executor=executor) == ["last"]
 
 
-@gives_up
 def test_attempt_that_takes_too_long_fails(executor: Any, gate: str) -> None:
     """A timeout fails its attempt and nothing else; the error says how long was waited."""
     slow = Task("slow", wait_at, func_args=(gate,), timeout=0.2)

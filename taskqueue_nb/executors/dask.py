@@ -11,13 +11,13 @@ _DaskTrip.packed -> Client.map -> call() on a worker -> "began", what it prints 
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import threading
 import weakref
-from collections import Counter
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from taskqueue_nb.executors.dask_call import (
     Parcel,
     ParcelPacker,
     call,
-    calls_there,
+    name_of,
     shown_there,
 )
 from taskqueue_nb.executors.trip import (
@@ -35,11 +35,10 @@ from taskqueue_nb.executors.trip import (
     TravelError,
     Trip,
     WorkerError,
-    argument_names,
     with_article,
 )
 from taskqueue_nb.fingerprint import version_of
-from taskqueue_nb.fsm import CancellationError, shorten
+from taskqueue_nb.fsm import CancellationError
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     Attempt,
@@ -58,6 +57,9 @@ R = TypeVar("R")
 _LOOK: Final = 0.1  # seconds between looks at what nobody tells
 _RECONNECTING: Final = 15.0  # seconds that a client may look for its scheduler
 _PATIENCE: Final = 5.0  # seconds that our threads have to end
+_PAUSE: Final = 0.01  # seconds that a client of Dask lets pass between two messages to a scheduler
+_WAIT: Final = 0.04  # seconds that calls wait for others, while the cluster has enough to do
+_AGAIN: Final = 5.0  # seconds until it is asked again how many threads a cluster has
 _AT_ONCE: Final = 500  # calls that are submitted in one graph
 _GRAPH: Final = 4_000_000  # bytes that one graph may have; Dask warns of 10 MB
 _LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
@@ -176,7 +178,6 @@ class _DaskTrip(Trip):
         self.call: _Call | None = None
         self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
         self.load: Any = None  # the future of a large parcel
-        self.worker = ""  # the address of the one that makes the call
         self.resent = 0
 
     def kill(self) -> None:
@@ -220,22 +221,19 @@ class _DaskTrip(Trip):
         args, kwargs = with_results(
             (self.call.args, self.call.kwargs or {}), self._reference, kinds
         )
-        names = argument_names(func, len(args)) if args else []
-        places = [
-            *((name, None, value) for name, value in zip(names, args, strict=True)),
-            *((word, word, value) for word, value in kwargs.items()),
-        ]
+        words = [*(None for _ in args), *kwargs]
         packer = ParcelPacker()
-        what = f"the function of {called}"
+        place = -1  # of the argument that is packed; that of the function is before them
         try:
-            packer.add((self.place.topic, task.name, number, [place[:2] for place in places]))
+            packer.add((self.place.topic, task.name, number, words))
             packer.add(func)
-            for word, _, value in places:
-                what = f"argument {shorten(word)} of {called}"
+            for value in (*args, *kwargs.values()):
+                place += 1
                 packer.add(value)
             packer.add(packer.sources())
         except Exception as error:
-            message = f"{what} cannot be sent to the cluster: {words_of(error)}"
+            what = name_of(place, func, words)
+            message = f"{what} of {called} cannot be sent to the cluster: {words_of(error)}"
             raise TravelError(message, task) from error
         return packer.packed(_cleaned(task.name))
 
@@ -272,15 +270,18 @@ class _DaskTrip(Trip):
         return True
 
     def began(self, worker: str) -> None:
-        """Hear that a worker makes the call; that of another function is not wanted any more."""
-        self.worker = worker
-        if self.attempt is not None or self.is_over:
-            return  # made a second time, as a worker had died
+        """Hear which worker makes the call; that of another function is not wanted any more."""
+        if not self.is_over and self._has_begun() and self.attempt is not None:
+            self.attempt.worker = worker
+
+    def _has_begun(self) -> bool:
+        """Start the attempt if that has not been done; say whether it is the call's."""
+        if self.attempt is not None:
+            return True  # made a second time perhaps, as a worker had died
         if self.call is not None and not self.call.is_of(self.task):
             self.place.resend(self)
-            return
-        if self.begin() and self.attempt is not None:
-            self.attempt.worker = worker
+            return False
+        return self.begin()
 
     def said(self, text: str, progress: tuple[float, float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""
@@ -289,8 +290,7 @@ class _DaskTrip(Trip):
             return
         if text:
             attempt.write(text)
-            if attempt.echo:
-                attempt.show(text)
+            self.show(text)
         if progress is not None:
             attempt.progressed = progress
             with GRAPH_LOCK:
@@ -310,7 +310,7 @@ class _DaskTrip(Trip):
         if future.status == "cancelled" and self.place.may_be_sent_again(self):
             self.place.resend(self)
             return
-        if self.attempt is None and not self.begin():
+        if not self._has_begun():  # a short call does not tell that it has
             return
         if future.status != "finished":
             self.end(None, self._error(future))
@@ -411,7 +411,8 @@ class _Hub:
         self.topic = f"taskqueue_nb-{client.id}"
         self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
-        self.given_up: dict[str, str] = {}  # calls that may still hold up a worker: key, worker
+        self.threads: float = math.inf  # of all workers; it is not known at first
+        self._asked = -math.inf  # when it was asked for
 
     @classmethod
     def of(cls, client: Any) -> _Hub:
@@ -425,27 +426,24 @@ class _Hub:
         return hub
 
     def hear(self, event: tuple[float, Any]) -> None:
-        """Take an event, on the client's loop: nothing here may wait."""
-        _, message = event
-        if (inbox := self.inboxes.get(message[0])) is not None:
-            inbox.put(tuple(message))
+        """Take what calls tell, on the client's loop: nothing here may wait."""
+        _, messages = event
+        for message in messages:
+            if (inbox := self.inboxes.get(message[0])) is not None:
+                inbox.put(tuple(message))
 
-    def free_workers(self, client: Any) -> list[str] | None:
-        """Return the workers that no given-up call holds up; None if all are free, or none is.
+    def ask(self, client: Any) -> None:
+        """Ask now and then how many calls the cluster makes at once; waits for nothing."""
+        now = monotonic()
+        if now - self._asked > _AGAIN:
+            self._asked = now
+            client.loop.add_callback(self._count_threads, client)
 
-        Dask believes that a worker is free whose call was given up, and sends it further ones.
-        """
-        if not self.given_up:
-            return None
-        threads = client.nthreads()
-        held = [worker for worker in set(self.given_up.values()) if worker in threads]
-        busy = client.run(calls_there, workers=held, on_error="ignore") if held else {}
-        for key, worker in list(self.given_up.items()):
-            if key not in busy.get(worker, ()):
-                self.given_up.pop(key, None)
-        count = Counter(self.given_up.values())
-        free = [worker for worker in threads if count[worker] < threads[worker]]
-        return free if 0 < len(free) < len(threads) else None
+    async def _count_threads(self, client: Any) -> None:
+        if client.status == "running":
+            with contextlib.suppress(OSError):  # the cluster is gone, which others find
+                counts = await client.scheduler.ncores(workers=None)
+                self.threads = max(1, sum(counts.values()))
 
 
 class Dask(Place):
@@ -476,8 +474,10 @@ class Dask(Place):
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._unconnected: float | None = None
-        self._free: list[str] | None = None  # the workers that the last calls went to
-        self._asked = 0.0  # when it was last looked whether these are still there
+        self._next = 0.0  # when a graph is submitted at the earliest
+        self._few: float = math.inf  # with as many calls there, or less, the next are submitted
+        self._has_room = threading.Event()  # there are no more
+        self._has_room.set()
 
     @staticmethod
     def _refuse(*_: object) -> None:
@@ -511,7 +511,6 @@ class Dask(Place):
     def resend(self, trip: _DaskTrip) -> None:
         """Submit a call again, as it is now; what comes of the former is not wanted."""
         self._drop(trip)
-        trip.worker = ""
         self._outbox.put(trip)
 
     def forget(self, trip: _DaskTrip) -> None:
@@ -523,21 +522,12 @@ class Dask(Place):
         with self._lock:
             self._trips.pop(trip.key, None)
             future, trip.future = trip.future, None
+            if len(self._trips) <= self._few:
+                self._has_room.set()
         if self._hub is not None:
             self._hub.inboxes.pop(trip.key, None)
         if future is not None and future.status == "pending":
-            self._release(future, trip.worker)
-            if trip.worker:
-                with self._lock:
-                    waiting = [other for other in self._trips.values() if not other.worker]
-                for other in waiting:  # some may be behind it
-                    self.resend(other)
-
-    def _release(self, future: Any, worker: str) -> None:
-        """Tell the cluster that a call is given up; waits for nothing."""
-        future.release()
-        if worker and self._hub is not None:
-            self._hub.given_up[future.key] = worker
+            future.release()  # the worker will hear of it; this waits for nothing
 
     def close(self) -> None:
         """Have the cluster give up what it still does for this run, and end our threads."""
@@ -559,6 +549,7 @@ class Dask(Place):
     def _send_all(self) -> None:
         """Submit what there is to submit, until told to end."""
         while (first := self._outbox.get()) is not None:
+            self._await_more()
             trips: list[_DaskTrip] = [first]
             goes_on = True
             with contextlib.suppress(Empty):
@@ -574,6 +565,22 @@ class Dask(Place):
                     trip.end(None, error)
             if not goes_on:
                 return
+            self._next = monotonic() + _PAUSE
+            threads = math.inf if self._hub is None else self._hub.threads
+            with self._lock:
+                self._few = max(len(self._trips) / 2, 2 * threads)
+                if len(self._trips) > self._few:
+                    self._has_room.clear()
+
+    def _await_more(self) -> None:
+        """Wait a moment for calls that can go in the same graph, of which each one has its price.
+
+        While a cluster has more calls than it can make at once, and half as many as after the last
+        graph, a further one comes early enough when these have become fewer.
+        """
+        if (early := self._next - monotonic()) > 0:
+            sleep(early)
+        self._has_room.wait(_WAIT)
 
     def _send_some(self, trips: Iterable[_DaskTrip]) -> None:
         """Submit calls in as few graphs as Dask takes without a warning."""
@@ -618,6 +625,7 @@ class Dask(Place):
             self.future_class = Future
             self._hub = _Hub.of(self.client)
             self.topic = self._hub.topic
+            self._hub.ask(self.client)
 
     def _submit_all(self, batch: list[tuple[_DaskTrip, Any]]) -> None:
         if not batch or self._hub is None:
@@ -630,7 +638,6 @@ class Dask(Place):
                 self._trips[trip.key] = trip
             self._hub.inboxes[trip.key] = self._inbox
         try:
-            free = self._hub.free_workers(self.client)
             futures = self.client.map(
                 call,
                 [parcel for _, parcel in batch],
@@ -638,10 +645,7 @@ class Dask(Place):
                 key=keys,
                 pure=False,
                 retries=0,
-                workers=free,  # strictly, or an idle worker that is held up would steal it
             )
-            if free is not None:
-                self._free = free
         except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
             for trip, _ in batch:
                 trip.end(None, self._named(error))
@@ -654,7 +658,7 @@ class Dask(Place):
             if is_wanted:
                 future.add_done_callback(partial(self._came, trip))
             else:  # dropped since it was handed over
-                self._release(future, trip.worker)
+                future.release()
 
     def _came(self, trip: _DaskTrip, future: Any) -> None:
         self._inbox.put((trip, future))
@@ -735,22 +739,8 @@ class Dask(Place):
                     trip.end(None, error)
             return
         self.let_go()
-        if self._free is not None and monotonic() - self._asked > 1:
-            self._asked = monotonic()
-            self._look_at_workers(self._free)
-
-    def _look_at_workers(self, chosen: list[str]) -> None:
-        """Send again what waits for workers of which one is gone."""
-        try:
-            is_complete = set(chosen) <= set(self.client.nthreads())
-        except Exception:  # noqa: BLE001 - the cluster is gone, which the next look will find
-            return
-        if not is_complete:
-            self._free = None
-            with self._lock:
-                waiting = [trip for trip in self._trips.values() if not trip.worker]
-            for trip in waiting:
-                self.resend(trip)
+        if self._hub is not None:
+            self._hub.ask(self.client)
 
     def let_go(self) -> None:
         """Let go of what was cancelled while it was queued: nobody tells."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 import linecache
 import pickle
+import threading
+import weakref
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
 
 import cloudpickle
 
 from taskqueue_nb._worker import Packer, _Line, _portable
 from taskqueue_nb.capture import capturing
+from taskqueue_nb.executors.trip import argument_names
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT, RunState
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_LOOK: Final = 0.1  # seconds between looks at whether a sleeping call is to stop
+_LOOK: Final = 0.1  # seconds between looks at whether a call is given up
+_SOON: Final = 0.005  # seconds until it is told that calls have begun which have not ended
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 
 
@@ -115,12 +119,12 @@ def _input(place: int) -> Any:
 class _Wire:
     """Takes what a call reports, and passes it on to the notebook as events."""
 
-    def __init__(self, worker: Any, topic: str, key: str) -> None:
-        self._worker, self._topic, self._key = worker, topic, key
+    def __init__(self, calls: _Calls, topic: str, key: str) -> None:
+        self._calls, self._topic, self._key = calls, topic, key
 
     def tell(self, *what: Any) -> None:
         """Report something; a text as bytes, as it may hold what is no Unicode."""
-        self._worker.log_event(self._topic, [self._key, *what])
+        self._calls.tell(self._topic, self._key, *what)
 
     def send(self, _: int, text: str, progress: Any) -> None:
         """Report what was printed, or how far the task is: a message of `_Line`."""
@@ -131,20 +135,25 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _is_given_up(worker: Any, key: str) -> bool:
+    """Say whether Dask has told a worker that nobody wants a call any more."""
+    state = worker.state.tasks.get(key)
+    return state is None or state.state == "cancelled"
+
+
 class _Stopping(RunState):
     """Asks to stop as soon as the notebook has given the call up: Dask tells its worker."""
 
-    __slots__ = ("_key", "_tasks")
+    __slots__ = ("_key", "_worker")
 
     def __init__(self, name: str, worker: Any, key: str) -> None:
         super().__init__(name)
-        self._tasks, self._key = worker.state.tasks, key
+        self._worker, self._key = worker, key
 
     @property
     def cancelled(self) -> bool:
         """Whether stopping was asked for."""
-        state = self._tasks.get(self._key)
-        return super().cancelled or state is None or state.state == "cancelled"
+        return super().cancelled or _is_given_up(self._worker, self._key)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep, but wake soon once stopping is asked for; say whether it was."""
@@ -152,6 +161,129 @@ class _Stopping(RunState):
         while not self.cancelled and (left := end - monotonic()) > 0:
             super().sleep(min(left, _LOOK))
         return self.cancelled
+
+
+class _Made(NamedTuple):
+    """A call that is being made: its thread, and the pool that this is of."""
+
+    key: str
+    thread: threading.Thread
+    pool: Any
+
+
+class _Calls:
+    """The calls that a worker makes, of which one that is given up holds up no other.
+
+    A scheduler takes a worker for free once its call was given up, and sends it the next. The
+    worker knows better: its thread still runs the function, and as no thread can be ended, what
+    came next would wait for ever. So what the function could have done itself is done for it, it
+    secedes: its thread leaves the pool, another takes its place, and what the scheduler believes
+    is true. This is looked at again and again on the worker's loop while there are calls, so that
+    nobody has to tell, and nothing told can be missed.
+
+    They tell of themselves together, too: that they have begun, in one event for those of a few
+    milliseconds, and not at all if they have ended by then, as what came of them says it.
+    """
+
+    _known: ClassVar[weakref.WeakKeyDictionary[Any, _Calls]] = weakref.WeakKeyDictionary()
+    _all: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = weakref.proxy(worker)
+        self._lock = threading.Lock()  # held for a moment only, also while an event is handed over
+        self._made: dict[str, _Made] = {}
+        self._seceded: set[str] = set()
+        self._begun: dict[str, str] = {}  # those of which that is to be told: key, topic
+        self._is_looking = self._is_to_tell = False
+
+    @classmethod
+    def of(cls, worker: Any) -> _Calls:
+        """Return those of a worker."""
+        with cls._all:
+            if (calls := cls._known.get(worker)) is None:
+                calls = cls._known[worker] = cls(worker)
+            return calls
+
+    def begin(self, key: str) -> None:
+        """Take note of a call, in its thread."""
+        from distributed.threadpoolexecutor import thread_state  # noqa: PLC0415 - a worker's alone
+
+        pool = getattr(thread_state, "executor", None)  # None: of a pool that cannot do this
+        with self._lock:
+            self._made[key] = _Made(key, threading.current_thread(), pool)
+            starts, self._is_looking = not self._is_looking, True
+        if starts:
+            self._worker.loop.add_callback(self._look)
+
+    def end(self, key: str) -> None:
+        """Forget a call, in its thread, which ends if it is not of the pool any more."""
+        from distributed.threadpoolexecutor import thread_state  # noqa: PLC0415 - likewise
+
+        with self._lock:
+            del self._made[key]
+            self._begun.pop(key, None)
+            has_seceded = key in self._seceded
+            self._seceded.discard(key)
+        if has_seceded:
+            thread_state.proceed = False
+
+    def begun(self, topic: str, key: str) -> None:
+        """Have it told soon that a call has begun."""
+        with self._lock:
+            self._begun[key] = topic
+            starts, self._is_to_tell = not self._is_to_tell, True
+        if starts:
+            self._worker.loop.add_callback(self._worker.loop.call_later, _SOON, self._tell_begun)
+
+    def tell(self, topic: str, key: str, *what: Any) -> None:
+        """Tell something of a call at once, after what there is to tell from before."""
+        with self._lock:
+            self._send_begun()
+            self._worker.log_event(topic, [[key, *what]])
+
+    def _tell_begun(self) -> None:
+        with self._lock:
+            self._is_to_tell = False
+            self._send_begun()
+
+    def _send_begun(self) -> None:
+        """Tell which calls have begun; the lock is held, or one event could overtake another."""
+        begun, self._begun = self._begun, {}
+        for topic in set(begun.values()):
+            events = [
+                [key, "began", self._worker.address] for key, its in begun.items() if its == topic
+            ]
+            self._worker.log_event(topic, events)
+
+    def _look(self) -> None:
+        """Have each call secede that is given up, and look again while there are any."""
+        with self._lock:
+            self._is_looking = bool(self._made)
+            given_up = [made for key, made in self._made.items() if _is_given_up(self._worker, key)]
+        if self._is_looking:
+            self._worker.loop.call_later(_LOOK, self._look)
+        for made in given_up:
+            self._secede(made)
+
+    def _secede(self, made: _Made) -> None:
+        from distributed.threadpoolexecutor import threads_lock  # noqa: PLC0415 - a worker's alone
+        from distributed.worker_state_machine import SecedeEvent  # noqa: PLC0415 - likewise
+
+        if made.pool is None or not threads_lock.acquire(blocking=False):  # the next look will
+            return
+        try:
+            with self._lock:
+                if made.key not in self._made or made.thread not in made.pool._threads:
+                    return  # it has ended, or seceded
+                made.pool._threads.remove(made.thread)
+                self._seceded.add(made.key)
+            made.pool._adjust_thread_count()
+        finally:
+            threads_lock.release()
+        stimulus = f"secede-{made.key}"
+        self._worker.handle_stimulus(
+            SecedeEvent(key=made.key, compute_duration=0.0, stimulus_id=stimulus)
+        )
 
 
 class _RemoteAttempt(Attempt):
@@ -194,20 +326,32 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
     """
     from distributed import get_worker  # noqa: PLC0415 - only a worker needs it
 
-    forks = _forks[0]
-    items = parcel.items()
-    topic, name, number, places = next(items)
     worker = get_worker()
     key = cast("str", worker.get_current_task())
-    wire = _Wire(worker, topic, key)
-    wire.tell("began", worker.address)
+    calls = _Calls.of(worker)
+    calls.begin(key)
+    try:
+        if _is_given_up(worker, key):  # on its way from the loop to this thread
+            return None
+        return _reported(parcel, inputs, calls, worker, key)
+    finally:
+        calls.end(key)
+
+
+def _reported(parcel: Parcel, inputs: list[Any], calls: _Calls, worker: Any, key: str) -> Any:
+    """Make a call, and tell the notebook that it has begun and what it says."""
+    forks = _forks[0]
+    items = parcel.items()
+    topic, name, number, words = next(items)
+    wire = _Wire(calls, topic, key)
+    calls.begun(topic, key)
     task = Task(name, state="RUNNING")
     task._attempt = attempt = _RemoteAttempt(task, None)
     attempt.number = number
     attempt._runstate = _Stopping(name, worker, key)
     attempt.line = line = _Line(wire)
     line.begin(1)
-    value, failed = _made(items, places, inputs, attempt)
+    value, failed = _made(items, words, inputs, attempt)
     if forks != _forks[0]:
         _end_child(failed)
     rest, dropped = line.end()
@@ -219,22 +363,23 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
 
 
 def _made(
-    items: Iterator[Any], places: Any, inputs: list[Any], attempt: _RemoteAttempt
+    items: Iterator[Any], words: list[str | None], inputs: list[Any], attempt: _RemoteAttempt
 ) -> tuple[Any, Failed | None]:
     """Make a call: its value, or what it came to instead."""
-    stage = "the function"
+    func: Any = None
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    place = -1  # of the argument that is read; that of the function is before them
     token, given = CURRENT.set(None), _INPUTS.set(inputs)
     try:
         func = next(items)
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for word, keyword in places:
-            stage = f"argument {shorten(word)}"
-            if keyword is None:
+        for word in words:
+            place += 1
+            if word is None:
                 args.append(next(items))
             else:
-                kwargs[keyword] = next(items)
-        stage = ""
+                kwargs[word] = next(items)
+        place = len(words)
         for file, text in next(items).items():
             linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         attempt.task.func = func
@@ -243,11 +388,20 @@ def _made(
             value = awaited(func(*args, **kwargs))
     except BaseException as raised:  # noqa: BLE001 - a worker's SystemExit must not end it
         error = without_our_frames(raised)
-        return None, _failed(error, stage)
+        return None, _failed(error, "" if place == len(words) else name_of(place, func, words))
     finally:
         CURRENT.reset(token)
         _INPUTS.reset(given)
     return value, _refusal(value)
+
+
+def name_of(place: int, func: Any, words: list[str | None]) -> str:
+    """Say what an argument of a call is called, or the function, which is before the first."""
+    if place < 0:
+        return "the function"
+    if (name := words[place]) is None:
+        name = argument_names(func, words.count(None))[place]
+    return f"argument {shorten(name)}"
 
 
 def _failed(error: BaseException, stage: str) -> Failed:
@@ -276,8 +430,3 @@ async def shown_there(key: str, render: Callable[[Any], R], dask_worker: Any = N
 
     value = dask_worker.data[key]
     return await asyncio.get_running_loop().run_in_executor(None, render, value)
-
-
-def calls_there(dask_worker: Any = None) -> list[Any]:
-    """Return the keys of the calls that a worker makes at this moment."""
-    return list(dask_worker.active_threads.values())
