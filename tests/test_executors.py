@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import multiprocessing
 import operator
@@ -50,11 +51,24 @@ EXECUTORS: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
-@pytest.fixture(params=[*EXECUTORS, "dask"])
-def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
+def on_a_loop(queue: TaskQueue, **options: Any) -> Iterator[Task]:
+    """Run a queue on an event loop, as `arun_iter` does in a coroutine; the same as `run`."""
+
+    async def whole() -> list[Task]:
+        return [each async for each in queue.arun_iter(**options)]
+
+    yield from asyncio.run(whole())
+
+
+@pytest.fixture(params=[*EXECUTORS, "dask", "asyncio"])
+def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give one executor after the other; end it if it is one of ours to end."""
     if request.param == "dask":
         yield request.getfixturevalue("client")
+        return
+    if request.param == "asyncio":
+        monkeypatch.setattr(TaskQueue, "run", on_a_loop)
+        yield None
         return
     made = EXECUTORS[request.param]()
     yield made
@@ -171,7 +185,7 @@ def test_exit_in_a_task_fails_it(executor: Any) -> None:
     other = Task("other", make_value)
     queue = TaskQueue(leaving, other)
 
-    if executor is None:
+    if executor is None and TaskQueue.run is not on_a_loop:
         with pytest.raises(SystemExit):
             run(queue)
         run(queue)
