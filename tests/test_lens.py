@@ -43,7 +43,8 @@ def test_around_a_task_stands_what_leads_to_it_and_what_follows(mapped: TaskQueu
     lens = PLAIN.around([named(mapped, "fit-7")])
 
     assert labels(mapped, lens) == ["fit-7", "load-7", "report"]
-    assert lens._replace(centre=()) == PLAIN
+    assert not lens.is_plain
+    assert lens.around(()).is_plain
 
 
 def test_around_a_task_of_many_prerequisites_these_are_folded(mapped: TaskQueue) -> None:

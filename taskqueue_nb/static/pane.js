@@ -161,7 +161,25 @@ export function neighbour(points, from, key) {
 }
 
 /**
- * Where an arrow key leads: along a requirement if one leads there, else to the nearest box.
+ * The direction in which requirements lead: "x" if they do so from left to right, "y" from above to below.
+ *
+ * @param {({x: number, y: number} | undefined)[]} points
+ * @param {{from: number, to: number}[]} edges
+ */
+function flow(points, edges) {
+  let [right, down] = [0, 0];
+  for (const edge of edges) {
+    const from = points[edge.from];
+    const to = points[edge.to];
+    if (!from || !to) continue;
+    right += to.x - from.x > 1 ? 1 : -1;
+    down += to.y - from.y > 1 ? 1 : -1;
+  }
+  return right >= down ? "x" : "y";
+}
+
+/**
+ * Where an arrow key leads: along a requirement in the direction of these, else to the nearest box.
  *
  * @param {({x: number, y: number} | undefined)[]} points
  * @param {{from: number, to: number}[]} edges
@@ -170,6 +188,9 @@ export function neighbour(points, from, key) {
  * @returns {number}
  */
 export function along(points, edges, from, key) {
+  if ((key === "ArrowLeft" || key === "ArrowRight") !== (flow(points, edges) === "x")) {
+    return neighbour(points, from, key);
+  }
   const linked = new Set([from]);
   for (const edge of edges) {
     if (edge.from === from) linked.add(edge.to);
@@ -277,7 +298,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
   /** @type {(Rect | undefined)[]} Where the boxes stand in the drawing. */
   let places = [];
   /** @type {Lens} */
-  let lens = { around: "", seen: 0, total: 0, plain: true };
+  let lens = { around: "", seen: 0, total: 0, plain: true, turn: 0 };
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let following;
   /** @type {Rect} */
@@ -583,7 +604,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
     },
     /** How much of the queue is seen. @param {Lens} newLens */
     through(newLens) {
-      if (JSON.stringify(lens) !== JSON.stringify(newLens)) free = false; // somebody wants to see what is new
+      if (lens.turn !== newLens.turn) free = false; // somebody wants to see what is new
       lens = newLens;
       const { around: name, seen, total } = lens;
       around.textContent = name ? `Around ${name}: ${seen} of ${total} tasks` : "";

@@ -27,6 +27,8 @@ export interface Lens {
   total: number;
   /** Whether nobody has folded, unfolded or left out anything. */
   plain: boolean;
+  /** How often somebody wanted to see something else. */
+  turn: number;
 }
 
 /** A task in the table; times in seconds, `started` since the epoch. */

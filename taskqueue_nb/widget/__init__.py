@@ -552,9 +552,9 @@ class TaskGraph(Exports, anywidget.AnyWidget):
             self._sought = command.value
             self._finder.do(partial(self._find, command.value))
         elif verb == "around" and not at:
-            self._look_through(self._lens._replace(centre=()))
+            self._look_through(self._lens.around(()))
         elif verb == "fold" and not at:
-            self._look_through(PLAIN)
+            self._look_through(self._lens.reset())
         elif verb == "look" and not at:
             self._at, self._seen = "", ()
             self._mark()
@@ -888,7 +888,13 @@ def _through(laid: _Laid) -> dict[str, Any]:
     """Say how much of the queue a drawing shows."""
     seen = sum(len(box.tasks) for box in laid.boxes)
     around = one_line(laid.lens.centre[0].name) if laid.lens.centre else ""
-    return {"around": around, "seen": seen, "total": len(laid.tasks), "plain": laid.lens == PLAIN}
+    return {
+        "around": around,
+        "seen": seen,
+        "total": len(laid.tasks),
+        "plain": laid.lens.is_plain,
+        "turn": laid.lens.turn,
+    }
 
 
 def _seen_through(lens: Lens, verb: str, at: str, laid: _Laid) -> Lens:

@@ -29,31 +29,44 @@ class Lens(NamedTuple):
         What has a box of its own, and what is folded.
     centre : tuple of Task
         What is looked at alone, with what stands around it; () for the whole queue.
+    turn : int
+        How often something else was wanted: a page fits the picture to its pane then.
     """
 
     wish: Wish = NO_WISH
     centre: tuple[Task, ...] = ()
+    turn: int = 0
 
     def showing(self, task: Task) -> Lens:
         """Have a task seen, wherever it is."""
         first = (task, *(other for other in self.wish.first if other is not task))[:_SHOWN]
-        return Lens(self.wish._replace(first=first))
+        return Lens(self.wish._replace(first=first), (), self.turn + 1)
 
     def opened(self, key: str) -> Lens:
         """Unfold what is folded by a key."""
         keys = (*(other for other in self.wish.opened if other != key), key)[-_OPENED:]
-        return self._replace(wish=self.wish._replace(opened=keys, shut=self.wish.shut - {key}))
+        wish = self.wish._replace(opened=keys, shut=self.wish.shut - {key})
+        return Lens(wish, self.centre, self.turn + 1)
 
     def shut(self, key: str, tasks: Collection[Task]) -> Lens:
         """Fold what can be folded by a key; these are its tasks that had boxes of their own."""
         wish = self.wish
         first = tuple(task for task in wish.first if task not in tasks)
         opened = tuple(other for other in wish.opened if other != key)
-        return self._replace(wish=Wish(first, opened, wish.shut | {key}))
+        return Lens(Wish(first, opened, wish.shut | {key}), self.centre, self.turn + 1)
 
     def around(self, tasks: Iterable[Task]) -> Lens:
-        """Look at some tasks alone, with what stands around them."""
-        return self._replace(centre=tuple(tasks))
+        """Look at some tasks alone, with what stands around them; without any, at all again."""
+        return Lens(self.wish, tuple(tasks), self.turn + 1)
+
+    def reset(self) -> Lens:
+        """Want nothing any more."""
+        return Lens(turn=self.turn + 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is wanted."""
+        return self.wish == NO_WISH and not self.centre
 
     def drawing(self, queue: TaskQueue, keep: Collection[Any]) -> Drawing:
         """Lay out what is wanted.
@@ -70,7 +83,7 @@ class Lens(NamedTuple):
         NoEngine
             If nothing on this machine can lay it out.
         """
-        if self == PLAIN:
+        if self.is_plain:
             return drawing_of(queue, MAX_NODES)
         tasks: Sequence[Task] = queue.tasks
         if self.centre:

@@ -234,7 +234,7 @@ def test_the_present_is_followed(notebook: MakeNotebook) -> None:
     view = opened(
         notebook,
         "import time\nfrom taskqueue_nb import Task, TaskQueue\n"
-        "queue = TaskQueue(*(Task(f'nap {i}', time.sleep, func_args=(0.25,)) for i in range(400)))",
+        "queue = TaskQueue(*(Task(f'nap {i}', time.sleep, func_args=(0.37,)) for i in range(400)))",
         "queue.start()",
     )
     view.open("Timeline")

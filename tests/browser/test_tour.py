@@ -94,8 +94,8 @@ def test_the_tour_by_mouse(tour: Tour, page: Page, shots: Path) -> None:
     view.box(FAILING).click()
     expect(view.side).to_contain_text("1 of 90 Gentoo penguins not measured")
     field = view.side.get_by_label("Argument missing")
-    expect(field).to_have_value("'raise'")
-    field.fill("'drop'")
+    expect(field).to_have_value("raise")
+    field.fill("drop")
     page.screenshot(path=shots / "tour-2-edited.png")
     view.button("Repair and rerun").click()
 
@@ -125,7 +125,7 @@ def test_the_tour_by_keyboard(tour: Tour, page: Page, shots: Path) -> None:
     expect(view.side).to_contain_text("1 of 90 Gentoo penguins not measured")
     press_until("Tab", '.tq-side [aria-label="Argument missing"]')
     press("Control+a")
-    page.keyboard.type("'drop'")
+    page.keyboard.type("drop")
     page.screenshot(path=shots / "tour-keyboard.png")
     press_until("Tab", '.tq-side [data-key="repair-true"]')
     press("Enter")
@@ -142,7 +142,7 @@ def test_the_picture_of_the_readme(page: Page, jupyter_server: Server, shots: Pa
     tour.run_to_the_failure()
     view = tour.view
     view.box(FAILING).click()
-    expect(view.side.get_by_label("Argument missing")).to_have_value("'raise'")
+    expect(view.side.get_by_label("Argument missing")).to_have_value("raise")
 
     view.button("Fit the graph to the pane").click()
 

@@ -79,7 +79,10 @@ suite("pure functions", () => {
 
     assert.equal(pane.along(points, edges, 0, "ArrowRight"), 2);
     assert.equal(pane.along(points, edges, 2, "ArrowLeft"), 0);
-    assert.equal(pane.along(points, edges, 2, "ArrowUp"), 0); // where no requirement leads straight up
+    assert.equal(pane.along(points, edges, 2, "ArrowUp"), 1); // across the requirements it goes to what is near
+    const turned = points.map(({ x, y }) => ({ x: y, y: x }));
+    assert.equal(pane.along(turned, edges, 0, "ArrowDown"), 2);
+    assert.equal(pane.along(turned, edges, 2, "ArrowLeft"), 1);
     assert.equal(pane.along(points, edges, 3, "ArrowRight"), 3);
   });
 
@@ -236,7 +239,7 @@ suite("a large graph", () => {
     boxes: groups,
     states: "pf",
     says: {},
-    lens: { around: "", seen: 301, total: 301, plain: false },
+    lens: { around: "", seen: 301, total: 301, plain: false, turn: 1 },
   };
   const seen = (/** @type {string} */ text) => !button(text).hidden;
 
@@ -264,7 +267,7 @@ suite("a large graph", () => {
   });
 
   test("around a task, the view says so, and a, Escape and a button lead back", () => {
-    const model = shown({ ...large, lens: { around: "fit-7", seen: 2, total: 301, plain: false } });
+    const model = shown({ ...large, lens: { around: "fit-7", seen: 2, total: 301, plain: false, turn: 1 } });
     assert.match(one(".tq-scope").textContent ?? "", /^Around fit-7: 2 of 301 tasks/);
 
     button("Show all").click();
@@ -272,7 +275,7 @@ suite("a large graph", () => {
     press(node("7"), "Escape");
 
     assert.deepEqual(model.sent, Array(3).fill({ verb: "around", at: "" }));
-    model.put({ lens: { around: "", seen: 301, total: 301, plain: true } });
+    model.put({ lens: { around: "", seen: 301, total: 301, plain: true, turn: 2 } });
     assert.ok(one(".tq-scope").hidden);
     assert.ok(!seen("Reset folding"));
   });

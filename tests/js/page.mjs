@@ -62,7 +62,7 @@ export function traits(changes = {}) {
     note: "",
     selected: "",
     parts: {},
-    lens: { around: "", seen: labels.length, total: labels.length, plain: true },
+    lens: { around: "", seen: labels.length, total: labels.length, plain: true, turn: 0 },
     table: {},
     finds: { text: "", hits: [], total: 0 },
     ...changes,
