@@ -595,6 +595,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
       if (!selected) fit();
       else {
         following = setTimeout(() => {
+          if (free) return; // meanwhile somebody has moved it
           const { width, height } = pane();
           const next = fitted(world, { width, height: height - UNDER });
           if (next.k >= Math.min(view.k, READABLE)) glideTo(next);

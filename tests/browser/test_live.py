@@ -302,7 +302,7 @@ def test_pan_zoom_and_selection_survive(notebook: MakeNotebook, page: Page) -> N
     view.box("clean").click()
     pane = view.root.locator(".tq-pane > svg[role=group]").bounding_box()
     assert pane is not None
-    x, y = pane["x"] + 40, pane["y"] + pane["height"] - 30
+    x, y = pane["x"] + pane["width"] / 2, pane["y"] + pane["height"] - 60
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y - 25, steps=4)
