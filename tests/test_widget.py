@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -1165,6 +1166,17 @@ def test_a_part_is_sent_when_a_page_asks_for_it() -> None:
         page.custom({"verb": "part", "at": name})
     until(lambda: len(page.widget.answers) == 5, "five answers")
     assert set(page.widget.parts) == {"details"}
+
+
+@pytest.mark.parametrize("verb", sorted(VIEW_VERBS))
+@pytest.mark.parametrize("value", IMPOSSIBLE, ids=repr)
+def test_what_is_to_be_seen_is_checked_as_well(verb: str, value: Any) -> None:
+    """Whatever stands in the place of anything: understood, or refused in a sentence."""
+    for name in ("at", "from", "down", "value", "states", "view", "names"):
+        with suppress(RefusedError):
+            read({"verb": verb, "at": "order", name: value}, 3)
+        with suppress(RefusedError):
+            read({"verb": verb, name: value}, 3)
 
 
 @pytest.mark.parametrize("name", ["_esm", "_css", "svg", "states", "boxes", "layout", "answers"])

@@ -140,7 +140,7 @@ def read(content: object, tasks: int, verbs: frozenset[str] = GRAPH_VERBS) -> Co
         raise RefusedError(f"{verb!r} came without the id of a click.")
     if verb == "part" and content.get("at") not in PARTS:
         raise RefusedError("There is no such part of the view.")
-    if verb == "table" and content.get("at") not in {"", *COLUMNS}:
+    if verb == "table" and content.get("at") not in ("", *COLUMNS):  # compared, not hashed
         raise RefusedError("The table has no such column.")
     return Command(
         click=click,
