@@ -374,6 +374,7 @@ class Recorder:
         self._stop_listening: Callable[[], None] | None = None
         self._gathering = False
         self._gather_at = self._send_at = 0.0  # not before
+        self._soon = False  # whether what the last look left out is looked at soon
         self._gatherer = Worker("taskqueue_nb record")
 
     def hear(self, command: Command) -> None:
@@ -477,7 +478,10 @@ class Recorder:
                 self._is_due("critical")
         finally:
             took = monotonic() - began
-            self._gather_at = monotonic() + max(_GATHER_GAP, _REST * took)
+            # what was too young is looked at soon, but not again and again while much happens
+            self._soon = not self.record.is_settled and not self._soon
+            gap = 2 * _SETTLING if self._soon else _GATHER_GAP
+            self._gather_at = monotonic() + max(gap, _REST * took)
             self._gathering = False
         if new or self._due or self.record.patches or not self.record.is_settled:
             self._mark()
