@@ -66,8 +66,9 @@ def table(tasks: Sequence[Task], places: Mapping[Task, int], order: Order) -> di
     """
     chosen = _chosen(tasks, order)
     value = COLUMNS[order.column]
-    with_value = [(key, task) for task in chosen if (key := value(task, places[task])) is not None]
-    without = [task for task in chosen if value(task, places[task]) is None]
+    keyed = [(value(task, places[task]), task) for task in chosen]
+    with_value = [pair for pair in keyed if pair[0] is not None]
+    without = [task for key, task in keyed if key is None]
     with_value.sort(key=lambda pair: pair[0], reverse=order.down)  # equal ones are not turned round
     rows = [task for _, task in with_value] + without
     start = min(order.start, max(0, len(rows) - 1) // PAGE * PAGE)
