@@ -156,6 +156,12 @@ export function makeTimeline(context) {
     from = to - span;
   }
 
+  /** Bring what is seen up to the present: all of it, or its end, unless the user has chosen. */
+  function settleView() {
+    if (!free) refit();
+    else if (follows) track();
+  }
+
   /** @param {number} factor @param {number} [x] px that stays where it is */
   function zoom(factor, x) {
     const held = x === undefined ? (from + to) / 2 : from + (x - gutter) / scale();
@@ -217,8 +223,7 @@ export function makeTimeline(context) {
     size = { width: canvas.clientWidth, height: scroller.clientHeight };
     const font = colours.font || "sans-serif";
     paper.font = `11px ${font}`;
-    if (!free) refit();
-    else if (follows) track();
+    settleView();
     measureGutter();
     const { width, height } = size;
     const dense = devicePixelRatio || 1;
@@ -674,7 +679,7 @@ export function makeTimeline(context) {
 
   function fillList() {
     if (list.hidden) return;
-    if (!free) refit();
+    settleView();
     const [a, b] = [toTime(story.stretches, Math.max(0, from)), toTime(story.stretches, Math.min(to, whole()))];
     const found = [];
     let more = 0;

@@ -586,6 +586,20 @@ suite("the panels", () => {
     assert.deepEqual(table, [["load", "1", "✓done"], ["fit", "1", "✗failed"], ["fit", "2", "►running"]]);
   });
 
+  test("what has just begun is listed, though nothing was painted since", () => {
+    const { rows, structure } = shown();
+    const last = () => [...el.querySelectorAll(".tq-attempts tr:last-child td")].slice(0, 3).map((cell) => cell.textContent);
+    press("Timeline");
+    structure();
+    rows([[998, 0, "r"]], 0);
+    press("Follow now");
+    press("List");
+    assert.deepEqual(last(), ["load", "1", "►running"]);
+    mock.timers.tick(2000);
+    rows([[1001.9, 0, "d"], [1001.9, 1, "r"]], 1, { now: 1002 });
+    assert.deepEqual(last(), ["fit", "1", "►running"]);
+  });
+
   test("bars are gone through by keys, and Enter selects", () => {
     const { rows, structure } = shown();
     press("Timeline");
