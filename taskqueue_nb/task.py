@@ -295,7 +295,7 @@ class Attempt:
         What was made to go wrong with it by `Task.inject`.
     worker : str or None
         Who made the call, where that was not a thread of this process: "process 4711", or the
-        address of a worker of a cluster, unless the call took it no time.
+        address of a worker of a cluster.
     """
 
     # What few attempts set stands here; an instance has an attribute of its own once it differs.

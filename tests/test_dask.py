@@ -176,14 +176,36 @@ def test_dependents_are_given_futures(client: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
-    """By the address that the cluster knows it by; one that took no time does not tell."""
-    tasks = [Task(f"load {i}", time.sleep, func_args=(0.1,)) for i in range(4)]
-    for _ in TaskQueue(*tasks).run(executor=client):
-        pass
+    """By the address that the cluster knows it by, however short it was; and how short."""
+    tasks = [Task(f"load {i}", time.sleep, func_args=(i * 0.03,)) for i in range(4)]
 
-    workers = {task.attempts[0].worker for task in tasks}
+    run(TaskQueue(*tasks), executor=client)
 
-    assert workers <= set(client.scheduler_info(n_workers=-1)["workers"])
+    attempts = [task.attempts[0] for task in tasks]
+    workers = set(client.scheduler_info(n_workers=-1)["workers"])
+    assert {attempt.worker for attempt in attempts} <= workers
+    lengths = [(attempt.ended or 0) - (attempt.started or 0) for attempt in attempts]
+    assert all(0 < length < LIMIT for length in lengths)
+    assert lengths[1] >= 0.02
+    assert lengths[3] >= 0.08
+
+
+def test_end_of_which_no_worker_tells_is_noticed(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may die before it has told; the scheduler knows what came of the call."""
+    hear = Dask._hear
+    monkeypatch.setattr(
+        Dask, "_hear", lambda self, *told: None if told[1] == "ended" else hear(self, *told)
+    )
+    one = Task("one", make_value, func_args=(1,))
+    two = Task("two", make_value, func_args=(one,))
+    bad = Task("bad", fail)
+
+    run(TaskQueue(one, two, bad), executor=client)
+
+    assert two.result() == 1
+    assert bad.fsm_state == "FAILED"
 
 
 def test_results_are_let_go_with_their_tasks(client: Any) -> None:
@@ -447,6 +469,7 @@ class StillWorker:
 
     def __init__(self) -> None:
         self.due: list[Callable[[], object]] = []
+        self.later: list[Callable[[], object]] = []
         self.told: list[tuple[str, list[Any]]] = []
         self.state = SimpleNamespace(tasks={})
         self.address = "tcp://w"
@@ -462,7 +485,7 @@ class StillWorker:
 
     def call_later(self, _: float, func: Callable[..., Any]) -> None:
         """Have the loop call a function later."""
-        self.due.append(func)
+        self.later.append(func)
 
     def log_event(self, topic: str, events: list[Any]) -> None:
         """Take note of an event."""
@@ -470,44 +493,88 @@ class StillWorker:
 
     def turn(self) -> None:
         """Call what is due."""
-        due, self.due = self.due, []
-        for func in due:
-            func()
+        while self.due:
+            self.due.pop(0)()
+
+    def heard(self, *, later: bool) -> list[tuple[str, list[Any]]]:
+        """Return what was told since, without times; if later, once some time has passed."""
+        self.turn()
+        if later:
+            self.due, self.later = self.later, []
+            self.turn()
+        told, self.told = self.told, []
+        return [(topic, [each[:3] for each in events]) for topic, events in told]
 
 
 def test_beginnings_are_told_together() -> None:
-    """Of a call that has ended by then it is not told, and what calls say comes after all that."""
+    """What calls say comes after all that."""
     worker = StillWorker()
     calls = _Calls(worker)
-    keys = ["short", "one", "two", "other"]
-    for key in keys:
+    for key in ("one", "two", "other"):
         worker.state.tasks[key] = SimpleNamespace(state="executing")
         calls.begin(key)
         calls.begun("elsewhere" if key == "other" else "here", key)
-    calls.end("short")
-    assert worker.told == []
 
-    for _ in range(2):
-        worker.turn()
-
-    assert sorted(worker.told) == [
+    assert worker.heard(later=False) == []
+    assert sorted(worker.heard(later=True)) == [
         ("elsewhere", [["other", "began", "tcp://w"]]),
         ("here", [["one", "began", "tcp://w"], ["two", "began", "tcp://w"]]),
     ]
-    worker.told.clear()
+
+    worker.state.tasks["last"] = SimpleNamespace(state="executing")
     calls.begin("last")
     calls.begun("here", "last")
     calls.tell("here", "one", "said", b"hello", None)
-    assert worker.told == [
+
+    assert worker.heard(later=False) == [
         ("here", [["last", "began", "tcp://w"]]),
-        ("here", [["one", "said", b"hello", None]]),
+        ("here", [["one", "said", b"hello"]]),
     ]
     for key in ("one", "two", "other", "last"):
         calls.end(key)
-    for _ in range(3):
-        worker.turn()
-    assert len(worker.told) == 2
+    assert worker.heard(later=True) == []
+    assert worker.heard(later=True) == []
     assert not worker.due
+    assert not worker.later
+
+
+def test_ends_are_told_at_once_or_together() -> None:
+    """The first at once, those just after it together; of a short call it is told once."""
+    worker = StillWorker()
+    calls = _Calls(worker)
+    for key in ("one", "two", "three"):
+        worker.state.tasks[key] = SimpleNamespace(state="executing")
+        calls.begin(key)
+        calls.begun("here", key)
+        calls.ended("here", key, 0.5, is_well=key != "three")
+        calls.end(key)
+
+    assert worker.heard(later=False) == [("here", [["one", "ended", "tcp://w"]])]
+    assert worker.heard(later=True) == [
+        ("here", [["two", "ended", "tcp://w"], ["three", "ended", "tcp://w"]])
+    ]
+
+
+def test_an_end_overtakes_nothing() -> None:
+    """What was told before, and waits for the loop, comes first; also if it is time to tell."""
+    worker = StillWorker()
+    calls = _Calls(worker)
+    worker.state.tasks["one"] = SimpleNamespace(state="executing")
+    calls.begin("one")
+    calls.begun("here", "one")
+    worker.turn()
+    calls.tell("here", "one", "rest", b"much", 0)
+    calls.ended("here", "one", 0.5, is_well=True)
+    for timer in list(worker.later):
+        timer()
+
+    (_, first), (_, second), (_, third) = worker.heard(later=False)
+
+    assert [each[1] for events in (first, second, third) for each in events] == [
+        "began",
+        "rest",
+        "ended",
+    ]
 
 
 def test_calls_are_submitted_together(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,9 +721,9 @@ def test_call_that_nobody_knows_to_have_begun_holds_up_no_others(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was given up before the news of its beginning came, as happens on a busy machine."""
-    take = Dask._take
+    hear = Dask._hear
     monkeypatch.setattr(
-        Dask, "_take", lambda self, item: None if item[1] == "began" else take(self, item)
+        Dask, "_hear", lambda self, *told: None if told[1] == "began" else hear(self, *told)
     )
     gate, begun = tmp_path / "gate", [tmp_path / f"begun{i}" for i in range(2)]
     slow = [Task(path.name, deaf, func_args=(str(path), str(gate))) for path in begun]

@@ -17,7 +17,7 @@ import threading
 import weakref
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
@@ -67,6 +67,7 @@ _SHARED: Final = 100_000  # bytes from which a local result is sent once for all
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
 _NAME: Final = 60  # characters of a task's name in a key
+_HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
 
 
 # -- a value on the cluster --------------------------------------------------------------------
@@ -103,6 +104,7 @@ class RemoteValue(LazyValue):
         """Return what a function makes of the value, called on the worker that has it."""
         if self._load is None:
             return render(self._value)
+        self._await_word()
         if (lost := self.why_lost()) is not None:
             raise lost
         owners = next(iter(self.client.who_has([self.future]).values()), ())
@@ -112,6 +114,15 @@ class RemoteValue(LazyValue):
         owner = min(owners)
         shown = self.client.run(partial(shown_there, self.future.key, render), workers=[owner])
         return cast("R", shown[owner])
+
+    def _await_word(self) -> None:
+        """Wait until the scheduler knows what its worker has told us already."""
+        from distributed import TimeoutError as TooLate  # noqa: PLC0415 - whoever has a client has it
+        from distributed import wait  # noqa: PLC0415 - likewise
+
+        if self.future.status == "pending":
+            with contextlib.suppress(TooLate):
+                wait([self.future], timeout=_PATIENCE)
 
 
 def _gathered(client: Any, future: Any, called: str) -> Any:
@@ -178,6 +189,8 @@ class _DaskTrip(Trip):
         self.call: _Call | None = None
         self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
         self.load: Any = None  # the future of a large parcel
+        self.sent = 0.0  # when it was submitted
+        self.early: list[list[Any]] = []  # what was told before there was a future
         self.resent = 0
 
     def kill(self) -> None:
@@ -257,9 +270,12 @@ class _DaskTrip(Trip):
 
     def begin(self) -> bool:
         """Start the attempt with the call as it was packed, unless there is no need any more."""
+        return self._begin(None)
+
+    def _begin(self, when: float | None) -> bool:
         with GRAPH_LOCK:
             if self.task._may_begin() and self.call is not None:
-                self.attempt = attempt = self.task._begin(None, self._run)
+                self.attempt = attempt = self.task._begin(None, self._run, when)
                 attempt.func, attempt.args, attempt.kwargs, attempt.version = self.call
                 attempt.kill = self.kill
         if self.attempt is None:
@@ -269,55 +285,74 @@ class _DaskTrip(Trip):
         self.watch(self.task.timeout)
         return True
 
-    def began(self, worker: str) -> None:
+    def began(self, worker: str, ago: float) -> None:
         """Hear which worker makes the call; that of another function is not wanted any more."""
-        if not self.is_over and self._has_begun() and self.attempt is not None:
+        if self._has_begun(time() - ago) and self.attempt is not None:
             self.attempt.worker = worker
 
-    def _has_begun(self) -> bool:
-        """Start the attempt if that has not been done; say whether it is the call's."""
+    def _has_begun(self, when: float | None = None) -> bool:
+        """Start the attempt if need be; say whether it is the call's, and goes on."""
+        if self.is_over:
+            return False
         if self.attempt is not None:
             return True  # made a second time perhaps, as a worker had died
         if self.call is not None and not self.call.is_of(self.task):
             self.place.resend(self)
             return False
-        return self.begin()
+        return self._begin(None if when is None else max(when, self.sent))
 
-    def said(self, text: str, progress: tuple[float, float] | None) -> None:
+    def ended(self, worker: str, ago: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
+        """Hear that the call has ended on its worker; if not well, the future will say how."""
+        when = time() - ago
+        if not self._has_begun(when - seconds) or self.attempt is None:
+            return
+        self.attempt.worker = worker
+        if is_well:
+            self._is_done(max(when, self.sent))
+        else:
+            self.future.add_done_callback(self.place.came_of(self))
+
+    def said(self, printed: bytes, progress: list[float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""
         attempt = self.attempt
         if attempt is None or self.is_over:
             return
+        text = printed.decode("utf-8", "surrogatepass")
         if text:
             attempt.write(text)
             self.show(text)
         if progress is not None:
-            attempt.progressed = progress
+            done, total = progress
+            attempt.progressed = (done, total)
             with GRAPH_LOCK:
                 for queue in self.task._told_queues():
                     queue._is_changed()
 
-    def rest(self, text: str, dropped: int) -> None:
+    def rest(self, printed: bytes, dropped: int) -> None:
         """Take what the task printed beyond what was reported at once."""
-        self.said(text, None)
+        self.said(printed, None)
         if dropped and self.attempt is not None and self.attempt._output is not None:
             self.attempt._output.dropped += dropped
 
     def came(self, future: Any) -> None:
-        """Take what came of the call."""
+        """Take what came of the call, unless its worker has told all there is to know."""
         if self.is_over or future is not self.future:
             return
         if future.status == "cancelled" and self.place.may_be_sent_again(self):
             self.place.resend(self)
+        elif not self._has_begun():
             return
-        if not self._has_begun():  # a short call does not tell that it has
-            return
-        if future.status != "finished":
+        elif future.status == "finished":
+            self._is_done(None)
+        else:
             self.end(None, self._error(future))
-            return
+
+    def _is_done(self, when: float | None) -> None:
+        """Take the result, which stays where it is; the scheduler may yet have to hear of it."""
+        future, self.future = self.future, None  # so that it is not given up
         value = RemoteValue(self.place.client, future, self.task._fsm_called())
         if self.task.cancel_on_result is None:
-            self.end(value, None)
+            self.end(value, None, when)
         else:  # it takes the value to judge it, and its time
             threading.Thread(target=self._judged, args=(value,), daemon=True).start()
 
@@ -428,9 +463,12 @@ class _Hub:
     def hear(self, event: tuple[float, Any]) -> None:
         """Take what calls tell, on the client's loop: nothing here may wait."""
         _, messages = event
+        told: dict[int, tuple[SimpleQueue[Any], list[Any]]] = {}
         for message in messages:
             if (inbox := self.inboxes.get(message[0])) is not None:
-                inbox.put(tuple(message))
+                told.setdefault(id(inbox), (inbox, []))[1].append(message)
+        for inbox, its in told.values():
+            inbox.put(its)  # once, as each wakes a thread
 
     def ask(self, client: Any) -> None:
         """Ask now and then how many calls the cluster makes at once; waits for nothing."""
@@ -474,6 +512,7 @@ class Dask(Place):
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._unconnected: float | None = None
+        self._silent: set[_DaskTrip] = set()  # those that had come to an end at the last look
         self._next = 0.0  # when a graph is submitted at the earliest
         self._few: float = math.inf  # with as many calls there, or less, the next are submitted
         self._has_room = threading.Event()  # there are no more
@@ -568,7 +607,7 @@ class Dask(Place):
             self._next = monotonic() + _PAUSE
             threads = math.inf if self._hub is None else self._hub.threads
             with self._lock:
-                self._few = max(len(self._trips) / 2, 2 * threads)
+                self._few = max(len(self._trips) / 2, 8 * threads)
                 if len(self._trips) > self._few:
                     self._has_room.clear()
 
@@ -632,7 +671,7 @@ class Dask(Place):
             return
         keys = []
         for trip, _ in batch:
-            trip.key = _key_for(_cleaned(trip.task.name))
+            trip.key, trip.sent = _key_for(_cleaned(trip.task.name)), time()
             keys.append(trip.key)
             with self._lock:
                 self._trips[trip.key] = trip
@@ -655,13 +694,15 @@ class Dask(Place):
                 is_wanted = self._trips.get(key) is trip
                 if is_wanted:
                     trip.future = future
-            if is_wanted:
-                future.add_done_callback(partial(self._came, trip))
-            else:  # dropped since it was handed over
+                early, trip.early = trip.early, []
+            if early:
+                self._inbox.put(early)
+            if not is_wanted:  # dropped since it was handed over
                 future.release()
 
-    def _came(self, trip: _DaskTrip, future: Any) -> None:
-        self._inbox.put((trip, future))
+    def came_of(self, trip: _DaskTrip) -> Callable[[Any], None]:
+        """Return a callback that has what came of a call be taken."""
+        return lambda future: self._inbox.put((trip, future))
 
     def _named(self, error: BaseException) -> BaseException:
         """Return an error that says so when the client or its scheduler is gone."""
@@ -703,27 +744,31 @@ class Dask(Place):
                 self._look()
                 next_look = monotonic() + _LOOK
 
-    def _take(self, item: tuple[Any, ...]) -> None:
-        if isinstance(item[0], _DaskTrip):
+    def _take(self, item: tuple[_DaskTrip, Any] | list[Any]) -> None:
+        """Take what a future came to, or what was told."""
+        if not isinstance(item, list):
             trip, future = item
-            try:
-                trip.came(future)
-            except BaseException as error:  # noqa: BLE001 - no task may wait for ever
-                trip.end(None, error)
+            self._do(trip, partial(trip.came, future))
             return
-        key, what, *rest = item
+        for told in item:
+            self._hear(*told)
+
+    def _hear(self, key: str, what: str, *rest: Any) -> None:
+        """Take what was told of a call."""
         with self._lock:
-            found = self._trips.get(key)
-        if found is None:
-            return
-        if what == "began":
-            found.began(*rest)
-        elif what == "said":
-            text, progress = rest
-            found.said(_text(text), None if progress is None else tuple(progress))
-        elif what == "rest":
-            text, dropped = rest
-            found.rest(_text(text), dropped)
+            trip = self._trips.get(key)
+            if trip is not None and trip.future is None and what == "ended":
+                trip.early.append([key, what, *rest])  # the graph is still being submitted
+                return
+        if trip is not None and what in _HEARD:
+            self._do(trip, partial(getattr(trip, what), *rest))
+
+    @staticmethod
+    def _do(trip: _DaskTrip, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except BaseException as error:  # noqa: BLE001 - no task may wait for ever
+            trip.end(None, error)
 
     def _look(self) -> None:
         """Look at what nobody tells; all has failed if the cluster is gone."""
@@ -739,8 +784,18 @@ class Dask(Place):
                     trip.end(None, error)
             return
         self.let_go()
+        self._look_at_futures()
         if self._hub is not None:
             self._hub.ask(self.client)
+
+    def _look_at_futures(self) -> None:
+        """Take what has come to an end of which no worker tells any more: it died, say."""
+        with self._lock:
+            trips = [trip for trip in self._trips.values() if trip.future is not None]
+        silent = {trip for trip in trips if trip.future.status != "pending"}
+        for trip in silent & self._silent:  # a word of its worker may be on its way
+            self._inbox.put((trip, trip.future))
+        self._silent = silent
 
     def let_go(self) -> None:
         """Let go of what was cancelled while it was queued: nobody tells."""
@@ -769,7 +824,3 @@ class Dask(Place):
             return False
         trip.resent += 1
         return True
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
