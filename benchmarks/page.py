@@ -44,42 +44,12 @@ HEAP: Final = 2_000_000  # bytes that the page may hold more after that
 KEPT: Final = 200_000  # the same for each view: what of its module was compiled is never freed
 COUNTS: Final = 25  # nodes and listeners likewise: JupyterLab has some more for itself
 
-#: The graph; and a page that notes how long its handlers take, for each message together.
+#: The graph.
 MADE: Final = """
-import random, time
+import random, sys, time
 from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.drawing import engine
 from taskqueue_nb.widget import TaskGraph
-
-TIMED = '''
-export default { render({ model, el }) {
-  const frames = (window.frames_ ??= []);
-  const known = new Map();
-  window.model_ = model;
-  let spent = 0, due = false;
-  const timed = (does) => (...args) => {
-    const began = performance.now();
-    try { return does(...args); } finally {
-      spent += performance.now() - began;
-      if (!due) {
-        due = true;
-        queueMicrotask(() => { frames.push(spent); spent = 0; due = false; });
-      }
-    }
-  };
-  return render({ el, model: new Proxy(model, { get(of, name) {
-    if (name === "on") return (event, does) => {
-      known.set(does, known.get(does) ?? timed(does)); of.on(event, known.get(does));
-    };
-    if (name === "off") return (event, does) => of.off(event, known.get(does) ?? does);
-    return typeof of[name] === "function" ? of[name].bind(of) : of[name];
-  } }) });
-} };
-'''
-text = TaskGraph._esm
-assert text.count("export default { render };") == text.count("export function render(") == 1
-TaskGraph._esm = (text.replace("export function render(", "function render(")
-                  .replace("export default { render };", TIMED))
 
 engine_ms = []
 run_engine = engine.run
@@ -114,10 +84,40 @@ def again(queue, rounds):
             queue.invalidate(*queue.tasks[:15])
 """.replace("BOXES", str(BOXES))
 
+#: The same, in a page that notes how long its handlers take, for each message together.
+TIMED: Final = MADE + """
+TIMED = '''
+export default { render({ model, el }) {
+  const frames = (window.frames_ ??= []);
+  const known = new Map();
+  window.model_ = model;
+  let spent = 0, due = false;
+  const timed = (does) => (...args) => {
+    const began = performance.now();
+    try { return does(...args); } finally {
+      spent += performance.now() - began;
+      if (!due) {
+        due = true;
+        queueMicrotask(() => { frames.push(spent); spent = 0; due = false; });
+      }
+    }
+  };
+  return render({ el, model: new Proxy(model, { get(of, name) {
+    if (name === "on") return (event, does) => {
+      known.set(does, known.get(does) ?? timed(does)); of.on(event, known.get(does));
+    };
+    if (name === "off") return (event, does) => of.off(event, known.get(does) ?? does);
+    return typeof of[name] === "function" ? of[name].bind(of) : of[name];
+  } }) });
+} };
+'''
+assert TaskGraph._esm.count("export default { render };") == 1
+TaskGraph._esm = TaskGraph._esm.replace("export default { render };", TIMED)
+"""
 
 #: A widget of the same size that only says that it is there.
 IDLE: Final = """
-TaskGraph._esm = TaskGraph._esm.replace("export default {", "const unused = {") + '''
+TaskGraph._esm = '''
 export default { render({ el }) {
   const root = document.createElement("div");
   root.className = "tq";
@@ -173,7 +173,7 @@ class Bench:
 
     def __init__(self, page: Page, server: Server, name: str, cells: list[str]) -> None:
         self.page, self.traffic = page, Traffic(page)
-        server.write(name, ["import sys\n" + MADE, *cells])
+        server.write(name, cells)
         self.notebook = Notebook(page, server, name).open()
         self.notebook.run_cell(0)
         self.cdp = page.context.new_cdp_session(page)
@@ -353,11 +353,11 @@ def many_views(bench: Bench) -> list[Figure]:
 
 #: What is measured: the name, what does it, and the cells that it runs.
 PARTS: Final[tuple[tuple[str, Any, list[str]], ...]] = (
-    ("updates", updates, ["queue = made(0, 2e-4)\nqueue.widget()", "again(queue, 25)"]),
-    ("pictures", first_pictures, ["queue.widget()", "queue.widget().close()"]),
+    ("updates", updates, [TIMED, "queue = made(0, 2e-4)\nqueue.widget()", "again(queue, 25)"]),
+    ("pictures", first_pictures, [TIMED, "queue.widget()", "queue.widget().close()"]),
     # these run one cell only: JupyterLab keeps the toolbar of each cell that was the active one
-    ("run", long_run, ["queue = made(0)\nqueue.widget()"]),
-    ("views", many_views, ["queue = made(0)\nqueue.widget()"]),
+    ("run", long_run, [TIMED, "queue = made(0)\nqueue.widget()"]),
+    ("views", many_views, [MADE, "queue = made(0)\nqueue.widget()"]),
 )
 
 

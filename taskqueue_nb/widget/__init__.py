@@ -62,7 +62,7 @@ from taskqueue_nb.widget.messages import (
     click_of,
     read,
 )
-from taskqueue_nb.widget.modules import linked, styles
+from taskqueue_nb.widget.modules import LOADER, linked, styles
 from taskqueue_nb.widget.progress import FALLEN, WAITING, Clock, blocked_by
 from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
 from taskqueue_nb.widget.record import Recorder
@@ -127,9 +127,10 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     waits for the page, nor the page for the cell.
     """
 
-    _esm = linked("graph")
+    _esm = LOADER
     _css = palette.css() + styles("graph", "details", "record")
 
+    core = t.Unicode(linked("graph")).tag(sync=True)  # the view itself, which the loader imports
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
     states = t.Unicode().tag(sync=True)  # one letter per box: the whole picture, idempotent

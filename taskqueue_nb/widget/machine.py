@@ -39,7 +39,7 @@ from taskqueue_nb.widget import _CELLS, _has_page, _let_clicks_through
 from taskqueue_nb.widget.details import one_line, said
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.messages import MACHINE_VERBS, Command, RefusedError, click_of, read
-from taskqueue_nb.widget.modules import linked, styles
+from taskqueue_nb.widget.modules import LOADER, linked, styles
 from taskqueue_nb.widget.pump import PUMP, Mark, Worker
 from taskqueue_nb.widget.still import Still
 
@@ -128,9 +128,10 @@ class TaskMachine(anywidget.AnyWidget):
     handed to a thread. Closing it gives up a task that it has left in the middle of its steps.
     """
 
-    _esm = linked("machine")
+    _esm = LOADER
     _css = palette.css() + styles("graph", "machine")
 
+    core = t.Unicode(linked("machine")).tag(sync=True)  # the view itself, which the loader imports
     heading = t.Unicode().tag(sync=True)
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)  # why there is no diagram
