@@ -85,7 +85,9 @@ def again(queue, rounds):
 """.replace("BOXES", str(BOXES))
 
 #: The same, in a page that notes how long its handlers take, for each message together.
-TIMED: Final = MADE + """
+TIMED: Final = (
+    MADE
+    + """
 TIMED = '''
 export default { render({ model, el }) {
   const frames = (window.frames_ ??= []);
@@ -114,6 +116,7 @@ export default { render({ model, el }) {
 assert TaskGraph._esm.count("export default { render };") == 1
 TaskGraph._esm = TaskGraph._esm.replace("export default { render };", TIMED)
 """
+)
 
 #: A widget of the same size that only says that it is there.
 IDLE: Final = """

@@ -3,10 +3,24 @@
  * What a front end imports anew for each widget and never frees: it is small, and has the page import
  * the view itself once.
  *
- * @typedef {{model: {get(key: "core"): string}, el: HTMLElement}} Context
+ * @typedef {object} Model of anywidget
+ * @property {(key: "core") => string} get
+ * @property {(event: string, callback: () => void) => void} on
+ * @property {(key: string, value: unknown, options: {silent: boolean}) => void} set
+ *
+ * @typedef {{model: Model, el: HTMLElement}} Context
  */
 
 import { imported } from "./modules.js";
+
+/** What is large of a widget; the last is never. */
+const LARGE = ["core", "_css", "svg", "boxes", "parts", "details", "table", "diagram", "log", "key"];
+
+/** Let go of what a closed widget was told: JupyterLab 4 keeps each for as long as its kernel. @param {Model} model */
+function empty(model) {
+  // one by one, since Backbone keeps what was there before the last change
+  for (const name of LARGE) model.set(name, null, { silent: true });
+}
 
 /** Said in place of a view that does not come. @param {unknown} error */
 function failure(error) {
@@ -30,26 +44,30 @@ function failure(error) {
  * @returns {() => void}
  */
 function render(context) {
+  const { model, el } = context;
   let gone = false;
+  let closed = false;
   let end = () => {};
 
   async function start() {
     try {
-      const core = await imported(context.model.get("core"));
+      const core = await imported(model.get("core"));
       if (!gone) end = core.render(context);
     } catch (error) {
       console.error(error);
       if (gone) return;
       const element = failure(error);
-      context.el.append(element);
+      el.append(element);
       end = () => element.remove();
     }
   }
 
   void start();
+  model.on("destroy", () => (closed = true)); // by its kernel; its views are removed right after
   return () => {
     gone = true;
     end();
+    if (closed) empty(model);
   };
 }
 

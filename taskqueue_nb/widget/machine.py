@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import anywidget
 import traitlets as t
 from IPython.core.getipython import get_ipython
 from IPython.display import display
@@ -39,9 +38,10 @@ from taskqueue_nb.widget import _CELLS, _has_page, _let_clicks_through
 from taskqueue_nb.widget.details import one_line, said
 from taskqueue_nb.widget.literals import parse
 from taskqueue_nb.widget.messages import MACHINE_VERBS, Command, RefusedError, click_of, read
-from taskqueue_nb.widget.modules import LOADER, linked, styles
+from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.pump import PUMP, Mark, Worker
 from taskqueue_nb.widget.still import Still
+from taskqueue_nb.widget.view import View
 
 __all__ = ["TaskMachine", "machine_of"]
 
@@ -103,7 +103,7 @@ class _Steps:
         return [step for step in tuple(found) if isinstance(step, FSMTransitionEvent)]
 
 
-class TaskMachine(anywidget.AnyWidget):
+class TaskMachine(View):
     """The live state machine of a task, or of any `FSM`.
 
     It shows the state diagram with the way that was taken, the events that the state allows as
@@ -128,7 +128,6 @@ class TaskMachine(anywidget.AnyWidget):
     handed to a thread. Closing it gives up a task that it has left in the middle of its steps.
     """
 
-    _esm = LOADER
     _css = palette.css() + styles("graph", "machine")
 
     core = t.Unicode(linked("machine")).tag(sync=True)  # the view itself, which the loader imports

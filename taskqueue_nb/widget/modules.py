@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["LOADER", "PARTS", "linked", "styles"]
+__all__ = ["PARTS", "linked", "styles"]
 
 PARTS: Final = ("details", "record", "table")
 """The modules that a page imports after the first picture."""
@@ -51,10 +51,6 @@ def _gather(name: str, texts: dict[str, str]) -> None:
     for found in _IMPORT.finditer(text):
         _gather(found["name"], texts)
     texts[name] = _EMPTY.sub("\n", _COMMENT.sub("", _IMPORT.sub("", text)))
-
-
-LOADER: Final = linked("loader")
-"""The module that a front end imports for each widget; it imports the widget's own one once a page."""
 
 
 @cache

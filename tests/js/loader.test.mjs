@@ -25,13 +25,30 @@ const core = (says = "here") => `
     return () => root.remove();
   }`;
 
-/** @param {string} text */
-const modelOf = (text) => ({ get: (/** @type {string} */ key) => (key === "core" ? text : "!") });
+/** A model of anywidget with this core. @param {string} text */
+function modelOf(text) {
+  /** @type {Record<string, any>} */
+  const state = { core: text, heading: "!", svg: "<svg/>", parts: { details: "export {}" }, states: "dd" };
+  /** @type {Record<string, (() => void)[]>} */
+  const listeners = {};
+  return {
+    state,
+    /** The kernel closes it. */
+    close: () => listeners.destroy?.forEach((does) => does()),
+    get: (/** @type {string} */ key) => state[key],
+    on: (/** @type {string} */ event, /** @type {() => void} */ does) => void (listeners[event] ??= []).push(does),
+    set(/** @type {string} */ key, /** @type {unknown} */ value, /** @type {{silent: boolean}} */ { silent }) {
+      assert.ok(silent, "a change of a closed model is told to nobody");
+      state[key] = value;
+    },
+  };
+}
 
 /** Show a view of this core. @param {string} text */
 function shown(text) {
   const el = document.body.appendChild(document.createElement("div"));
-  return { el, end: loader.render({ model: modelOf(text), el }) };
+  const model = modelOf(text);
+  return { el, model, end: loader.render({ model, el }) };
 }
 
 /** Wait until the page has imported what it has been asked for, or has failed. @param {string} text */
@@ -83,6 +100,24 @@ suite("the loader", () => {
       assert.equal(el.childElementCount, 0);
     }
     assert.equal(errors(), 0);
+  });
+
+  test("what a closed widget was told is let go; while it is open, a view that ends takes nothing along", async () => {
+    const text = core();
+    const { el, model, end } = shown(text);
+    await come(text);
+    end();
+    assert.equal(model.state.svg, "<svg/>");
+    assert.equal(model.state.core, text);
+
+    const last = loader.render({ model, el });
+    await come(text);
+    model.close();
+    assert.equal(model.state.svg, "<svg/>"); // the view may still look at it
+    last();
+    const { core: _core, svg, parts, states } = model.state;
+    assert.deepEqual([_core, svg, parts, states], [null, null, null, "dd"]);
+    assert.equal(el.childElementCount, 0);
   });
 
   test("another text is another core: two versions live on one page", async () => {
