@@ -4,7 +4,7 @@
  * the view itself once.
  *
  * @typedef {object} Model of anywidget
- * @property {(key: "core") => string} get
+ * @property {(key: string) => any} get
  * @property {(event: string, callback: () => void) => void} on
  * @property {(key: string, value: unknown, options: {silent: boolean}) => void} set
  *
@@ -19,7 +19,7 @@ const LARGE = ["core", "_css", "svg", "boxes", "parts", "details", "table", "dia
 /** Let go of what a closed widget was told: JupyterLab 4 keeps each for as long as its kernel. @param {Model} model */
 function empty(model) {
   // one by one, since Backbone keeps what was there before the last change
-  for (const name of LARGE) model.set(name, null, { silent: true });
+  for (const name of LARGE) if (model.get(name)) model.set(name, null, { silent: true });
 }
 
 /** Said in place of a view that does not come. @param {unknown} error */
