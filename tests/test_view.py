@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,14 +11,14 @@ import pytest
 from ipywidgets import HTML, Layout
 from ipywidgets.widgets import widget as of_ipywidgets
 
-from taskqueue_nb import Task, TaskQueue
+from taskqueue_nb import Task
 from taskqueue_nb.widget import TaskGraph
 from taskqueue_nb.widget.machine import TaskMachine
 from taskqueue_nb.widget.modules import linked
 from taskqueue_nb.widget.view import View
 
 MAKERS: Final[dict[str, Callable[..., View]]] = {
-    "graph": lambda **options: TaskGraph(TaskQueue(Task("load", list)), **options),
+    "graph": lambda **options: TaskGraph([Task(f"load {i}", list) for i in range(60)], **options),
     "machine": lambda **options: TaskMachine(Task("load", list), **options),
 }
 
@@ -35,6 +37,23 @@ def test_a_view_brings_a_loader_and_its_core(core: str) -> None:
 
     assert state["_esm"] == linked("loader")
     assert state["core"] == linked(core)
+    view.close()
+
+
+def test_the_loader_empties_all_that_is_large(make: Callable[..., View]) -> None:
+    """JupyterLab keeps the model of a closed view: what that was told is small, or let go."""
+    listed = re.search(r"LARGE = (\[.*?\]);", linked("loader"), flags=re.DOTALL)
+    assert listed is not None
+    names = set(json.loads(listed[1]))
+    view = make()
+    state = view.get_state()
+
+    large = {name for name, value in state.items() if len(json.dumps(value, default=str)) > 2_000}
+
+    assert large - names == {"_esm"}  # the module that the page keeps anyhow
+    assert names <= {name for kind in (TaskGraph, TaskMachine) for name in kind.class_traits()} | {
+        "_css"
+    }
     view.close()
 
 
