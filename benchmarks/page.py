@@ -44,7 +44,7 @@ WARM: Final = (
 )
 HEAP: Final = 2_000_000  # bytes that the page may hold more after that
 VIEW_HEAP: Final = 2_000_000  # the same after VIEWS views
-IDLE_HEAP: Final = 600_000  # and more than after as many widgets that do nothing
+IDLE_HEAP: Final = 700_000  # and more than after as many widgets that do nothing
 COUNTS: Final = 25  # nodes and listeners likewise: JupyterLab has some more for itself
 
 #: The graph.
