@@ -39,47 +39,20 @@ RUNS: Final = 5  # of which the quietest counts: the machine may have had other 
 READY: Final = 10_000  # ms after which JupyterLab has made what it makes after its page is there
 ROUNDS: Final = 250  # of BOXES tasks with two transitions each: 100,000
 VIEWS: Final = 50
-WARM: Final = 5
+WARM: Final = (
+    20  # before that a browser compiles, now and then anew, what it finds to be used often
+)
 HEAP: Final = 2_000_000  # bytes that the page may hold more after that
-KEPT: Final = 200_000  # the same for each view: what of its module was compiled is never freed
+VIEW_HEAP: Final = 2_000_000  # the same after VIEWS views
+IDLE_HEAP: Final = 700_000  # and more than after as many widgets that do nothing
 COUNTS: Final = 25  # nodes and listeners likewise: JupyterLab has some more for itself
 
-#: The graph; and a page that notes how long its handlers take, for each message together.
+#: The graph.
 MADE: Final = """
-import random, time
+import random, sys, time
 from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.drawing import engine
 from taskqueue_nb.widget import TaskGraph
-
-TIMED = '''
-export default { render({ model, el }) {
-  const frames = (window.frames_ ??= []);
-  const known = new Map();
-  window.model_ = model;
-  let spent = 0, due = false;
-  const timed = (does) => (...args) => {
-    const began = performance.now();
-    try { return does(...args); } finally {
-      spent += performance.now() - began;
-      if (!due) {
-        due = true;
-        queueMicrotask(() => { frames.push(spent); spent = 0; due = false; });
-      }
-    }
-  };
-  return render({ el, model: new Proxy(model, { get(of, name) {
-    if (name === "on") return (event, does) => {
-      known.set(does, known.get(does) ?? timed(does)); of.on(event, known.get(does));
-    };
-    if (name === "off") return (event, does) => of.off(event, known.get(does) ?? does);
-    return typeof of[name] === "function" ? of[name].bind(of) : of[name];
-  } }) });
-} };
-'''
-text = TaskGraph._esm
-assert text.count("export default { render };") == text.count("export function render(") == 1
-TaskGraph._esm = (text.replace("export function render(", "function render(")
-                  .replace("export default { render };", TIMED))
 
 engine_ms = []
 run_engine = engine.run
@@ -114,22 +87,62 @@ def again(queue, rounds):
             queue.invalidate(*queue.tasks[:15])
 """.replace("BOXES", str(BOXES))
 
-
-#: A widget of the same size that only says that it is there.
-IDLE: Final = """
-TaskGraph._esm = TaskGraph._esm.replace("export default {", "const unused = {") + '''
-export default { render({ el }) {
-  const root = document.createElement("div");
-  root.className = "tq";
-  for (let i = 0; i < BOXES; i++) {
-    const node = document.createElement("i");
-    node.className = "node";
-    root.append(node);
-  }
-  el.append(root);
-  return () => root.remove();
+#: The same, in a page that notes how long its handlers take, for each message together.
+TIMED: Final = (
+    MADE
+    + """
+TIMED = '''
+export default { render({ model, el }) {
+  const frames = (window.frames_ ??= []);
+  const known = new Map();
+  window.model_ = model;
+  let spent = 0, due = false;
+  const timed = (does) => (...args) => {
+    const began = performance.now();
+    try { return does(...args); } finally {
+      spent += performance.now() - began;
+      if (!due) {
+        due = true;
+        queueMicrotask(() => { frames.push(spent); spent = 0; due = false; });
+      }
+    }
+  };
+  return render({ el, model: new Proxy(model, { get(of, name) {
+    if (name === "on") return (event, does) => {
+      known.set(does, known.get(does) ?? timed(does)); of.on(event, known.get(does));
+    };
+    if (name === "off") return (event, does) => of.off(event, known.get(does) ?? does);
+    return typeof of[name] === "function" ? of[name].bind(of) : of[name];
+  } }) });
 } };
 '''
+assert TaskGraph._esm.count("export default { render };") == 1
+TaskGraph._esm = TaskGraph._esm.replace("export default { render };", TIMED)
+"""
+)
+
+#: A cell that shows a view, and what it shows instead: a widget with as many elements that is told
+#: nothing, and does nothing.
+VIEW: Final = """
+view = lambda: made(0).widget()
+"""
+IDLE: Final = """
+from taskqueue_nb.widget.view import View
+class Idle(View):
+    _esm = '''
+      export default { render({ el }) {
+        const root = document.createElement("div");
+        root.className = "tq";
+        for (let i = 0; i < BOXES; i++) {
+          const node = document.createElement("i");
+          node.className = "node";
+          root.append(node);
+        }
+        el.append(root);
+        return () => root.remove();
+      } };
+    '''
+view = Idle
 """.replace("BOXES", str(BOXES))
 
 
@@ -173,7 +186,7 @@ class Bench:
 
     def __init__(self, page: Page, server: Server, name: str, cells: list[str]) -> None:
         self.page, self.traffic = page, Traffic(page)
-        server.write(name, ["import sys\n" + MADE, *cells])
+        server.write(name, cells)
         self.notebook = Notebook(page, server, name).open()
         self.notebook.run_cell(0)
         self.cdp = page.context.new_cdp_session(page)
@@ -328,36 +341,35 @@ def long_run(bench: Bench) -> list[Figure]:
 def many_views(bench: Bench) -> list[Figure]:
     """Measure what a page holds after 50 views were opened and closed.
 
-    JupyterLab keeps the first message of every widget, and a browser every module. So the page is
-    compared with itself after as many widgets with the same message and module that draw nothing.
+    JupyterLab keeps the model of each widget, and a browser its module. So the page is compared
+    with itself after as many widgets that are told nothing and have next to no module.
     """
 
-    def opened_and_closed(views: int) -> tuple[Memory, Memory]:
+    def opened_and_closed() -> tuple[Memory, Memory]:
         before = Memory(0, 0, 0)
-        for number in range(WARM + views):
+        for number in range(WARM + VIEWS):
             if number == WARM:
                 before = held(bench.cdp)
             bench.notebook.run_cell(1)
             bench.boxes()
-            bench.notebook.evaluate("queue.widget().close()")
+            bench.notebook.evaluate("shown.close()")
             expect(bench.page.locator(".tq")).to_have_count(0)
         return before, held(bench.cdp)
 
-    ours = opened_and_closed(VIEWS)
+    ours = opened_and_closed()
     bench.notebook.evaluate(IDLE)
-    idle = opened_and_closed(VIEWS)
-    return flat(
-        f"{VIEWS} views opened and closed, beyond idle ones", *ours, idle, heap=KEPT * VIEWS
-    )
+    idle = opened_and_closed()
+    heap, *_ = flat(f"{VIEWS} views opened and closed", *ours, heap=VIEW_HEAP)
+    return [heap, *flat("the same, beyond idle ones", *ours, idle, heap=IDLE_HEAP)]
 
 
 #: What is measured: the name, what does it, and the cells that it runs.
 PARTS: Final[tuple[tuple[str, Any, list[str]], ...]] = (
-    ("updates", updates, ["queue = made(0, 2e-4)\nqueue.widget()", "again(queue, 25)"]),
-    ("pictures", first_pictures, ["queue.widget()", "queue.widget().close()"]),
+    ("updates", updates, [TIMED, "queue = made(0, 2e-4)\nqueue.widget()", "again(queue, 25)"]),
+    ("pictures", first_pictures, [TIMED, "queue.widget()", "queue.widget().close()"]),
     # these run one cell only: JupyterLab keeps the toolbar of each cell that was the active one
-    ("run", long_run, ["queue = made(0)\nqueue.widget()"]),
-    ("views", many_views, ["queue = made(0)\nqueue.widget()"]),
+    ("run", long_run, [TIMED, "queue = made(0)\nqueue.widget()"]),
+    ("views", many_views, [MADE + VIEW, "shown = view()\nshown"]),
 )
 
 

@@ -543,7 +543,9 @@ def test_malformed_messages_do_nothing(message: Any, show: Show) -> None:
     assert (task.fsm_state, task.fsm_history, task.injected) == ("PENDING", [], None)
 
 
-@pytest.mark.parametrize("name", ["_esm", "_css", "diagram", "trace", "events", "log", "heading"])
+@pytest.mark.parametrize(
+    "name", ["_esm", "core", "_css", "diagram", "trace", "events", "log", "heading"]
+)
 def test_a_page_sets_no_trait(name: str, show: Show) -> None:
     """Not the code, not the picture, nothing."""
     page = show(Task("work", list))

@@ -124,7 +124,7 @@ class Page:
 
     def traits(self) -> dict[str, Any]:
         """Return what no message may change."""
-        names = ("svg", "states", "boxes", "counts", "looks", "heading", "key", "_esm", "_css")
+        names = ("svg", "states", "boxes", "counts", "looks", "heading", "key", "core", "_css")
         return {name: getattr(self.widget, name) for name in names}
 
 
@@ -311,7 +311,7 @@ def test_at_most_twenty_messages_a_second() -> None:
     for first, later in zip(page.when, page.when[20:], strict=False):
         assert later - first > 0.95
     assert all(len(json.dumps(state)) < 1000 for state in page.sent)
-    assert all("svg" not in state and "_esm" not in state for state in page.sent)
+    assert all({"svg", "_esm", "core"}.isdisjoint(state) for state in page.sent)
     page.widget.close()
 
 
@@ -1078,7 +1078,7 @@ def test_five_thousand_drawn_messages_do_nothing() -> None:
         if kind == 5:
             return [value(depth + 1) for _ in range(drawn.randrange(4))]
         if kind > 5:
-            names = ["id", "verb", "task", "edits", "method", "state", "svg", "_esm", "run"]
+            names = ["id", "verb", "task", "edits", "method", "state", "svg", "core", "run"]
             return {drawn.choice(names): value(depth + 1) for _ in range(drawn.randrange(5))}
         return [None, drawn.randrange(-9, 9), drawn.random(), drawn.choice(VERBS), bool(kind)][kind]
 
@@ -1179,7 +1179,9 @@ def test_what_is_to_be_seen_is_checked_as_well(verb: str, value: Any) -> None:
             read({"verb": verb, name: value}, 3)
 
 
-@pytest.mark.parametrize("name", ["_esm", "_css", "svg", "states", "boxes", "layout", "answers"])
+@pytest.mark.parametrize(
+    "name", ["_esm", "core", "_css", "svg", "states", "boxes", "layout", "answers"]
+)
 def test_a_page_sets_no_trait_but_its_own(page: Page, name: str) -> None:
     """`update` of the code, the drawing or the states leaves them as they are."""
     before = getattr(page.widget, name)

@@ -22,6 +22,7 @@
 import { badge, button, icon, make, messages, named, roled, telling } from "./elements.js";
 import { finder } from "./finder.js";
 import { WAITING_AFTER, clicks, hideStill } from "./live.js";
+import { imported } from "./modules.js";
 import { drawing } from "./pane.js";
 
 const SPEAK_EVERY = 2000; // ms between two sentences for a screen reader
@@ -230,20 +231,6 @@ function chips(filter) {
 }
 
 // ---------------------------------------------------------------- what comes after the picture
-
-/** @type {Map<string, Promise<any>>} By its text; on the page, since each widget has a copy of this module and none is ever freed. */
-const modules = (/** @type {any} */ (globalThis)[Symbol.for("taskqueue_nb modules")] ??= new Map());
-
-/** A module from its text. @param {string} text @returns {Promise<any>} */
-function imported(text) {
-  let found = modules.get(text);
-  if (!found) {
-    const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    found = import(url).finally(() => URL.revokeObjectURL(url));
-    modules.set(text, found);
-  }
-  return found;
-}
 
 /**
  * The parts of a view: at once where the page has them, else when the kernel has sent them.
@@ -606,5 +593,3 @@ export function render({ model, el }, ready = {}) {
     root.remove();
   };
 }
-
-export default { render };

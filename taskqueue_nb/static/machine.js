@@ -418,5 +418,3 @@ export function render({ model, el }) {
     root.remove();
   };
 }
-
-export default { render };

@@ -17,7 +17,6 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-import anywidget
 import comm
 import traitlets as t
 from IPython.core.getipython import get_ipython
@@ -68,6 +67,7 @@ from taskqueue_nb.widget.pump import GAP, PUMP, Mark, Worker
 from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
 from taskqueue_nb.widget.table import Order, table
+from taskqueue_nb.widget.view import View
 
 __all__ = ["TaskGraph", "show", "shown_in_marimo", "widget_of"]
 
@@ -105,7 +105,7 @@ class _Laid(NamedTuple):
     note: str
 
 
-class TaskGraph(Exports, anywidget.AnyWidget):
+class TaskGraph(Exports, View):
     """The live view of a queue: its graph, its run, and what can be done about a failure.
 
     Parameters
@@ -127,9 +127,9 @@ class TaskGraph(Exports, anywidget.AnyWidget):
     waits for the page, nor the page for the cell.
     """
 
-    _esm = linked("graph")
     _css = palette.css() + styles("graph", "details", "record")
 
+    core = t.Unicode(linked("graph")).tag(sync=True)  # the view itself, which the loader imports
     svg = t.Unicode().tag(sync=True)  # the drawing, without states: sent once per structure
     boxes = t.List(t.Dict()).tag(sync=True)
     states = t.Unicode().tag(sync=True)  # one letter per box: the whole picture, idempotent

@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import anywidget
 import traitlets as t
 from IPython.core.getipython import get_ipython
 from IPython.display import display
@@ -42,6 +41,7 @@ from taskqueue_nb.widget.messages import MACHINE_VERBS, Command, RefusedError, c
 from taskqueue_nb.widget.modules import linked, styles
 from taskqueue_nb.widget.pump import PUMP, Mark, Worker
 from taskqueue_nb.widget.still import Still
+from taskqueue_nb.widget.view import View
 
 __all__ = ["TaskMachine", "machine_of"]
 
@@ -103,7 +103,7 @@ class _Steps:
         return [step for step in tuple(found) if isinstance(step, FSMTransitionEvent)]
 
 
-class TaskMachine(anywidget.AnyWidget):
+class TaskMachine(View):
     """The live state machine of a task, or of any `FSM`.
 
     It shows the state diagram with the way that was taken, the events that the state allows as
@@ -128,9 +128,9 @@ class TaskMachine(anywidget.AnyWidget):
     handed to a thread. Closing it gives up a task that it has left in the middle of its steps.
     """
 
-    _esm = linked("machine")
     _css = palette.css() + styles("graph", "machine")
 
+    core = t.Unicode(linked("machine")).tag(sync=True)  # the view itself, which the loader imports
     heading = t.Unicode().tag(sync=True)
     key = t.Unicode().tag(sync=True)  # how the alternative text of its still picture begins
     note = t.Unicode().tag(sync=True)  # why there is no diagram

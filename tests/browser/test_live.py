@@ -436,7 +436,8 @@ def test_what_the_page_sends_is_not_believed(notebook: MakeNotebook) -> None:
       parent_header: {}, metadata: {}, buffers: [], channel: "shell",
       content: {comm_id: id, data},
     }, false, false);
-    send({method: "update", state: {_esm: "alert(1)", _css: "*{}", svg: "<svg/>", states: "dddd"}});
+    const code = {_esm: "alert(1)", core: "alert(1)", _css: "*{}"};
+    send({method: "update", state: {...code, svg: "<svg/>", states: "dddd"}});
     send({method: "custom", content: {id: "x", verb: "retry", task: "2"}});
     send({method: "custom", content: {id: "y", verb: "__class__"}});
     send({method: "custom", content: null});
@@ -450,7 +451,8 @@ def test_what_the_page_sends_is_not_believed(notebook: MakeNotebook) -> None:
 
     expect(view.root.get_by_role("alert").first).not_to_be_empty()
     assert view.notebook.evaluate(state) == "4 ddfp"
-    assert "alert(1)" not in view.notebook.evaluate("print(queue.widget()._esm)")
+    for name in ("_esm", "core"):
+        assert "alert(1)" not in view.notebook.evaluate(f"print(queue.widget().{name})")
 
 
 def test_two_views_are_of_one_mind(notebook: MakeNotebook) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from playwright.sync_api import CDPSession, Page, expect
 
-from browser.conftest import MakeNotebook
+from browser.conftest import MakeNotebook, Notebook
 from browser.graphs_live import REPAIRABLE, View
 
 TWO: Final = (
@@ -46,6 +48,82 @@ def test_several_views_of_several_queues(notebook: MakeNotebook, page: Page) -> 
     first.button("Repair and rerun").click()
     for view in (first, second):
         view.expect_states(fit="done", report="done")
+
+
+#: Note what the page imports from texts, and let it fail while `refuse` says so.
+IMPORTS: Final = """() => {
+  window.imports = [];
+  const real = URL.createObjectURL.bind(URL);
+  URL.createObjectURL = (blob) => {
+    if (blob.type !== "text/javascript") return real(blob);
+    blob.text().then((text) => window.imports.push(text));
+    const url = real(blob);
+    if (localStorage.refuse && blob.size > 10000) URL.revokeObjectURL(url); // the loader comes
+    return url;
+  };
+}"""
+
+
+def imports(opened: Notebook, page: Page, widget: str) -> int:
+    """Return how often the page has imported the core of a widget."""
+    core = opened.evaluate(f"import zlib; print(zlib.crc32({widget}.core.encode()))")
+    texts: list[str] = page.evaluate("() => window.imports")
+    return [str(crc32(text.encode())) for text in texts].count(core)
+
+
+def test_a_page_imports_a_view_once(notebook: MakeNotebook, page: Page) -> None:
+    """However many it opens and closes, at once and one after another; a reload begins anew."""
+    page.add_init_script(f"({IMPORTS})()")
+    opened = notebook(
+        [
+            TWO + "final.machine()",
+            "queue",
+            "other",
+            "queue.widget().close(); other.widget().close()",
+        ]
+    )
+    opened.run_cell(0)
+    for _ in range(4):
+        opened.run_cell(1)
+        opened.run_cell(2)
+        for number in (1, 2):
+            View(opened, number).expect_states(load="pending")
+        opened.run_cell(3)
+        expect(page.locator(".tq-pane")).to_have_count(0)
+    opened.evaluate("final.machine().close()")
+    opened.run_cell(0)
+    expect(page.locator(".tq-machine")).to_have_count(1)
+    opened.run_cell(1)
+    assert imports(opened, page, "queue.widget()") == 1
+    assert imports(opened, page, "final.machine()") == 1
+    opened.save()
+
+    page.reload()
+    opened.open()
+    View(opened, 1).expect_states(load="pending")
+    assert imports(opened, page, "queue.widget()") == 1
+
+
+def test_a_view_that_does_not_come_says_so(notebook: MakeNotebook, page: Page, shots: Path) -> None:
+    """In its place, above the still picture; and it comes when the cell is run again."""
+    page.add_init_script(f"({IMPORTS})()")
+    opened = notebook([TWO, "queue", "other"])
+    opened.run_cell(0)
+    page.evaluate("() => { localStorage.refuse = true; }")
+    opened.run_cell(1)
+    view = View(opened, 1)
+    told = view.root.get_by_role("alert")
+    expect(told).to_contain_text("The live view could not be started (TypeError: Failed to fetch")
+    expect(view.still).to_be_visible()
+    page.screenshot(path=shots / "view-refused.png")
+
+    page.evaluate("() => { delete localStorage.refuse; }")
+    opened.run_cell(2)
+    View(opened, 2).expect_states(load="pending")
+    opened.run_cell(1)
+    view.expect_states(load="pending")
+    expect(view.still).to_be_hidden()
+    assert imports(opened, page, "queue.widget()") == 2
 
 
 #: Count what the page's own scripts leave behind: timers, frames, observers.
