@@ -6,6 +6,7 @@
  * @typedef {object} Model of anywidget
  * @property {(key: string) => any} get
  * @property {(event: string, callback: () => void) => void} on
+ * @property {(event: string, callback: () => void) => void} off
  * @property {(key: string, value: unknown, options: {silent: boolean}) => void} set
  *
  * @typedef {{model: Model, el: HTMLElement}} Context
@@ -62,10 +63,15 @@ function render(context) {
     }
   }
 
+  const destroyed = () => {
+    closed = true; // by its kernel; its views are removed right after
+  };
+
   void start();
-  model.on("destroy", () => (closed = true)); // by its kernel; its views are removed right after
+  model.on("destroy", destroyed);
   return () => {
     gone = true;
+    model.off("destroy", destroyed);
     end();
     if (closed) empty(model);
   };

@@ -37,6 +37,10 @@ function modelOf(text) {
     close: () => listeners.destroy?.forEach((does) => does()),
     get: (/** @type {string} */ key) => state[key],
     on: (/** @type {string} */ event, /** @type {() => void} */ does) => void (listeners[event] ??= []).push(does),
+    off(/** @type {string} */ event, /** @type {() => void} */ does) {
+      listeners[event] = (listeners[event] ?? []).filter((each) => each !== does);
+    },
+    listening: () => Object.values(listeners).flat().length,
     set(/** @type {string} */ key, /** @type {unknown} */ value, /** @type {{silent: boolean}} */ { silent }) {
       assert.ok(silent, "a change of a closed model is told to nobody");
       state[key] = value;
@@ -107,6 +111,7 @@ suite("the loader", () => {
     const { el, model, end } = shown(text);
     await come(text);
     end();
+    assert.equal(model.listening(), 0);
     assert.equal(model.state.svg, "<svg/>");
     assert.equal(model.state.core, text);
 
