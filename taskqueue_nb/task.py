@@ -1739,6 +1739,8 @@ class Task(BaseTask):
             if self.fsm_state == "ABORT":
                 message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
                 raise TaskError(message, self)
+            if fault is not None and fault.is_instead and self in AHEAD and self._recall():
+                self._queue_no_more("it is to fail instead of being called")
             if fault is not None or self._options is not PLAIN:
                 self._options = self._options._replace(fault=fault)
             if (attempt := self._uncalled()) is not None:

@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 
 from checks import LIMIT, Background, await_state, check_settled, run, states, wait_for
-from taskqueue_nb import FSMError, RunState, Task, TaskError, TaskQueue
+from taskqueue_nb import FSMError, InjectedError, RunState, Task, TaskError, TaskQueue
 from taskqueue_nb._worker import Wire, anonymous_file, withdrawn
 from taskqueue_nb.capture import HEAD, TAIL
 from taskqueue_nb.executors import TravelError, WorkerError
 from taskqueue_nb.executors.processes import _Worker
-from taskqueue_nb.task import AHEAD
+from taskqueue_nb.task import AHEAD, GRAPH_LOCK
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -788,6 +788,41 @@ def test_cancel_of_a_waiting_call_is_at_once(line: Line) -> None:
     assert (line.called(), line.second.attempts) == (0, [])
     line.second.retry()
     run(line.queue, executor="processes:1")
+    assert line.called() == 1
+
+
+def test_waiting_call_that_is_to_fail_instead_is_not_made(line: Line) -> None:
+    """A fault that is injected while it waits is met by that attempt, as if it had come before."""
+    line.start()
+    line.await_waiting()
+
+    line.second.inject(fail="on purpose")
+    line.open()
+
+    assert line.queue.wait(LIMIT)
+    assert isinstance(line.second.exception, InjectedError)
+    assert "was not called" in str(line.second.exception)
+    assert line.called() == 0
+    assert line.first.is_done
+
+
+def test_call_that_was_withdrawn_can_wait_in_the_same_worker_again(line: Line) -> None:
+    """It passes over what was withdrawn, not over what comes again; so calls go to and fro."""
+    line.start()
+    line.await_waiting()
+    trip = AHEAD[line.second]
+    worker = trip.worker
+    assert worker is not None
+
+    with GRAPH_LOCK:
+        assert trip.place.withdraw(trip)
+        with trip.place._lock:
+            worker.takes(trip)
+    worker.submit(trip)
+    line.open()
+
+    assert line.queue.wait(LIMIT)
+    assert line.second.is_done
     assert line.called() == 1
 
 

@@ -311,7 +311,7 @@ class _Worker:
         except (EOFError, OSError):
             return False
         if message is None:
-            return self.exitcode is None
+            return self._lives_on()
         key, text, progress, *answered = message
         trip = self.trip
         if not key:
@@ -333,6 +333,13 @@ class _Worker:
                 self._tell()  # first: this may take a while
             if self._place.has_answered(self, trip, when):
                 self._go_on(trip, answer, when)
+        return True
+
+    def _lives_on(self) -> bool:
+        """Say whether the process lives, and if so look at what nobody tells."""
+        if self.exitcode is not None:
+            return False
+        self._place.look_around()
         return True
 
     def _go_on(self, trip: _ProcessTrip, answer: Iterator[Any], when: float) -> None:
@@ -425,7 +432,8 @@ class _ProcessTrip(Trip):
         key: int,
     ) -> None:
         super().__init__(task, done, run)
-        self.place, self.key = place, key
+        self.place, self.age = place, key
+        self.key = key  # another one each time it is sent: a worker passes over what was withdrawn
         self.given_up = ""  # why its process is ended: cancelled, timeout, closed
         self.moved = False  # whether a new process ended before it made any call
         self.number = 1  # of the attempt
@@ -839,6 +847,7 @@ class Processes(Place):
     def _detach(self, trip: _ProcessTrip, worker: _Worker) -> None:
         """Let a worker go that has not taken a call up, and never will; the lock is held."""
         trip.worker, trip.is_sent, trip.is_back = None, False, False
+        trip.key = next(self._keys)
         if worker.ahead is trip:
             worker.ahead = None
         elif worker.trip is trip:
@@ -850,7 +859,7 @@ class Processes(Place):
         """Return what waits, withdrawn and still QUEUED; the lock of the graph is held."""
         if not AHEAD:
             return []
-        mine = sorted((t for t in AHEAD.values() if t.place is self), key=lambda trip: trip.key)
+        mine = sorted((t for t in AHEAD.values() if t.place is self), key=lambda trip: trip.age)
         return [trip.task for trip in mine if trip.recall()]
 
     def start_next(self, worker: _Worker | None) -> None:
@@ -905,11 +914,16 @@ class Processes(Place):
             and not worker.is_killed
             and (since is None or worker.holds_up(since))
         ]
-        trip = min(waiting, key=lambda trip: trip.key, default=None)
+        trip = min(waiting, key=lambda trip: trip.age, default=None)
         if trip is None or trip.worker is None or not trip.worker.withdraw(trip):
             return None
         self._detach(trip, trip.worker)
         return trip
+
+    def look_around(self) -> None:
+        """See to what waits while a worker is free, as one is whose call was withdrawn."""
+        if self._waiting:
+            self._rebalance()
 
     def _rebalance(self) -> None:
         """Give what waits to workers that are free."""
