@@ -190,6 +190,37 @@ def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
     assert lengths[3] >= 0.08
 
 
+def fail_late(seconds: float) -> None:
+    """Fail after a while."""
+    time.sleep(seconds)
+    fail()
+
+
+@pytest.mark.parametrize("ago", [-5.0, 5.0])
+@pytest.mark.parametrize("func", [time.sleep, fail_late])
+def test_words_that_come_late_make_no_attempt_longer_or_shorter(
+    client: Any, monkeypatch: pytest.MonkeyPatch, func: Callable[[float], None], ago: float
+) -> None:
+    """A call that lasts is told of twice; how long it took is what its worker measured."""
+    hear = Dask._hear
+
+    def hear_late(self: Dask, key: str, what: str, *rest: Any) -> None:
+        if what == "ended":
+            rest = (rest[0], rest[1] + ago, *rest[2:])
+        hear(self, key, what, *rest)
+
+    monkeypatch.setattr(Dask, "_hear", hear_late)
+    lasting = Task("lasting", func, func_args=(0.2,))
+
+    run(TaskQueue(lasting), executor=client)
+
+    (attempt,) = lasting.attempts
+    assert attempt.started is not None
+    assert attempt.ended is not None
+    assert 0.15 < attempt.ended - attempt.started < 2
+    assert attempt.ended <= time.time()
+
+
 def test_end_of_which_no_worker_tells_is_noticed(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

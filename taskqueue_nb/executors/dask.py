@@ -190,6 +190,8 @@ class _DaskTrip(Trip):
         self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
         self.load: Any = None  # the future of a large parcel
         self.sent = 0.0  # when it was submitted
+        self.made = 0.0  # since when its worker makes the call, as far as was told
+        self.over: float | None = None  # when the call ended, likewise
         self.early: list[list[Any]] = []  # what was told before there was a future
         self.resent = 0
 
@@ -287,8 +289,9 @@ class _DaskTrip(Trip):
 
     def began(self, worker: str, ago: float) -> None:
         """Hear which worker makes the call; that of another function is not wanted any more."""
-        if self._has_begun(time() - ago) and self.attempt is not None:
-            self.attempt.worker = worker
+        when = max(time() - ago, self.sent)
+        if self._has_begun(when) and self.attempt is not None:
+            self.attempt.worker, self.made = worker, when
 
     def _has_begun(self, when: float | None = None) -> bool:
         """Start the attempt if need be; say whether it is the call's, and goes on."""
@@ -303,12 +306,16 @@ class _DaskTrip(Trip):
 
     def ended(self, worker: str, ago: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
         """Hear that the call has ended on its worker; if not well, the future will say how."""
-        when = time() - ago
+        now = time()
+        when = now - ago
         if not self._has_begun(when - seconds) or self.attempt is None:
             return
+        if self.attempt.worker == worker:  # words may come late, so their distance is no length
+            when = min(now, self.made + seconds)
         self.attempt.worker = worker
+        self.over = max(when, self.sent, self.attempt.started or 0.0)
         if is_well:
-            self._is_done(max(when, self.sent))
+            self._is_done(self.over)
         else:
             self.future.add_done_callback(self.place.came_of(self))
 
@@ -345,7 +352,7 @@ class _DaskTrip(Trip):
         elif future.status == "finished":
             self._is_done(None)
         else:
-            self.end(None, self._error(future))
+            self.end(None, self._error(future), self.over)
 
     def _is_done(self, when: float | None) -> None:
         """Take the result, which stays where it is; the scheduler may yet have to hear of it."""
