@@ -29,7 +29,7 @@ from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
-from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _Hub, _key_for
+from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _DaskTrip, _Hub, _key_for
 from taskqueue_nb.executors.dask_call import _Calls
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
@@ -237,6 +237,22 @@ def test_end_of_which_no_worker_tells_is_noticed(
 
     assert two.result() == 1
     assert bad.fsm_state == "FAILED"
+
+
+@pytest.mark.parametrize("status", ["pending", "lost"])
+def test_what_is_made_again_has_not_come(client: Any, status: str) -> None:
+    """A result that was lost with its worker is "lost" for the client, until it is made again."""
+    place = Dask(client)
+    trip = _DaskTrip(Task("one", make_value, state="QUEUED"), lambda *_: None, None, place)
+    trip.key, trip.future = "one", SimpleNamespace(status=status)
+    place._trips["one"] = trip
+
+    place._look_at_futures()
+    place._look_at_futures()
+    trip.came(trip.future)
+
+    assert place._inbox.empty()
+    assert trip.task.fsm_state == "QUEUED"
 
 
 def test_results_are_let_go_with_their_tasks(client: Any) -> None:

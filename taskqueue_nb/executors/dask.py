@@ -67,6 +67,9 @@ _SHARED: Final = 100_000  # bytes from which a local result is sent once for all
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
 _NAME: Final = 60  # characters of a task's name in a key
+_COME: Final = frozenset(
+    {"finished", "error", "cancelled"}
+)  # others: "pending", and "lost" for now
 _HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
 
 
@@ -343,7 +346,7 @@ class _DaskTrip(Trip):
 
     def came(self, future: Any) -> None:
         """Take what came of the call, unless its worker has told all there is to know."""
-        if self.is_over or future is not self.future:
+        if self.is_over or future is not self.future or future.status not in _COME:
             return
         if future.status == "cancelled" and self.place.may_be_sent_again(self):
             self.place.resend(self)
@@ -799,7 +802,7 @@ class Dask(Place):
         """Take what has come to an end of which no worker tells any more: it died, say."""
         with self._lock:
             trips = [trip for trip in self._trips.values() if trip.future is not None]
-        silent = {trip for trip in trips if trip.future.status != "pending"}
+        silent = {trip for trip in trips if trip.future.status in _COME}
         for trip in silent & self._silent:  # a word of its worker may be on its way
             self._inbox.put((trip, trip.future))
         self._silent = silent
