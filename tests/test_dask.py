@@ -1187,6 +1187,32 @@ def test_other_executors_run_graphs(kind: str, client: Any) -> None:
         executor.shutdown()
 
 
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_other_executors_name_what_cannot_travel(kind: str, client: Any) -> None:
+    """It fails its own task, whatever the executor does with it; the others go on."""
+    executor = EXECUTORS[kind](client)
+    locked = Task("locked", threading.Lock)
+    unread = Task("unread", Unreadable)
+    sent = Task("sent", make_value, func_kwargs={"value": threading.Lock()})
+    good = Task("good", make_value, func_args=(1,))
+    made = Task("made", lambda: lambda: 5)
+
+    run(TaskQueue(locked, unread, sent, good, made), executor=executor)
+
+    assert good.result() == 1
+    assert made.result()() == 5
+    for task, words in (
+        (locked, r"the result of task 'locked', a lock, cannot be sent back: TypeError"),
+        (unread, r"the result of task 'unread' cannot be read back: ValueError"),
+        (sent, r"argument 'value' of task 'sent' cannot be sent: TypeError"),
+    ):
+        assert task.fsm_state == "FAILED"
+        assert isinstance(task.exception, TravelError)
+        assert re.match(words, str(task.exception))
+    if isinstance(executor, Executor):
+        executor.shutdown()
+
+
 def test_queue_shaped_callable_makes_tasks() -> None:
     """A callable that takes a function, as a Celery task's `delay` behind a line of one's own."""
     sent: list[Callable[[], Any]] = []
