@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -188,6 +189,31 @@ def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
     assert all(0 < length < LIMIT for length in lengths)
     assert lengths[1] >= 0.02
     assert lengths[3] >= 0.08
+
+
+def test_words_that_had_to_wait_tell_the_same_time(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy notebook hears late of what a worker does, and knows when it was nonetheless."""
+    clock = 1000.0  # of the notebook; that of the worker is 900 behind
+    monkeypatch.setattr("taskqueue_nb.executors.dask.monotonic", lambda: clock)
+    monkeypatch.setattr("taskqueue_nb.executors.dask.time", lambda: clock)
+    hub = _Hub(client)
+    inbox: Any = SimpleQueue()
+    hub.inboxes = {"one": inbox, "two": inbox}
+
+    hub.hear((0.0, [["one", "began", "w", (99.0, 99.99)]]))
+    clock = 1005.0
+    hub.hear((0.0, [["two", "began", "w", (101.0, 101.0)], ["one", "said", b"", None]]))
+    hub.hear((0.0, [["two", "ended", "w", (103.0, 103.5), 2.0, True]]))
+    heard = [message for _ in range(3) for message in inbox.get_nowait()]
+
+    assert [each[:3] for each in heard] == [
+        ["one", "began", "w"], ["two", "began", "w"], ["one", "said", b""], ["two", "ended", "w"],
+    ]  # fmt: skip
+    assert heard[0][3] == pytest.approx(999.0, abs=0.1)
+    assert heard[1][3] == pytest.approx(1001.0, abs=0.1)
+    assert heard[3][3:] == [pytest.approx(1003.0, abs=0.1), 2.0, True]
 
 
 def fail_late(seconds: float) -> None:

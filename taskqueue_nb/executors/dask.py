@@ -70,6 +70,8 @@ _NAME: Final = 60  # characters of a task's name in a key
 _COME: Final = frozenset(
     {"finished", "error", "cancelled"}
 )  # others: "pending", and "lost" for now
+_DRIFT: Final = 1e-4  # seconds by which two clocks may part in a second
+_DATED: Final = frozenset({"began", "ended"})  # what is told with its time
 _HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
 
 
@@ -290,9 +292,9 @@ class _DaskTrip(Trip):
         self.watch(self.task.timeout)
         return True
 
-    def began(self, worker: str, ago: float) -> None:
+    def began(self, worker: str, when: float) -> None:
         """Hear which worker makes the call; that of another function is not wanted any more."""
-        when = max(time() - ago, self.sent)
+        when = max(when, self.sent)
         if self._has_begun(when) and self.attempt is not None:
             self.attempt.worker, self.made = worker, when
 
@@ -307,14 +309,12 @@ class _DaskTrip(Trip):
             return False
         return self._begin(None if when is None else max(when, self.sent))
 
-    def ended(self, worker: str, ago: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
+    def ended(self, worker: str, when: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
         """Hear that the call has ended on its worker; if not well, the future will say how."""
-        now = time()
-        when = now - ago
         if not self._has_begun(when - seconds) or self.attempt is None:
             return
         if self.attempt.worker == worker:  # words may come late, so their distance is no length
-            when = min(now, self.made + seconds)
+            when = min(time(), self.made + seconds)
         self.attempt.worker = worker
         self.over = max(when, self.sent, self.attempt.started or 0.0)
         if is_well:
@@ -458,6 +458,7 @@ class _Hub:
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
         self.threads: float = math.inf  # of all workers; it is not known at first
         self._asked = -math.inf  # when it was asked for
+        self._clocks: dict[str, tuple[float, float]] = {}  # by worker: ours less its, told when
 
     @classmethod
     def of(cls, client: Any) -> _Hub:
@@ -476,9 +477,26 @@ class _Hub:
         told: dict[int, tuple[SimpleQueue[Any], list[Any]]] = {}
         for message in messages:
             if (inbox := self.inboxes.get(message[0])) is not None:
+                if message[1] in _DATED:
+                    key, what, worker, (at, sent), *rest = message
+                    message = [key, what, worker, self._when(worker, at, sent), *rest]  # noqa: PLW2901 - the same, with a time
                 told.setdefault(id(inbox), (inbox, []))[1].append(message)
         for inbox, its in told.values():
             inbox.put(its)  # once, as each wakes a thread
+
+    def _when(self, worker: str, at: float, sent: float) -> float:
+        """Return when something was on a worker, of which it told later; both by its own clock.
+
+        How far that is from ours is known best from the words that took the shortest way, as those
+        that had to wait for a busy notebook took longer.
+        """
+        now = monotonic()
+        ahead = now - sent
+        if worker in self._clocks:
+            least, then = self._clocks[worker]
+            ahead = min(ahead, least + (now - then) * _DRIFT)
+        self._clocks[worker] = ahead, now
+        return time() - (now - (at + ahead))
 
     def ask(self, client: Any) -> None:
         """Ask now and then how many calls the cluster makes at once; waits for nothing."""
