@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Exports"]
+
+Made = TypeVar("Made", str, bytes)
 
 
 class Exports:
@@ -72,13 +75,10 @@ class Exports:
         >>> page[:15], "<title>readings</title>" in page
         ('<!DOCTYPE html>', True)
         """
-        from taskqueue_nb.drawing.files import write  # noqa: PLC0415 - drawing is a layer above
-        from taskqueue_nb.widget.export import page_of  # noqa: PLC0415 - the widget is above, too
+        from taskqueue_nb.widget.export import page_of  # noqa: PLC0415 - the widget is a layer above
 
         queue = self._exported()
-        if path is None:
-            return page_of(queue, limit=limit, seconds=seconds)
-        return write(path, lambda: page_of(queue, limit=limit, seconds=seconds).encode())
+        return _given(path, lambda: page_of(queue, limit=limit, seconds=seconds))
 
     @overload
     def to_svg(self, path: None = None, *, max_nodes: int = 200) -> str: ...
@@ -112,13 +112,8 @@ class Exports:
         >>> TaskQueue(Task("load", print)).to_svg()[:4]
         '<svg'
         """
-        from taskqueue_nb.drawing import tasks_as_svg  # noqa: PLC0415 - drawing is a layer above
-        from taskqueue_nb.drawing.files import write  # noqa: PLC0415 - likewise
-
         queue = self._exported()
-        if path is None:
-            return tasks_as_svg(queue, queue.name, max_nodes=max_nodes)
-        return write(path, lambda: tasks_as_svg(queue, queue.name, max_nodes=max_nodes).encode())
+        return _given(path, lambda: _svg_of(queue, max_nodes))
 
     @overload
     def to_png(
@@ -177,10 +172,27 @@ class Exports:
         >>> TaskQueue(Task("load", print)).to_png()[1:4]
         b'PNG'
         """
-        from taskqueue_nb.drawing import tasks_as_svg  # noqa: PLC0415 - drawing is a layer above
-        from taskqueue_nb.drawing.files import write  # noqa: PLC0415 - likewise
-        from taskqueue_nb.drawing.png import png_of  # noqa: PLC0415 - likewise
+        from taskqueue_nb.drawing.png import png_of  # noqa: PLC0415 - drawing is a layer above
 
-        queue = self._exported()
-        png = png_of(tasks_as_svg(queue, queue.name, max_nodes=max_nodes), scale, dark=dark)
-        return png if path is None else write(path, lambda: png)
+        png = png_of(_svg_of(self._exported(), max_nodes), scale, dark=dark)  # may warn our caller
+        return _given(path, lambda: png)
+
+
+def _svg_of(queue: Any, max_nodes: int) -> str:
+    from taskqueue_nb.drawing import tasks_as_svg  # noqa: PLC0415 - drawing is a layer above
+
+    return tasks_as_svg(queue, queue.name, max_nodes=max_nodes)
+
+
+def _given(path: str | os.PathLike[str] | None, make: Callable[[], Made]) -> Made | Path:
+    """Return what is made, or write it into a file and return its path."""
+    from taskqueue_nb.drawing.files import write  # noqa: PLC0415 - drawing is a layer above
+
+    if path is None:
+        return make()
+
+    def content() -> bytes:
+        made = make()
+        return made.encode() if isinstance(made, str) else made
+
+    return write(path, content)

@@ -26,7 +26,7 @@ from typing import (
 
 from taskqueue_nb.capture import Displayed, Output, capturing, show
 from taskqueue_nb.faults import fault_of
-from taskqueue_nb.fingerprint import version_of
+from taskqueue_nb.fingerprint import fingerprint_of, version_of
 from taskqueue_nb.fsm import (
     FSM,
     CancellationError,
@@ -405,8 +405,6 @@ class Attempt:
     def call(self) -> Fingerprint:
         """The fingerprint of its code and arguments, by parts; taken when it is first asked for."""
         if self._call is None:
-            from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib
-
             func: Any = self.func
             self._call = fingerprint_of(func, self.args, self.kwargs or {}, self.version)
         return self._call

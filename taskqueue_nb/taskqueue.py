@@ -19,6 +19,7 @@ from taskqueue_nb.capture import capturing
 from taskqueue_nb.executors import Places, check_executor
 from taskqueue_nb.executors.trip import Trip
 from taskqueue_nb.exports import Exports
+from taskqueue_nb.fingerprint import is_unknown
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
@@ -1810,7 +1811,7 @@ class TaskQueue(Exports):
             Nothing has changed until `apply()`.
         """
         found = self.stale()
-        chosen = [task for task, why in found.items() if unknown or not repair.is_unknown(why)]
+        chosen = [task for task, why in found.items() if unknown or not is_unknown(why)]
         return repair.Plan(lambda: repair.change_of("refresh", *chosen), self, found)
 
     def _change(self, verb: str, *args: Any, **how: Any) -> Change:

@@ -317,10 +317,12 @@ class _DaskTrip(Trip):
             when = min(time(), self.made + seconds)
         self.attempt.worker = worker
         self.over = max(when, self.sent, self.attempt.started or 0.0)
+        if (future := self.future) is None:
+            return  # it is being given up
         if is_well:
-            self._is_done(self.over)
+            self._is_done(future, self.over)
         else:
-            self.future.add_done_callback(self.place.came_of(self))
+            future.add_done_callback(self.place.came_of(self))
 
     def said(self, printed: bytes, progress: list[float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""
@@ -353,13 +355,13 @@ class _DaskTrip(Trip):
         elif not self._has_begun():
             return
         elif future.status == "finished":
-            self._is_done(None)
+            self._is_done(future, None)
         else:
             self.end(None, self._error(future), self.over)
 
-    def _is_done(self, when: float | None) -> None:
+    def _is_done(self, future: Any, when: float | None) -> None:
         """Take the result, which stays where it is; the scheduler may yet have to hear of it."""
-        future, self.future = self.future, None  # so that it is not given up
+        self.future = None  # so that it is not given up
         value = RemoteValue(self.place.client, future, self.task._fsm_called())
         if self.task.cancel_on_result is None:
             self.end(value, None, when)

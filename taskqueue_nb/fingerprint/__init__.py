@@ -28,6 +28,8 @@ __all__ = [
     "digest",
     "fingerprint",
     "fingerprint_of",
+    "is_unknown",
+    "listed",
     "version_of",
     "whole",
 ]
@@ -35,6 +37,19 @@ __all__ = [
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _FOUND_LATE: Final = "code that is found at run time"
 _SHOWN: Final = 80  # characters of a label that a sentence repeats
+_NAMED: Final = 3  # differences that a reason names
+UNKNOWN: Final = "unknown: "  # how a reason begins that is none for sure
+
+
+def is_unknown(reason: str) -> bool:
+    """Say whether a reason only says that something cannot be compared."""
+    return reason.startswith(UNKNOWN)
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """Return the first few of some sentences as one."""
+    more = len(sentences) - _NAMED
+    return ", ".join(sentences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class Fingerprint(NamedTuple):
@@ -92,6 +107,27 @@ class Fingerprint(NamedTuple):
             One sentence without a full stop each; empty if nothing is different.
         """
         return (*_code_words(self.code, now.code), *_argument_words(self, now))
+
+    def reason(self, now: Fingerprint) -> str:
+        """Say in one sentence why the call would not be the same now.
+
+        Parameters
+        ----------
+        now : Fingerprint
+            That of the call as it would be made now.
+
+        Returns
+        -------
+        str
+            "" if nothing is different. If that cannot be told, as something cannot be seen, it
+            begins with "unknown: ".
+        """
+        if code := _code_words(self.code, now.code):
+            return f"code changed: {listed(code)}"
+        arguments = _argument_words(self, now)
+        if self.known and now.known:
+            return f"arguments changed: {listed(arguments)}" if arguments else ""
+        return f"{UNKNOWN}{listed(arguments) or 'an argument cannot be compared'}"
 
     def as_json(self) -> str:
         """Return it as text, to be stored."""

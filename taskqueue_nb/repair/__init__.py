@@ -21,7 +21,7 @@ from taskqueue_nb.repair.changes import (
 from taskqueue_nb.repair.durations import seconds_left
 from taskqueue_nb.repair.journal import Entry, journal_of, undo
 from taskqueue_nb.repair.plans import Plan, PlanError, state_at
-from taskqueue_nb.repair.stale import is_unknown, stale_among
+from taskqueue_nb.repair.stale import stale_among
 
 __all__ = [
     "VERBS",
@@ -39,7 +39,6 @@ __all__ = [
     "check_tasks",
     "fell_with",
     "has_failed",
-    "is_unknown",
     "journal_of",
     "seconds_left",
     "stale_among",

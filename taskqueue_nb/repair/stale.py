@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from taskqueue_nb.fingerprint import fingerprint_of, is_unknown, listed
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.repair.changes import FELL
-from taskqueue_nb.task import Attempt, Task, defined_now
+from taskqueue_nb.task import Task, defined_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-UNKNOWN: Final = "unknown: "
-_NAMED: Final = 3  # differences that a reason names
 
 
 def stale_among(tasks: Iterable[Task], known: Mapping[Task, str] | None = None) -> dict[Task, str]:
@@ -41,11 +39,6 @@ def stale_among(tasks: Iterable[Task], known: Mapping[Task, str] | None = None) 
     return found
 
 
-def is_unknown(reason: str) -> bool:
-    """Say whether a reason says that nobody knows."""
-    return reason.startswith(UNKNOWN)
-
-
 def _reason(task: Task, found: Mapping[Task, str]) -> str:
     """Return why a task is out of date; "" if it is not."""
     if task.fsm_state == "PENDING":
@@ -54,7 +47,9 @@ def _reason(task: Task, found: Mapping[Task, str]) -> str:
         return ""
     attempt = task._attempt
     by_hand = task._log[-4] == "supply" and not (task._log[-1] or {}).get("undo")
-    own = "" if attempt is None or by_hand else _own_reason(task, attempt)
+    own = ""
+    if attempt is not None and not by_hand:
+        own = attempt.call.reason(call_now(task, defined_now(task.func)))
     if own and not is_unknown(own):
         return own
     if task.fsm_state == "DONE" and not by_hand:
@@ -71,29 +66,9 @@ def _pending_reason(task: Task) -> str:
         return ""
     was, now = call_now(task, task.func), call_now(task, func)
     code = was._replace(arguments={}).differences(now._replace(arguments={}))
-    return f"code changed: {_listed(code)}" if code else ""
-
-
-def _own_reason(task: Task, attempt: Attempt) -> str:
-    """Return what is different about a call since it was made."""
-    func = defined_now(task.func)
-    then, now = attempt.call, call_now(task, func)
-    code = then._replace(arguments={}).differences(now._replace(arguments={}))
-    if code:
-        return f"code changed: {_listed(code)}"
-    arguments = then._replace(code={}).differences(now._replace(code={}))
-    if then.known and now.known:
-        return f"arguments changed: {_listed(arguments)}" if arguments else ""
-    return f"{UNKNOWN}{_listed(arguments) or 'an argument cannot be compared'}"
+    return f"code changed: {listed(code)}" if code else ""
 
 
 def call_now(task: Task, func: Any) -> Any:
     """Return the fingerprint of a call as it would be made now."""
-    from taskqueue_nb.fingerprint import fingerprint_of  # noqa: PLC0415 - brings hashlib along
-
     return fingerprint_of(func, task._args, task._kwargs or {})
-
-
-def _listed(differences: tuple[str, ...]) -> str:
-    more = len(differences) - _NAMED
-    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskqueue_nb.fingerprint import Fingerprint
+from taskqueue_nb.fingerprint import UNKNOWN, Fingerprint, is_unknown, listed
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
 from taskqueue_nb.store.entries import Entry, read_extra
@@ -24,13 +24,11 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from taskqueue_nb.store.reader import Reader, Row
 
 _FALLEN: Final = SETTLED - {"DONE"}
-UNKNOWN: Final = "unknown: "
-_NAMED: Final = 3  # differences that a reason names
 _GIVEN_UP: Final = ("CANCELLED", "ABORT")
 _FRESH: Final = ("PENDING", "PREPARE")
 _BACK: Final[Mapping[str, str]] = {"DONE": "invalidate", "FAILED": "retry", "CANCELLED": "retry"}
@@ -124,30 +122,14 @@ def _difference(
         before = {name: digest for name, digest in json.loads(requires)}  # noqa: C416 - pairs, checked
     except (ValueError, TypeError, KeyError):
         return "unknown: what is stored of its call cannot be read"
-    own = _own_reason(was, entry.own)
-    if own and not own.startswith(UNKNOWN):
+    own = was.reason(entry.own)
+    if own and not is_unknown(own):
         return own
     now = {t.name[:2000]: known[t].digest if t in known else None for t in task._required}
     upstream, unseen = ([], []) if row.supplied else _upstream(before, now)
     if upstream:
-        return f"upstream changed: {_listed(upstream)}"
-    return own or f"{UNKNOWN}{_listed(unseen) or 'what it is cannot be compared'}"
-
-
-def _own_reason(was: Fingerprint, now: Fingerprint) -> str:
-    """Say what is different about a call itself, as `TaskQueue.stale` does; "" if nothing is."""
-    code = was._replace(arguments={}).differences(now._replace(arguments={}))
-    if code:
-        return f"code changed: {_listed(code)}"
-    arguments = was._replace(code={}).differences(now._replace(code={}))
-    if was.known and now.known:
-        return f"arguments changed: {_listed(arguments)}" if arguments else ""
-    return f"{UNKNOWN}{_listed(arguments) or 'an argument cannot be compared'}"
-
-
-def _listed(differences: Sequence[str]) -> str:
-    more = len(differences) - _NAMED
-    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"upstream changed: {listed(upstream)}"
+    return own or f"{UNKNOWN}{listed(unseen) or 'what it is cannot be compared'}"
 
 
 def _upstream(

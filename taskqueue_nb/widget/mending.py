@@ -6,8 +6,9 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from taskqueue_nb.fingerprint import is_unknown
 from taskqueue_nb.fsm import FSMError
-from taskqueue_nb.repair import Cause, Causes, fell_with, is_unknown
+from taskqueue_nb.repair import Cause, Causes, fell_with
 from taskqueue_nb.widget.details import one_line
 from taskqueue_nb.widget.messages import RefusedError
 from taskqueue_nb.widget.progress import FALLEN, blocked_by
