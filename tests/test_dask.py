@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ from checks import LIMIT, Background, await_state, check_settled, run, states
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
-from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _Hub, _key_for
+from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _DaskTrip, _Hub, _key_for
 from taskqueue_nb.executors.dask_call import _Calls
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
@@ -190,6 +191,62 @@ def test_an_attempt_says_which_worker_made_it(client: Any) -> None:
     assert lengths[3] >= 0.08
 
 
+def test_words_that_had_to_wait_tell_the_same_time(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy notebook hears late of what a worker does, and knows when it was nonetheless."""
+    clock = 1000.0  # of the notebook; that of the worker is 900 behind
+    monkeypatch.setattr("taskqueue_nb.executors.dask.monotonic", lambda: clock)
+    monkeypatch.setattr("taskqueue_nb.executors.dask.time", lambda: clock)
+    hub = _Hub(client)
+    inbox: Any = SimpleQueue()
+    hub.inboxes = {"one": inbox, "two": inbox}
+
+    hub.hear((0.0, [["one", "began", "w", (99.0, 99.99)]]))
+    clock = 1005.0
+    hub.hear((0.0, [["two", "began", "w", (101.0, 101.0)], ["one", "said", b"", None]]))
+    hub.hear((0.0, [["two", "ended", "w", (103.0, 103.5), 2.0, True]]))
+    heard = [message for _ in range(3) for message in inbox.get_nowait()]
+
+    assert [each[:3] for each in heard] == [
+        ["one", "began", "w"], ["two", "began", "w"], ["one", "said", b""], ["two", "ended", "w"],
+    ]  # fmt: skip
+    assert heard[0][3] == pytest.approx(999.0, abs=0.1)
+    assert heard[1][3] == pytest.approx(1001.0, abs=0.1)
+    assert heard[3][3:] == [pytest.approx(1003.0, abs=0.1), 2.0, True]
+
+
+def fail_late(seconds: float) -> None:
+    """Fail after a while."""
+    time.sleep(seconds)
+    fail()
+
+
+@pytest.mark.parametrize("ago", [-5.0, 5.0])
+@pytest.mark.parametrize("func", [time.sleep, fail_late])
+def test_words_that_come_late_make_no_attempt_longer_or_shorter(
+    client: Any, monkeypatch: pytest.MonkeyPatch, func: Callable[[float], None], ago: float
+) -> None:
+    """A call that lasts is told of twice; how long it took is what its worker measured."""
+    hear = Dask._hear
+
+    def hear_late(self: Dask, key: str, what: str, *rest: Any) -> None:
+        if what == "ended":
+            rest = (rest[0], rest[1] + ago, *rest[2:])
+        hear(self, key, what, *rest)
+
+    monkeypatch.setattr(Dask, "_hear", hear_late)
+    lasting = Task("lasting", func, func_args=(0.2,))
+
+    run(TaskQueue(lasting), executor=client)
+
+    (attempt,) = lasting.attempts
+    assert attempt.started is not None
+    assert attempt.ended is not None
+    assert 0.15 < attempt.ended - attempt.started < 2
+    assert attempt.ended <= time.time()
+
+
 def test_end_of_which_no_worker_tells_is_noticed(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +263,22 @@ def test_end_of_which_no_worker_tells_is_noticed(
 
     assert two.result() == 1
     assert bad.fsm_state == "FAILED"
+
+
+@pytest.mark.parametrize("status", ["pending", "lost"])
+def test_what_is_made_again_has_not_come(client: Any, status: str) -> None:
+    """A result that was lost with its worker is "lost" for the client, until it is made again."""
+    place = Dask(client)
+    trip = _DaskTrip(Task("one", make_value, state="QUEUED"), lambda *_: None, None, place)
+    trip.key, trip.future = "one", SimpleNamespace(status=status)
+    place._trips["one"] = trip
+
+    place._look_at_futures()
+    place._look_at_futures()
+    trip.came(trip.future)
+
+    assert place._inbox.empty()
+    assert trip.task.fsm_state == "QUEUED"
 
 
 def test_results_are_let_go_with_their_tasks(client: Any) -> None:
@@ -1136,6 +1209,32 @@ def test_other_executors_run_graphs(kind: str, client: Any) -> None:
     assert (bad.result(), second.result()) == ("mended", 31)
     assert pid.result() != os.getpid()
     check_settled(queue)
+    if isinstance(executor, Executor):
+        executor.shutdown()
+
+
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_other_executors_name_what_cannot_travel(kind: str, client: Any) -> None:
+    """It fails its own task, whatever the executor does with it; the others go on."""
+    executor = EXECUTORS[kind](client)
+    locked = Task("locked", threading.Lock)
+    unread = Task("unread", Unreadable)
+    sent = Task("sent", make_value, func_kwargs={"value": threading.Lock()})
+    good = Task("good", make_value, func_args=(1,))
+    made = Task("made", lambda: lambda: 5)
+
+    run(TaskQueue(locked, unread, sent, good, made), executor=executor)
+
+    assert good.result() == 1
+    assert made.result()() == 5
+    for task, words in (
+        (locked, r"the result of task 'locked', a lock, cannot be sent back: TypeError"),
+        (unread, r"the result of task 'unread' cannot be read back: ValueError"),
+        (sent, r"argument 'value' of task 'sent' cannot be sent: TypeError"),
+    ):
+        assert task.fsm_state == "FAILED"
+        assert isinstance(task.exception, TravelError)
+        assert re.match(words, str(task.exception))
     if isinstance(executor, Executor):
         executor.shutdown()
 

@@ -67,6 +67,11 @@ _SHARED: Final = 100_000  # bytes from which a local result is sent once for all
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
 _NAME: Final = 60  # characters of a task's name in a key
+_COME: Final = frozenset(
+    {"finished", "error", "cancelled"}
+)  # others: "pending", and "lost" for now
+_DRIFT: Final = 1e-4  # seconds by which two clocks may part in a second
+_DATED: Final = frozenset({"began", "ended"})  # what is told with its time
 _HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
 
 
@@ -190,6 +195,8 @@ class _DaskTrip(Trip):
         self.inputs: list[tuple[Task | None, Any]] = []  # each with its future
         self.load: Any = None  # the future of a large parcel
         self.sent = 0.0  # when it was submitted
+        self.made = 0.0  # since when its worker makes the call, as far as was told
+        self.over: float | None = None  # when the call ended, likewise
         self.early: list[list[Any]] = []  # what was told before there was a future
         self.resent = 0
 
@@ -285,10 +292,11 @@ class _DaskTrip(Trip):
         self.watch(self.task.timeout)
         return True
 
-    def began(self, worker: str, ago: float) -> None:
+    def began(self, worker: str, when: float) -> None:
         """Hear which worker makes the call; that of another function is not wanted any more."""
-        if self._has_begun(time() - ago) and self.attempt is not None:
-            self.attempt.worker = worker
+        when = max(when, self.sent)
+        if self._has_begun(when) and self.attempt is not None:
+            self.attempt.worker, self.made = worker, when
 
     def _has_begun(self, when: float | None = None) -> bool:
         """Start the attempt if need be; say whether it is the call's, and goes on."""
@@ -301,16 +309,18 @@ class _DaskTrip(Trip):
             return False
         return self._begin(None if when is None else max(when, self.sent))
 
-    def ended(self, worker: str, ago: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
+    def ended(self, worker: str, when: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
         """Hear that the call has ended on its worker; if not well, the future will say how."""
-        when = time() - ago
         if not self._has_begun(when - seconds) or self.attempt is None:
             return
+        if self.attempt.worker == worker:  # words may come late, so their distance is no length
+            when = min(time(), self.made + seconds)
         self.attempt.worker = worker
+        self.over = max(when, self.sent, self.attempt.started or 0.0)
         if (future := self.future) is None:
             return  # it is being given up
         if is_well:
-            self._is_done(future, max(when, self.sent))
+            self._is_done(future, self.over)
         else:
             future.add_done_callback(self.place.came_of(self))
 
@@ -338,7 +348,7 @@ class _DaskTrip(Trip):
 
     def came(self, future: Any) -> None:
         """Take what came of the call, unless its worker has told all there is to know."""
-        if self.is_over or future is not self.future:
+        if self.is_over or future is not self.future or future.status not in _COME:
             return
         if future.status == "cancelled" and self.place.may_be_sent_again(self):
             self.place.resend(self)
@@ -347,7 +357,7 @@ class _DaskTrip(Trip):
         elif future.status == "finished":
             self._is_done(future, None)
         else:
-            self.end(None, self._error(future))
+            self.end(None, self._error(future), self.over)
 
     def _is_done(self, future: Any, when: float | None) -> None:
         """Take the result, which stays where it is; the scheduler may yet have to hear of it."""
@@ -450,6 +460,7 @@ class _Hub:
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
         self.threads: float = math.inf  # of all workers; it is not known at first
         self._asked = -math.inf  # when it was asked for
+        self._clocks: dict[str, tuple[float, float]] = {}  # by worker: ours less its, told when
 
     @classmethod
     def of(cls, client: Any) -> _Hub:
@@ -468,9 +479,26 @@ class _Hub:
         told: dict[int, tuple[SimpleQueue[Any], list[Any]]] = {}
         for message in messages:
             if (inbox := self.inboxes.get(message[0])) is not None:
+                if message[1] in _DATED:
+                    key, what, worker, (at, sent), *rest = message
+                    message = [key, what, worker, self._when(worker, at, sent), *rest]  # noqa: PLW2901 - the same, with a time
                 told.setdefault(id(inbox), (inbox, []))[1].append(message)
         for inbox, its in told.values():
             inbox.put(its)  # once, as each wakes a thread
+
+    def _when(self, worker: str, at: float, sent: float) -> float:
+        """Return when something was on a worker, of which it told later; both by its own clock.
+
+        How far that is from ours is known best from the words that took the shortest way, as those
+        that had to wait for a busy notebook took longer.
+        """
+        now = monotonic()
+        ahead = now - sent
+        if worker in self._clocks:
+            least, then = self._clocks[worker]
+            ahead = min(ahead, least + (now - then) * _DRIFT)
+        self._clocks[worker] = ahead, now
+        return time() - (now - (at + ahead))
 
     def ask(self, client: Any) -> None:
         """Ask now and then how many calls the cluster makes at once; waits for nothing."""
@@ -794,7 +822,7 @@ class Dask(Place):
         """Take what has come to an end of which no worker tells any more: it died, say."""
         with self._lock:
             trips = [trip for trip in self._trips.values() if trip.future is not None]
-        silent = {trip for trip in trips if trip.future.status != "pending"}
+        silent = {trip for trip in trips if trip.future.status in _COME}
         for trip in silent & self._silent:  # a word of its worker may be on its way
             self._inbox.put((trip, trip.future))
         self._silent = silent

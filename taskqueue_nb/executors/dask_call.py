@@ -283,10 +283,10 @@ class _Calls:
         where = self._worker.address
         for topic in {topic for topic, _ in begun.values()} | ended.keys():
             events: list[list[Any]] = [
-                [key, "began", where, now - at] for key, (its, at) in begun.items() if its == topic
+                [key, "began", where, (at, now)] for key, (its, at) in begun.items() if its == topic
             ]
             events += [
-                [each.key, "ended", where, now - each.at, each.seconds, each.is_well]
+                [each.key, "ended", where, (each.at, now), each.seconds, each.is_well]
                 for each in ended.get(topic, ())
             ]
             self._pass_on(topic, events)

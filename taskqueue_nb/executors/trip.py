@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from time import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from taskqueue_nb.fsm import CancellationError, shorten
 from taskqueue_nb.loops import awaited
@@ -64,10 +64,11 @@ class TravelError(TaskError):
 
 
 class Outcome(NamedTuple):
-    """What a call in another process came to."""
+    """What a call in another process came to, as data that no executor can stumble over."""
 
-    value: Any
-    error: BaseException | None
+    pickled: bytes = b""  # the value
+    error: BaseException | None = None
+    refused: tuple[str, str] | None = None  # the type of a value that cannot travel, and why
 
 
 def anywhere(
@@ -79,9 +80,25 @@ def anywhere(
             call()
         return None
     try:
-        return Outcome(awaited(func(*args, **kwargs)), None)
+        value = awaited(func(*args, **kwargs))
     except BaseException as error:  # noqa: BLE001 - a worker's SystemExit must not end the caller
-        return Outcome(None, _portable(error))
+        return Outcome(error=_portable(error))
+    try:
+        return Outcome(_pickled(value))
+    except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
+        return Outcome(refused=(type(value).__name__, words_of(error)))
+
+
+def _pickled(value: object) -> bytes:
+    """Pickle by reference if that can be done, as the other side then has the same classes."""
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception as error:  # noqa: BLE001 - pickling runs foreign code
+        try:
+            import cloudpickle  # noqa: PLC0415 - of an extra
+        except ImportError:
+            raise error from None
+        return cast("bytes", cloudpickle.dumps(value, protocol=5))
 
 
 def _portable(error: BaseException) -> BaseException:
@@ -172,12 +189,13 @@ class Place:
             future = self._submit(anywhere, os.getpid(), key, task.func, args, kwargs)
         except BaseException as error:
             _HERE.pop(key, None)
-            trip.end(None, error)
+            trip.end(None, error if self.is_here else trip.named(error))
             if not isinstance(error, Exception):
                 raise
             return
         if isinstance(future, Future):
             trip.watch(task.timeout)
+            trip.is_away = not self.is_here
             future.add_done_callback(lambda ended: trip.arrive(key, ended))
 
 
@@ -185,6 +203,7 @@ class Trip:
     """One task's way to an executor and back."""
 
     kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
+    is_away = False  # whether the call is made by an executor of the user's in other processes
     sends_more = False  # whether whoever ends it calls `Place.send_more` and `Place.tell`
 
     def __init__(
@@ -240,11 +259,53 @@ class Trip:
             return
         error = future.exception()  # never `result()`: it would raise a worker's SystemExit here
         if error is not None:
-            self.end(None, error)
+            self.end(None, self.named(error) if self.is_away else error)
         elif (outcome := future.result()) is not None:
-            self.end(outcome.value, outcome.error or self.judge(outcome.value))
+            self.end(*self._opened(outcome))
         else:
             self._close()
+
+    def _opened(self, outcome: Outcome) -> tuple[Any, BaseException | None]:
+        """Return the value of a call in another process, or why there is none."""
+        called = self.task._fsm_called()
+        if outcome.refused is not None:
+            kind, words = outcome.refused
+            message = f"the result of {called}, {with_article(kind)}, cannot be sent back: {words}"
+            return None, TravelError(message, self.task)
+        if outcome.error is not None:
+            return None, outcome.error
+        try:
+            value = pickle.loads(outcome.pickled)  # noqa: S301 - of our own function
+        except BaseException as error:  # noqa: BLE001 - unpickling runs foreign code
+            message = f"the result of {called} cannot be read back: {words_of(error)}"
+            return None, TravelError(message, self.task)
+        return value, self.judge(value)
+
+    def named(self, error: BaseException) -> BaseException:
+        """Return the error of an executor, or one that names what cannot travel if that is why."""
+        func = self.task.func
+        if self.attempt is None or func is None:
+            return error
+        try:
+            import cloudpickle  # noqa: PLC0415 - of an extra
+
+            args, kwargs = with_results((self.task.func_args, self.task.func_kwargs))
+        except Exception:  # noqa: BLE001 - then there is nothing to be found out
+            return error
+        names = [
+            "the function",
+            *(f"argument {shorten(n)}" for n in argument_names(func, len(args))),
+        ]
+        names += [f"argument {shorten(name)}" for name in kwargs]
+        for name, value in zip(names, (func, *args, *kwargs.values()), strict=True):
+            try:
+                cloudpickle.dumps(value)
+            except Exception as refusal:  # noqa: BLE001 - pickling runs foreign code
+                message = f"{name} of {self.task._fsm_called()} cannot be sent: {words_of(refusal)}"
+                named = TravelError(message, self.task)
+                named.__cause__ = error
+                return named
+        return error
 
     def show(self, text: str) -> None:
         """Show what the task prints elsewhere in whole lines, so that no other stands in between.
