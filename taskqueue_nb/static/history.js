@@ -135,7 +135,7 @@ export function makeHistory(context) {
     const sentence = told();
     if (moved || `${letters} ${sentence}` !== drawn) {
       drawn = `${letters} ${sentence}`;
-      context.rewind(letters, sentence);
+      context.rewind(letters, sentence, film.tally());
     }
     refresh();
   }

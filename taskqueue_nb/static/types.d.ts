@@ -278,8 +278,11 @@ export interface Context {
   send(message: Record<string, unknown>): void;
   /** A click on the queue, with an answer. */
   act(verb: string, extra?: Record<string, unknown>): void;
-  /** Show another moment, a letter per box, and say which; null shows the present again. */
-  rewind(letters: string | null, sentence: string): void;
+  /**
+   * Show another moment, a letter per box, and say which; null shows the present again.
+   * The tally is how many tasks were in each state then, by letter.
+   */
+  rewind(letters: string | null, sentence: string, tally?: Record<string, number>): void;
   /** Whether another moment is shown. */
   rewound(): boolean;
 }
