@@ -280,6 +280,28 @@ suite("a large graph", () => {
     assert.ok(!seen("Reset folding"));
   });
 
+  test("what somebody wants to see is fitted to the pane, also with a task selected", async () => {
+    const model = shown();
+    const fits = () => one(".tq-sheet").getAttribute("transform");
+    fire(node("1"), "click");
+    button("+").click();
+    const zoomed = fits();
+
+    model.put({
+      lens: { around: "fit", seen: 2, total: 3, plain: false, turn: 1 },
+      svg: drawn(["fit", "report"]),
+      boxes: ["1", "2"].map((at) => ({ at, label: at, size: 1, of: "" })),
+      states: "fp",
+    });
+    await settled();
+    const fitted = fits();
+    button("Fit").click();
+
+    assert.notEqual(fitted, zoomed);
+    assert.equal(fitted, fits());
+    assert.ok(node("1").classList.contains("tq-on"));
+  });
+
   test("one arrow may lead to many boxes: all of them are near", () => {
     shown({ svg: drawn(["load", "fit", "report"]).replace('id="e0-1"', 'id="e0-1_2"') });
 
