@@ -212,6 +212,8 @@ function chips(filter) {
     element,
     /** @param {Record<string, number>} counts @param {Look[]} looks */
     update(counts, looks) {
+      const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
+      element.style.setProperty("--tq-digits", String(String(all).length));
       for (const look of looks) {
         if (look.victim) continue; // counted with the state that it is in
         let known = made.get(look.letter);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mock, suite, test } from "node:test";
 
 import { drawn, failed, LOOKS, window } from "./page.mjs";
-import { button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
+import { all, button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
 
 const { document } = window;
 const pane = await import("../../taskqueue_nb/static/pane.js");
@@ -203,6 +203,15 @@ suite("the graph", () => {
     assert.equal(view.el.querySelectorAll(".tq-dim").length, 0);
   });
 
+  test("chips have room for as many digits as there can be, so that a count that grows moves nothing", () => {
+    const model = shown({ counts: { PENDING: 310 } });
+    const room = () => one(".tq-chips").style.getPropertyValue("--tq-digits");
+
+    assert.equal(room(), "3");
+    model.put({ counts: { PENDING: 4, DONE: 305, FAILED: 1 } });
+    assert.equal(room(), "3");
+  });
+
   test("what fell with another task is failed, but no cause", () => {
     const model = shown({ states: "dfv", says: {}, counts: { DONE: 1, FAILED: 2 } });
     const victims = () => [...view.el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
@@ -370,6 +379,7 @@ suite("the table", () => {
 
     model.put({ table: told });
     const cells = [...view.el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    assert.deepEqual(all(".tq-to").map(({ title }) => title), ["fit", "<b>load</b>", "report"]); // however it is cut
     assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
     assert.equal(view.el.querySelectorAll(".tq-tasks b").length, 0);
     assert.equal(one("[aria-sort]").textContent, "state");

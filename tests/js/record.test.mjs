@@ -498,6 +498,22 @@ suite("the panels", () => {
     assert.equal(one(".tq-earlier").hidden, true);
   });
 
+  test("back in the present, by either button, the list shows its newest line", () => {
+    const { rows, structure } = shown();
+    press("History");
+    structure();
+    rows(ROWS, 0);
+    const pane = one(".tq-story");
+    Object.defineProperties(pane, { clientHeight: { value: 48 }, scrollHeight: { value: 96 } });
+    for (const back of [() => press("Live"), () => key(pane, "Escape")]) {
+      slide(1);
+      pane.dispatchEvent(new window.Event("scroll"));
+      assert.equal(pane.scrollTop, 0);
+      back();
+      assert.equal(pane.scrollTop, 96);
+    }
+  });
+
   test("what fell with another counts as failed then", () => {
     const { rows, structure } = shown();
     press("History");
