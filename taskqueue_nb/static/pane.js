@@ -512,7 +512,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
   const unfold = seeing("Unfold", "Give each task of this group a box of its own (u)", "unfold");
   const fold = seeing("Fold", "Fold this task with others of its kind into one box (f)", "fold");
   const alone = seeing("Around it", "Show this one and what stands around it alone (a)", "around");
-  const plain = seeing("Reset folding", "Fold as if nobody had unfolded or folded anything", "reset");
+  const plain = seeing("Reset folding", "Give boxes of their own only to what fails or runs now, as if nobody had unfolded or folded anything", "reset");
 
   for (const [text, label, does] of /** @type {[string, string, () => void][]} */ ([
     ["+", "Zoom in", () => zoom(STEP)],

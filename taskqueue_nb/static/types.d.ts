@@ -25,7 +25,7 @@ export interface Lens {
   around: string;
   seen: number;
   total: number;
-  /** Whether nobody has folded, unfolded or left out anything. */
+  /** Whether nobody has folded, unfolded or left out anything, nor has a box of its own what ran once. */
   plain: boolean;
   /** How often somebody wanted to see something else. */
   turn: number;
