@@ -680,6 +680,7 @@ export function panel({ select, leave, act, busy }) {
       ...message,
       /** @param {"status" | "alert"} kind @param {string} sentence @param {boolean} [stays] */
       say(kind, sentence, stays) {
+        for (const field of element.querySelectorAll("[aria-invalid]")) forgive(field); // what was refused before
         const isBeside = kind === "alert" && blamed(sentence);
         message.say(isBeside ? "status" : kind, isBeside ? "" : sentence, stays);
       },
