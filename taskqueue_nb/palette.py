@@ -206,9 +206,9 @@ def css(root: str = ".tq") -> str:
         A style sheet. Below `root`, `--tq-failed-fill`, `-line` and `-text` hold the colours of a
         state, `--tq-paper-still` and so on those of the ground; an element with
         `data-state="failed"` has its colours as `--tq-state-fill`, `-line` and `-text`, unless
-        `data-victim="true"` gives it those of `VICTIM`. The theme is the notebook's where it says
-        so, else the system's; in a shadow tree, where no selector sees the page, that of the
-        `color-scheme` which it inherits.
+        `data-victim="true"` gives it those of `VICTIM`; any other has those of `PREPARE`. The theme
+        is the notebook's where it says so, else the system's; in a shadow tree, where no selector
+        sees the page, that of the `color-scheme` which it inherits.
 
     Examples
     --------
@@ -223,9 +223,11 @@ def css(root: str = ".tq") -> str:
     )
     selectors = {state.casefold(): f'[data-state="{state.casefold()}"]' for state in PALETTE}
     selectors["victim"] = '[data-victim="true"]'  # the last of equal weight decides
+    rules = [("prepare", root)]  # without any, what is of no known state is black on black
+    rules += [(word, f"{root} {selector}") for word, selector in selectors.items()]
     states = "\n".join(
-        f"{root} {selector} {{ {parts} }}"
-        for word, selector in selectors.items()
+        f"{selector} {{ {parts} }}"
+        for word, selector in rules
         for parts in [
             " ".join(f"--tq-state-{part}: var(--tq-{word}-{part});" for part in Shade._fields)
         ]

@@ -259,6 +259,7 @@ def test_a_plain_machine_has_events_alone(show: Show) -> None:
 
     assert sorted(page.widget.trace["taken"]) == [[0, 1, 2], [1, 0, 1]]
     assert page.widget.log[0]["says"] == "FSM: shut → open, push"
+    assert page.widget.trace["look"]["glyph"] == "●"  # not a question mark: the state is known
     assert page.widget.teach == {}
     assert page.button("push") == (False, "FSM is open, cannot push; it accepts pull")
     assert page.fire("push") == (False, "FSM is open, cannot push; it accepts pull")

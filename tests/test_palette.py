@@ -229,6 +229,14 @@ def test_look_survives_any_state(state: object, word: str) -> None:
     assert look(state).letter == "u"
 
 
+def test_what_is_of_no_known_state_has_colours_too() -> None:
+    """A state of a user's own machine is no black box with black text."""
+    (rule,) = [line for line in css(".x").splitlines() if line.startswith(".x { --tq-state-fill")]
+
+    for part in ("fill", "line", "text"):
+        assert f"--tq-state-{part}: var(--tq-prepare-{part});" in rule
+
+
 def test_css_has_every_property_in_both_themes() -> None:
     """The style sheet holds each colour of each state four times: two themes, said or preferred."""
     sheet = css(".here")

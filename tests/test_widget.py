@@ -1106,6 +1106,37 @@ def test_any_content_is_a_command_or_refused(content: Any) -> None:
     assert 10 < len(said) < 300
 
 
+def test_what_ran_once_is_folded_again_when_somebody_wants_it() -> None:
+    """A task that ran keeps its box, so that nothing jumps; resetting the folding takes it away."""
+    running = threading.Event()
+
+    def load(number: int) -> None:
+        if number in {7, 8}:
+            running.wait(LIMIT)
+
+    tasks = [Task(f"load-{i}", load, func_args=(i,)) for i in range(300)]
+    queue = TaskQueue(*tasks)
+    page = Page(queue)
+
+    def sizes() -> list[int]:
+        return sorted(box["size"] for box in page.widget.boxes)
+
+    assert (sizes(), page.widget.lens["plain"]) == ([300], True)
+    for task in tasks[7:9]:
+        task.bg()
+    until(lambda: sizes() == [1, 1, 298], "boxes for what runs")
+    running.set()
+    tasks[100].fsm_event("error")
+    until(lambda: sizes() == [1, 1, 1, 297], "a box for what failed")
+    assert not page.widget.lens["plain"]
+
+    page.custom({"verb": "fold", "at": ""})
+
+    until(lambda: sizes() == [1, 299], "one box for what is done")
+    assert page.widget.lens["plain"]
+    assert {box["label"] for box in page.widget.boxes if box["size"] == 1} == {"load-100"}
+
+
 def test_a_page_folds_finds_and_looks_around() -> None:
     """What it asks to see changes the picture, and neither a task nor its state."""
     tasks = [Task(f"load-{i}", list) for i in range(300)]

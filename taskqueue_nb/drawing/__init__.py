@@ -7,7 +7,13 @@ look at it.
 
 from __future__ import annotations
 
-from taskqueue_nb.drawing.dot import MAX_NODES, drawing_of, tasks_as_dot, tasks_as_svg
+from taskqueue_nb.drawing.dot import (
+    MAX_NODES,
+    drawing_of,
+    forget_drawing,
+    tasks_as_dot,
+    tasks_as_svg,
+)
 from taskqueue_nb.drawing.engine import NoEngine
 from taskqueue_nb.drawing.fold import NO_WISH, Wish
 from taskqueue_nb.drawing.machine import (
@@ -41,6 +47,7 @@ __all__ = [
     "draw_plan",
     "drawing_of",
     "error_name",
+    "forget_drawing",
     "letters",
     "look_of",
     "machine_as_dot",

@@ -79,6 +79,12 @@ def drawing_of(tasks: Any, max_nodes: int = MAX_NODES, wish: Wish = NO_WISH) -> 
     return drawing
 
 
+def forget_drawing(queue: Any) -> None:
+    """Have the next drawing of a queue folded by what fails and runs then, not by what once did."""
+    with _KEPT_LOCK:
+        _KEPT.pop(queue, None)
+
+
 # -- tasks -------------------------------------------------------------------------------------
 
 

@@ -90,11 +90,14 @@ class Folding(NamedTuple):
         Pairs of indices of boxes, prerequisite first.
     room : int
         How many boxes more the picture could have.
+    kept : bool
+        Whether some task of a folded group has a box of its own only because it had one before.
     """
 
     folds: list[Fold]
     edges: Edges
     room: int
+    kept: bool = False
 
 
 def folded(
@@ -132,10 +135,10 @@ def folded(
             return Folding(folds, edges, 0)
         budget = len(unique) // 2
     while True:
-        folds, room = _fold(unique, budget, keep, wish)
+        folds, room, is_kept = _fold(unique, budget, keep, wish)
         edges = _edges(folds)
         if len(edges) <= EDGES or budget <= 1:
-            return Folding(folds, edges, room)
+            return Folding(folds, edges, room, is_kept)
         budget //= 2
 
 
@@ -164,7 +167,9 @@ def _unfolded(tasks: Tasks, shut: Collection[str]) -> list[Fold]:
     return _boxes(tasks, groups, [task for task in tasks if task not in hidden])
 
 
-def _fold(tasks: Tasks, budget: int, keep: Collection[Any], wish: Wish) -> tuple[list[Fold], int]:
+def _fold(
+    tasks: Tasks, budget: int, keep: Collection[Any], wish: Wish
+) -> tuple[list[Fold], int, bool]:
     """Fold into groups, then give tasks boxes of their own while there is room."""
     groups = _cut(_groups(tasks, max(1, budget // 2)), wish.opened, budget)
     key_of: dict[Any, _Key] = {}
@@ -193,9 +198,11 @@ def _fold(tasks: Tasks, budget: int, keep: Collection[Any], wish: Wish) -> tuple
         for task in members
     ]
     kept = [task for task in keep if task in key_of and key_of[task].text not in wish.shut]
-    for task in chain(urgent, opened, _beside(urgent, key_of), kept):
-        if task in key_of:
-            show(task)
+    for task in filter(key_of.__contains__, chain(urgent, opened, _beside(urgent, key_of))):
+        show(task)
+    others = [task for task in kept if task not in own]
+    for task in others:
+        show(task)
     # a quarter is kept for what fails or starts later, so that the picture need not change much
     for key in sorted(groups, key=left.__getitem__):
         if left[key] > _SMALL or (left[key] > 1 and room - left[key] < budget // 4):
@@ -204,7 +211,8 @@ def _fold(tasks: Tasks, budget: int, keep: Collection[Any], wish: Wish) -> tuple
             continue
         for task in groups[key]:
             show(task)
-    return _boxes(tasks, groups, own), room
+    is_kept = any(task in own and left[key_of[task]] > 0 for task in others)
+    return _boxes(tasks, groups, own), room, is_kept
 
 
 def _cut(

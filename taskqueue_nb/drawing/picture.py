@@ -152,14 +152,19 @@ class Drawing:
         Pairs of indices of boxes, prerequisite first.
     width, height : float
         In px, at the size at which texts are read best.
+    is_kept : bool
+        Whether some task of a folded group has a box of its own only because it had one before.
     """
 
-    def __init__(self, boxes: Sequence[Box], edges: Edges, parts: _Parts, room: int) -> None:
+    def __init__(
+        self, boxes: Sequence[Box], edges: Edges, parts: _Parts, room: int, *, is_kept: bool = False
+    ) -> None:
         self.boxes = tuple(boxes)
         self.edges = tuple(edges)
         self.width, self.height = parts.size
         self._parts = parts
         self._room = room
+        self.is_kept = is_kept
         self._stamped: dict[tuple[int, Hashable], str] = {}
         self.svg = parts.assembled([part.bare() for part in parts.boxes], paper=False)
 
@@ -384,9 +389,8 @@ def draw(
             shapes[i] = shapes[i]._replace(width=unit.cell[0], height=unit.cell[1])
     source = _source(placed, between(placed, edges), clusters)
     layout = _with_boxes(laid_out(source, [unit.name for unit in placed]), placed)
-    return Drawing(
-        boxes, edges, _Parts(layout, list(zip(boxes, shapes, strict=True)), clusters), folding.room
-    )
+    parts = _Parts(layout, list(zip(boxes, shapes, strict=True)), clusters)
+    return Drawing(boxes, edges, parts, folding.room, is_kept=folding.kept)
 
 
 def _shape(fold: Fold) -> _Shape:

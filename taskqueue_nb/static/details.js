@@ -94,13 +94,15 @@ export function panel({ select, leave, act, busy }) {
   title.tabIndex = -1;
   typed(title);
   const state = make("div", "tq-state");
+  const earlier = make("div", "tq-earlier");
+  earlier.hidden = true;
   const close = button("×", leave, "tq-close");
   named(close.element, "Close the details");
   const body = make("div", "tq-body");
   const message = messages("tq-side-message");
   const actions = make("div", "tq-actions");
   const foot = make("div", "tq-foot", message.element, actions);
-  const head = make("div", "tq-head", make("div", "tq-titles", title, state), close.element);
+  const head = make("div", "tq-head", make("div", "tq-titles", title, earlier, state), close.element);
   const element = make("section", "tq-side", head, body, foot);
   element.setAttribute("aria-label", "Details of the selected task");
   element.hidden = true;
@@ -122,6 +124,8 @@ export function panel({ select, leave, act, busy }) {
   /** @type {Map<string, {text: string, values: unknown[]}>} What each section shows, to leave the unchanged alone. */
   const shown = new Map();
   let letter = "";
+  /** @type {string | undefined} Its letter in the graph, while that shows another moment. */
+  let moment;
 
   const lookOf = (/** @type {string} */ of) => looks.find((look) => look.letter === of);
 
@@ -317,7 +321,7 @@ export function panel({ select, leave, act, busy }) {
     const made = button("…", () => {
       if (!asLiteral.delete(key)) asLiteral.add(key);
       shown.delete("form");
-      update(now, looks, letter, lost);
+      update(now, looks, letter, lost, moment);
       /** @type {HTMLElement | null} */ (form.querySelector(`[data-key="${CSS.escape(key)}"]`))?.focus();
     }, "tq-quiet tq-quoting");
     const isOn = asLiteral.has(key);
@@ -383,7 +387,7 @@ export function panel({ select, leave, act, busy }) {
     asLiteral.clear();
     shown.delete("form");
     shown.delete(source.name);
-    update(now, looks, letter, lost);
+    update(now, looks, letter, lost, moment);
   }
 
   /** A control that is its own field. @template {HTMLElement} E @param {E} input */
@@ -495,7 +499,7 @@ export function panel({ select, leave, act, busy }) {
 
   const endTheme = onTheme(() => {
     for (const { name } of [result, output]) shown.delete(name); // their frames have the page's colours
-    if (now) update(now, looks, letter, lost);
+    if (now) update(now, looks, letter, lost, moment);
   });
 
   /** How it failed: taken apart, or as text where that is all there is. @param {Details} details @returns {Node[]} */
@@ -592,9 +596,10 @@ export function panel({ select, leave, act, busy }) {
     if (note) note.textContent = now?.supplies ?? "";
   }
 
-  /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone */
-  function update(details, newLooks, newLetter, gone) {
+  /** @param {Details | null} details @param {Look[]} newLooks @param {string} newLetter @param {boolean} gone @param {string} [newMoment] the letter that it has in the graph, while that shows another moment */
+  function update(details, newLooks, newLetter, gone, newMoment) {
     looks = newLooks;
+    moment = newMoment;
     letter = newLetter;
     lost = gone;
     now = details;
@@ -603,6 +608,11 @@ export function panel({ select, leave, act, busy }) {
       return;
     }
     title.textContent = details.label;
+    part(earlier, "earlier", [moment], () => {
+      if (moment === undefined) return [];
+      const was = lookOf(moment);
+      return ["The graph shows another moment", ...(was ? [", when this was ", badge(was)] : []), ". All below is of the latest."];
+    });
     part(state, "state", [letter || details.letter, details.calls], () => [
       badge(lookOf(letter || details.letter)),
       ...(details.calls ? [make("code", "tq-calls", details.calls)] : []),
@@ -670,6 +680,7 @@ export function panel({ select, leave, act, busy }) {
       ...message,
       /** @param {"status" | "alert"} kind @param {string} sentence @param {boolean} [stays] */
       say(kind, sentence, stays) {
+        for (const field of element.querySelectorAll("[aria-invalid]")) forgive(field); // what was refused before
         const isBeside = kind === "alert" && blamed(sentence);
         message.say(isBeside ? "status" : kind, isBeside ? "" : sentence, stays);
       },
@@ -692,7 +703,7 @@ export function panel({ select, leave, act, busy }) {
       message.say("status", "");
       element.hidden = !to;
       title.textContent = label;
-      for (const holder of [state, why, error, progress, members, form, actions]) holder.replaceChildren();
+      for (const holder of [earlier, state, why, error, progress, members, form, actions]) holder.replaceChildren();
       for (const { folds, content } of sections) {
         content.replaceChildren();
         folds.hidden = true;

@@ -62,6 +62,19 @@ export function counted(counts, looks) {
 }
 
 /**
+ * Counts by state, of counts by letter: what failed because of another has failed all the same.
+ *
+ * @param {Record<string, number>} tally
+ * @param {Look[]} looks
+ */
+export function counting(tally, looks) {
+  /** @type {Record<string, number>} */
+  const counts = {};
+  for (const { letter, state } of looks) counts[state] = (counts[state] ?? 0) + (tally[letter] ?? 0);
+  return counts;
+}
+
+/**
  * The place that stands `step` places after another one, round and round; the first or last at first.
  *
  * @param {string[]} places
@@ -199,6 +212,8 @@ function chips(filter) {
     element,
     /** @param {Record<string, number>} counts @param {Look[]} looks */
     update(counts, looks) {
+      const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
+      element.style.setProperty("--tq-digits", String(String(all).length));
       for (const look of looks) {
         if (look.victim) continue; // counted with the state that it is in
         let known = made.get(look.letter);
@@ -338,6 +353,8 @@ export function render({ model, el }, ready = {}) {
   let lost = false;
   /** @type {string | null} The letters of another moment, while the view is rewound to it. */
   let past = null;
+  /** @type {Record<string, number>} The counts by state at that moment. */
+  let then = {};
   /** @type {ReturnType<Parts["details"]["panel"]> | undefined} */
   let side;
   let spoken = 0;
@@ -446,15 +463,20 @@ export function render({ model, el }, ready = {}) {
     false, // it comes by itself
   );
 
-  /** Show another moment, or the present again. @param {string | null} letters @param {string} sentence */
-  function rewind(letters, sentence) {
+  /** Show another moment, or the present again. @param {string | null} letters @param {string} sentence @param {Record<string, number>} [tally] by letter */
+  function rewind(letters, sentence, tally = {}) {
     past = letters;
+    then = counting(tally, model.get("looks"));
     moment.textContent = sentence;
     rewound.hidden = past === null;
     root.classList.toggle("tq-rewound", past !== null);
     states();
+    legend.update(countsShown(), model.get("looks"));
     refresh();
   }
+
+  /** The counts by state at the moment that is shown. */
+  const countsShown = () => (past === null ? model.get("counts") : then);
 
   /** Nothing can be done: there is no kernel, or what is seen is not the present. */
   const idle = () => still || lost || past !== null;
@@ -488,22 +510,26 @@ export function render({ model, el }, ready = {}) {
     const letter = model.get("states")[i] ?? "";
     const known = selected && told.at === selected ? /** @type {Details} */ (told) : null;
     if (known) clearTimeout(looking);
-    side?.update(known, model.get("looks"), letter, idle());
+    side?.update(known, model.get("looks"), letter, idle(), past === null ? undefined : (past[i] ?? ""));
   }
 
   function refresh() {
-    tools.update(model.get("progress"), model.get("mending"), model.get("counts"), model.get("looks"), idle());
+    const progress = model.get("progress");
+    const counts = countsShown();
+    const shown = past === null ? progress : { ...progress, done: counts.DONE ?? 0 };
+    tools.update(shown, model.get("mending"), counts, model.get("looks"), idle());
     side?.enable();
     top.wait(sent.late("top"));
     side?.message.wait(sent.late("side"));
   }
 
   function counts() {
-    legend.update(model.get("counts"), model.get("looks"));
+    legend.update(countsShown(), model.get("looks"));
     refresh();
     clearTimeout(speaker);
     const wait = Math.max(0, spoken + SPEAK_EVERY - Date.now());
     speaker = setTimeout(() => {
+      if (past !== null) return; // what is shown is said where the view says which moment it is
       spoken = Date.now();
       live.textContent = counted(model.get("counts"), model.get("looks"));
     }, wait);

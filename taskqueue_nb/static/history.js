@@ -116,6 +116,7 @@ export function makeHistory(context) {
     const was = moment;
     moment = -1;
     anchor = null;
+    stuck = true; // the newest is what one wants to see again
     pause();
     if (was >= 0 || context.rewound()) context.rewind(null, "");
     refresh();
@@ -135,7 +136,7 @@ export function makeHistory(context) {
     const sentence = told();
     if (moved || `${letters} ${sentence}` !== drawn) {
       drawn = `${letters} ${sentence}`;
-      context.rewind(letters, sentence);
+      context.rewind(letters, sentence, film.tally());
     }
     refresh();
   }
@@ -378,6 +379,7 @@ export function makeHistory(context) {
       if (!live() && !context.rewound()) {
         moment = -1; // the view has been put back to the present
         anchor = null;
+        stuck = true;
         pause();
         refresh();
       }

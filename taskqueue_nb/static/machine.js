@@ -16,6 +16,8 @@ import { clicks, hideStill } from "./live.js";
 
 const SLOWED = 2; // s, by which "Slow this" begins
 const SLOWEST = 3600; // s
+const WIDEST = 620; // px of the diagram
+const BLOWN_UP = 1.6; // by so much at most: a machine of few states would fill the page
 const NEEDS_VALUE = "supply";
 
 // ---------------------------------------------------------------- pure functions
@@ -81,6 +83,7 @@ function picture() {
     shown = diagram;
     const [width, height] = diagram.size;
     const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
+    svg.style.maxWidth = `${Math.min(WIDEST, Math.round(width * BLOWN_UP))}px`;
     ways = new Map();
     const lines = drawn("g", {});
     for (const way of diagram.ways) {

@@ -311,6 +311,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
   let filter = new Set();
   let tall = SHORTEST;
   let free = false; // the user has moved the view: nothing else may
+  let turned = false; // somebody wants to see something else: the next drawing is that
   let painted = "";
   /** @type {Record<string, string>} */
   let says = {};
@@ -511,7 +512,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
   const unfold = seeing("Unfold", "Give each task of this group a box of its own (u)", "unfold");
   const fold = seeing("Fold", "Fold this task with others of its kind into one box (f)", "fold");
   const alone = seeing("Around it", "Show this one and what stands around it alone (a)", "around");
-  const plain = seeing("Reset folding", "Fold as if nobody had unfolded or folded anything", "reset");
+  const plain = seeing("Reset folding", "Give boxes of their own only to what fails or runs now, as if nobody had unfolded or folded anything", "reset");
 
   for (const [text, label, does] of /** @type {[string, string, () => void][]} */ ([
     ["+", "Zoom in", () => zoom(STEP)],
@@ -605,7 +606,7 @@ export function drawing(root, { select, leave, cause, find, see }) {
     },
     /** How much of the queue is seen. @param {Lens} newLens */
     through(newLens) {
-      if (lens.turn !== newLens.turn) free = false; // somebody wants to see what is new
+      if (lens.turn !== newLens.turn) [free, turned] = [false, true]; // and all of it, also what is not selected
       lens = newLens;
       const { around: name, seen, total } = lens;
       around.textContent = name ? `Around ${name}: ${seen} of ${total} tasks` : "";
@@ -636,7 +637,8 @@ export function drawing(root, { select, leave, cause, find, see }) {
       const focused = Boolean(svg?.contains(focusedBy(element)));
       const before = standing();
       const eye = selected && before.has(selected) ? selected : watched(before);
-      const moved = free || (selected !== "" && painted !== "" && before.has(selected));
+      const moved = free || (!turned && selected !== "" && painted !== "" && before.has(selected));
+      turned = false;
       svg?.remove();
       list.replaceChildren();
       svg = sheet = null;

@@ -486,6 +486,16 @@ export function replay(story, boxOf, boxes, urgency) {
       }
       return text;
     },
+    /** How many tasks are in each state at the moment that was asked for last. @returns {Record<string, number>} */
+    tally() {
+      /** @type {Record<string, number>} */
+      const found = {};
+      for (const code of letters) {
+        const letter = String.fromCharCode(code);
+        found[letter] = (found[letter] ?? 0) + 1;
+      }
+      return found;
+    },
   };
 }
 

@@ -89,6 +89,7 @@ export function table(context) {
     const link = typed(make("button", "tq-to", label));
     link.type = "button";
     link.dataset.at = at;
+    link.title = label; // a long one is cut
     link.addEventListener("click", () => context.select(at));
     const name = make("th", "", link);
     name.scope = "row";

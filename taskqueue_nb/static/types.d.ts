@@ -25,7 +25,7 @@ export interface Lens {
   around: string;
   seen: number;
   total: number;
-  /** Whether nobody has folded, unfolded or left out anything. */
+  /** Whether nobody has folded, unfolded or left out anything, nor has a box of its own what ran once. */
   plain: boolean;
   /** How often somebody wanted to see something else. */
   turn: number;
@@ -278,8 +278,11 @@ export interface Context {
   send(message: Record<string, unknown>): void;
   /** A click on the queue, with an answer. */
   act(verb: string, extra?: Record<string, unknown>): void;
-  /** Show another moment, a letter per box, and say which; null shows the present again. */
-  rewind(letters: string | null, sentence: string): void;
+  /**
+   * Show another moment, a letter per box, and say which; null shows the present again.
+   * The tally is how many tasks were in each state then, by letter.
+   */
+  rewind(letters: string | null, sentence: string, tally?: Record<string, number>): void;
   /** Whether another moment is shown. */
   rewound(): boolean;
 }

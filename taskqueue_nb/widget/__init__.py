@@ -28,6 +28,7 @@ from taskqueue_nb.drawing import (
     Drawing,
     NoEngine,
     error_name,
+    forget_drawing,
     letters,
     look_of,
     name_of,
@@ -554,6 +555,7 @@ class TaskGraph(Exports, View):
         elif verb == "around" and not at:
             self._look_through(self._lens.around(()))
         elif verb == "fold" and not at:
+            forget_drawing(self._queue)
             self._look_through(self._lens.reset())
         elif verb == "look" and not at:
             self._at, self._seen = "", ()
@@ -892,7 +894,7 @@ def _through(laid: _Laid) -> dict[str, Any]:
         "around": around,
         "seen": seen,
         "total": len(laid.tasks),
-        "plain": laid.lens.is_plain,
+        "plain": laid.lens.is_plain and not (laid.drawing and laid.drawing.is_kept),
         "turn": laid.lens.turn,
     }
 

@@ -424,11 +424,12 @@ def _diagram(fsm: Any) -> tuple[dict[str, Any], str]:
 
 def _trace(path: Path, fsm: Any) -> dict[str, Any]:
     state = look(fsm.fsm_state)
+    glyph = "●" if state.mark == "unknown" else state.glyph  # it is the user's own, and known
     return {
         "current": -1 if path.current is None else path.current,
         "taken": [[*way, count] for way, count in path.taken.items()],
         "last": None if path.last is None else [*path.last],
-        "look": {"state": state.state, "word": state.word, "glyph": state.glyph, "letter": ""},
+        "look": {"state": state.state, "word": state.word, "glyph": glyph, "letter": ""},
         "name": one_line(str(fsm.fsm_state), 40),
     }
 

@@ -661,6 +661,21 @@ suite("the form", () => {
     assert.equal(input(1).getAttribute("aria-invalid"), null);
   });
 
+  test("a refusal goes when something else is done", () => {
+    const model = opened({ text: "1" });
+    type(0, "two");
+    button("Repair and rerun").click();
+    model.put({ answers: [[String(model.clicks()[0].id), false, "n0: two is no Python literal."]] });
+    assert.equal(all(".tq-beside").length, 1);
+
+    button("Use this value").click();
+    model.put({ answers: [[String(model.clicks()[1].id), true, ""]] });
+
+    assert.deepEqual(all(".tq-beside"), []);
+    assert.equal(input(0).getAttribute("aria-invalid"), null);
+    assert.equal(/** @type {HTMLInputElement} */ (input(0)).value, "two");
+  });
+
   test("one of the source goes to its line; one of a value to that; any other stands below", () => {
     const model = opened({ text: "1" });
     const source = /** @type {HTMLTextAreaElement} */ (one(".tq-source"));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mock, suite, test } from "node:test";
 
 import { drawn, failed, LOOKS, window } from "./page.mjs";
-import { button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
+import { all, button, details, fire, graph, node, off, one, press, settled, shown, view } from "./view.mjs";
 
 const { document } = window;
 const pane = await import("../../taskqueue_nb/static/pane.js");
@@ -203,6 +203,15 @@ suite("the graph", () => {
     assert.equal(view.el.querySelectorAll(".tq-dim").length, 0);
   });
 
+  test("chips have room for as many digits as there can be, so that a count that grows moves nothing", () => {
+    const model = shown({ counts: { PENDING: 310 } });
+    const room = () => one(".tq-chips").style.getPropertyValue("--tq-digits");
+
+    assert.equal(room(), "3");
+    model.put({ counts: { PENDING: 4, DONE: 305, FAILED: 1 } });
+    assert.equal(room(), "3");
+  });
+
   test("what fell with another task is failed, but no cause", () => {
     const model = shown({ states: "dfv", says: {}, counts: { DONE: 1, FAILED: 2 } });
     const victims = () => [...view.el.querySelectorAll('.node[data-victim="true"]')].map((n) => n.getAttribute("data-at"));
@@ -280,6 +289,28 @@ suite("a large graph", () => {
     assert.ok(!seen("Reset folding"));
   });
 
+  test("what somebody wants to see is fitted to the pane, also with a task selected", async () => {
+    const model = shown();
+    const fits = () => one(".tq-sheet").getAttribute("transform");
+    fire(node("1"), "click");
+    button("+").click();
+    const zoomed = fits();
+
+    model.put({
+      lens: { around: "fit", seen: 2, total: 3, plain: false, turn: 1 },
+      svg: drawn(["fit", "report"]),
+      boxes: ["1", "2"].map((at) => ({ at, label: at, size: 1, of: "" })),
+      states: "fp",
+    });
+    await settled();
+    const fitted = fits();
+    button("Fit").click();
+
+    assert.notEqual(fitted, zoomed);
+    assert.equal(fitted, fits());
+    assert.ok(node("1").classList.contains("tq-on"));
+  });
+
   test("one arrow may lead to many boxes: all of them are near", () => {
     shown({ svg: drawn(["load", "fit", "report"]).replace('id="e0-1"', 'id="e0-1_2"') });
 
@@ -348,6 +379,7 @@ suite("the table", () => {
 
     model.put({ table: told });
     const cells = [...view.el.querySelectorAll(".tq-tasks tbody tr")].map((tr) => tr.textContent);
+    assert.deepEqual(all(".tq-to").map(({ title }) => title), ["fit", "<b>load</b>", "report"]); // however it is cut
     assert.match(cells[0] ?? "", /^2fit.*failed2.*0.5 s1ValueError$/);
     assert.equal(view.el.querySelectorAll(".tq-tasks b").length, 0);
     assert.equal(one("[aria-sort]").textContent, "state");

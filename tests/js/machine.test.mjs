@@ -171,6 +171,17 @@ suite("the diagram", () => {
     assert.equal(one(".tq-state").textContent, "►RUNNING");
   });
 
+  test("of few states is not blown up to the width of the page", () => {
+    const { diagram } = traits();
+    const widest = (/** @type {number} */ width) => {
+      shown({ diagram: { ...diagram, size: [width, 90] } });
+      const found = one(".tq-diagram svg").style.maxWidth;
+      end?.();
+      return found;
+    };
+    assert.deepEqual([100, 490].map(widest), ["160px", "620px"]);
+  });
+
   test("does not flow when it is opened", () => {
     shown({ trace: { current: 1, name: "RUNNING", look: LOOKS.RUNNING, taken: [[0, 1, 1]], last: [0, 1] } });
     assert.equal(one(".tq-last").classList.contains("tq-flow"), false);

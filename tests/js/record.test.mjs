@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, suite, test } from "node:test";
 
-import { LOOKS, makeModel, window } from "./page.mjs";
+import { LOOKS, failed, makeModel, window } from "./page.mjs";
 
 const { document } = window;
 
 const story = await import("../../taskqueue_nb/static/story.js");
 const record = await import("../../taskqueue_nb/static/record.js");
 const graph = await import("../../taskqueue_nb/static/graph.js");
+const details = await import("../../taskqueue_nb/static/details.js");
 
 /** @typedef {[when: number, task: number, letter: string, worker?: number]} Row */
 
@@ -356,7 +357,7 @@ suite("the panels", () => {
   /** A view, and the kernel's side of its record. @param {Parameters<typeof makeModel>[0]} [changes] */
   function shown(changes) {
     const model = makeModel(changes);
-    end = graph.render({ model, el }, { record });
+    end = graph.render({ model, el }, { record, details });
     const data = (/** @type {{buffer: ArrayBuffer | SharedArrayBuffer}} */ { buffer }) => new DataView(/** @type {ArrayBuffer} */ (buffer));
     return {
       model,
@@ -471,6 +472,55 @@ suite("the panels", () => {
     assert.equal(states(), "done done running");
     assert.equal(slider().value, "4");
     assert.match(one(".tq-moment").textContent ?? "", /^Live/);
+  });
+
+  test("chips, progress and details are those of the moment that is shown, or say that they are not", () => {
+    const { model, rows, structure } = shown({ details: failed() });
+    const chips = () => [...el.querySelectorAll(".tq-chip:not([hidden])")].map((chip) => chip.textContent).join(" ");
+    one('.node[data-at="1"]').dispatchEvent(new window.MouseEvent("click", { bubbles: true }));
+    press("History");
+    structure();
+    rows([...ROWS, [13, 2, "r"], [13, 2, "v"]], 0);
+    assert.equal(chips(), "1○pending 0►running 1✗failed 1✓done");
+    assert.equal(one(".tq-earlier").hidden, true);
+    slide(3);
+    assert.equal(chips(), "1○pending 1►running 0✗failed 1✓done");
+    assert.equal(one(".tq-gauge").getAttribute("aria-valuetext"), "1 of 3");
+    assert.equal(one(".tq-earlier").textContent, "The graph shows another moment, when this was ►running. All below is of the latest.");
+    slide(1);
+    assert.equal(one(".tq-gauge").getAttribute("aria-valuetext"), "0 of 3");
+    model.put({ counts: { DONE: 3 }, states: "ddd", progress: { ...model.get("progress"), done: 3 } });
+    assert.equal(chips(), "2○pending 1►running 0✗failed 0✓done");
+    assert.match(one(".tq-earlier").textContent ?? "", /○pending/);
+    press("Live");
+    assert.equal(chips(), "0○pending 0►running 0✗failed 3✓done");
+    assert.equal(one(".tq-gauge").getAttribute("aria-valuetext"), "3 of 3");
+    assert.equal(one(".tq-earlier").hidden, true);
+  });
+
+  test("back in the present, by either button, the list shows its newest line", () => {
+    const { rows, structure } = shown();
+    press("History");
+    structure();
+    rows(ROWS, 0);
+    const pane = one(".tq-story");
+    Object.defineProperties(pane, { clientHeight: { value: 48 }, scrollHeight: { value: 96 } });
+    for (const back of [() => press("Live"), () => key(pane, "Escape")]) {
+      slide(1);
+      pane.dispatchEvent(new window.Event("scroll"));
+      assert.equal(pane.scrollTop, 0);
+      back();
+      assert.equal(pane.scrollTop, 96);
+    }
+  });
+
+  test("what fell with another counts as failed then", () => {
+    const { rows, structure } = shown();
+    press("History");
+    structure();
+    rows([...ROWS, [13, 2, "v"], [14, 2, "p"]], 0);
+    slide(5);
+    assert.match(one('.tq-chip[data-state="failed"]').textContent ?? "", /^2/);
   });
 
   test("what happens meanwhile does not move the moment", () => {
