@@ -48,7 +48,9 @@ outputs: python-ready
 	@$(PY) tools/notebooks.py store
 
 pictures: python-ready
-	@SHOTS=build/pictures $(PY) -m pytest -q tests/browser/test_pictures.py
+	@SHOTS=build/pictures $(PY) -m pytest -q tests/browser/test_pictures.py \
+		tests/browser/test_tour.py::test_the_picture_of_the_readme
+	@rm build/pictures/*-page.png
 	cp build/pictures/*.png docs/images/
 
 clean:

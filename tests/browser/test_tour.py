@@ -138,7 +138,7 @@ def test_the_tour_by_keyboard(tour: Tour, page: Page, shots: Path) -> None:
 def test_the_picture_of_the_readme(page: Page, jupyter_server: Server, shots: Path) -> None:
     """In either theme the failure with its details fits, and stands in the folder of the run."""
     tour = Tour(page, jupyter_server, "readme.ipynb")
-    page.set_viewport_size({"width": 1280, "height": 720})
+    page.set_viewport_size({"width": 1280, "height": 900})
     tour.run_to_the_failure()
     view = tour.view
     view.box(FAILING).click()
