@@ -826,6 +826,25 @@ def test_call_that_was_withdrawn_can_wait_in_the_same_worker_again(line: Line) -
     assert line.called() == 1
 
 
+def test_what_waits_while_a_worker_could_be_had_is_made(line: Line) -> None:
+    """Nobody tells of a worker that is free since its call was withdrawn: it is looked for."""
+    line.start()
+    line.await_waiting()
+    trip = AHEAD[line.second]
+
+    with GRAPH_LOCK:
+        assert trip.place.withdraw(trip)
+        with trip.place._lock:
+            trip.place._waiting.append(trip)
+            trip.place._most = 2
+
+    await_state(line.second, "DONE")
+    assert line.first.is_running
+    line.open()
+    assert line.queue.wait(LIMIT)
+    assert line.called() == 1
+
+
 @pytest.mark.parametrize("how", ["cancel", "death", "timeout"])
 def test_end_of_the_call_before_costs_that_one_alone(
     tmp_path: Path, patient: None, how: str

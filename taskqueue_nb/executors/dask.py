@@ -27,7 +27,6 @@ from taskqueue_nb.executors.dask_call import (
     Parcel,
     ParcelPacker,
     call,
-    name_of,
     shown_there,
 )
 from taskqueue_nb.executors.trip import (
@@ -35,6 +34,7 @@ from taskqueue_nb.executors.trip import (
     TravelError,
     Trip,
     WorkerError,
+    name_of,
     with_article,
 )
 from taskqueue_nb.fingerprint import version_of
@@ -67,9 +67,7 @@ _SHARED: Final = 100_000  # bytes from which a local result is sent once for all
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
 _NAME: Final = 60  # characters of a task's name in a key
-_COME: Final = frozenset(
-    {"finished", "error", "cancelled"}
-)  # others: "pending", and "lost" for now
+_COME: Final = frozenset({"finished", "error", "cancelled"})  # not "pending", nor "lost" for now
 _DRIFT: Final = 1e-4  # seconds by which two clocks may part in a second
 _DATED: Final = frozenset({"began", "ended"})  # what is told with its time
 _HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
@@ -275,11 +273,8 @@ class _DaskTrip(Trip):
         self.inputs.append((task, future))
         return Input(len(self.inputs) - 1)
 
-    def begin(self) -> bool:
+    def begin(self, when: float | None = None) -> bool:
         """Start the attempt with the call as it was packed, unless there is no need any more."""
-        return self._begin(None)
-
-    def _begin(self, when: float | None) -> bool:
         with GRAPH_LOCK:
             if self.task._may_begin() and self.call is not None:
                 self.attempt = attempt = self.task._begin(None, self._run, when)
@@ -307,7 +302,7 @@ class _DaskTrip(Trip):
         if self.call is not None and not self.call.is_of(self.task):
             self.place.resend(self)
             return False
-        return self._begin(None if when is None else max(when, self.sent))
+        return self.begin(None if when is None else max(when, self.sent))
 
     def ended(self, worker: str, when: float, seconds: float, is_well: bool) -> None:  # noqa: FBT001 - of an event
         """Hear that the call has ended on its worker; if not well, the future will say how."""
@@ -322,7 +317,7 @@ class _DaskTrip(Trip):
         if is_well:
             self._is_done(future, self.over)
         else:
-            future.add_done_callback(self.place.came_of(self))
+            future.add_done_callback(partial(self.place.came, self))
 
     def said(self, printed: bytes, progress: list[float] | None) -> None:
         """Take what the task printed on its worker, and how far it is."""
@@ -476,14 +471,14 @@ class _Hub:
     def hear(self, event: tuple[float, Any]) -> None:
         """Take what calls tell, on the client's loop: nothing here may wait."""
         _, messages = event
-        told: dict[int, tuple[SimpleQueue[Any], list[Any]]] = {}
+        told: dict[SimpleQueue[Any], list[Any]] = {}
         for message in messages:
             if (inbox := self.inboxes.get(message[0])) is not None:
                 if message[1] in _DATED:
                     key, what, worker, (at, sent), *rest = message
                     message = [key, what, worker, self._when(worker, at, sent), *rest]  # noqa: PLW2901 - the same, with a time
-                told.setdefault(id(inbox), (inbox, []))[1].append(message)
-        for inbox, its in told.values():
+                told.setdefault(inbox, []).append(message)
+        for inbox, its in told.items():
             inbox.put(its)  # once, as each wakes a thread
 
     def _when(self, worker: str, at: float, sent: float) -> float:
@@ -730,9 +725,9 @@ class Dask(Place):
             if not is_wanted:  # dropped since it was handed over
                 future.release()
 
-    def came_of(self, trip: _DaskTrip) -> Callable[[Any], None]:
-        """Return a callback that has what came of a call be taken."""
-        return lambda future: self._inbox.put((trip, future))
+    def came(self, trip: _DaskTrip, future: Any) -> None:
+        """Have what came of a call be taken, in the thread for that."""
+        self._inbox.put((trip, future))
 
     def _named(self, error: BaseException) -> BaseException:
         """Return an error that says so when the client or its scheduler is gone."""
@@ -824,7 +819,7 @@ class Dask(Place):
             trips = [trip for trip in self._trips.values() if trip.future is not None]
         silent = {trip for trip in trips if trip.future.status in _COME}
         for trip in silent & self._silent:  # a word of its worker may be on its way
-            self._inbox.put((trip, trip.future))
+            self.came(trip, trip.future)
         self._silent = silent
 
     def let_go(self) -> None:

@@ -20,8 +20,7 @@ import cloudpickle
 
 from taskqueue_nb._worker import Packer, _Line, _portable
 from taskqueue_nb.capture import capturing
-from taskqueue_nb.executors.trip import argument_names
-from taskqueue_nb.fsm import shorten
+from taskqueue_nb.executors.trip import name_of
 from taskqueue_nb.loops import awaited
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.task import (
@@ -193,7 +192,7 @@ class _Calls:
 
     They tell of themselves together, too: that they have begun and that they have ended, in one
     event for those of a few milliseconds. Of a call that has ended by then it is told once. A Dask
-    client could say that as well, but takes ten times the processor's time to.
+    client could say that as well, but makes a coroutine and a job for a thread of each call.
     """
 
     _known: ClassVar[weakref.WeakKeyDictionary[Any, _Calls]] = weakref.WeakKeyDictionary()
@@ -436,15 +435,6 @@ def _made(
         CURRENT.reset(token)
         _INPUTS.reset(given)
     return value, _refusal(value)
-
-
-def name_of(place: int, func: Any, words: list[str | None]) -> str:
-    """Say what an argument of a call is called, or the function, which is before the first."""
-    if place < 0:
-        return "the function"
-    if (name := words[place]) is None:
-        name = argument_names(func, words.count(None))[place]
-    return f"argument {shorten(name)}"
 
 
 def _failed(error: BaseException, stage: str) -> Failed:

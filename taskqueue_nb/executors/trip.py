@@ -195,15 +195,13 @@ class Place:
             return
         if isinstance(future, Future):
             trip.watch(task.timeout)
-            trip.is_away = not self.is_here
-            future.add_done_callback(lambda ended: trip.arrive(key, ended))
+            future.add_done_callback(lambda ended: trip.arrive(key, ended, is_here=self.is_here))
 
 
 class Trip:
     """One task's way to an executor and back."""
 
     kill: Callable[[], object] | None = None  # ends the call itself, where that can be done
-    is_away = False  # whether the call is made by an executor of the user's in other processes
     sends_more = False  # whether whoever ends it calls `Place.send_more` and `Place.tell`
 
     def __init__(
@@ -251,7 +249,7 @@ class Trip:
             self._clock.daemon = True
             self._clock.start()
 
-    def arrive(self, key: int, future: Future[Any]) -> None:
+    def arrive(self, key: int, future: Future[Any], *, is_here: bool) -> None:
         """Take what the executor says at the end."""
         _HERE.pop(key, None)
         if future.cancelled():
@@ -259,7 +257,7 @@ class Trip:
             return
         error = future.exception()  # never `result()`: it would raise a worker's SystemExit here
         if error is not None:
-            self.end(None, self.named(error) if self.is_away else error)
+            self.end(None, error if is_here else self.named(error))
         elif (outcome := future.result()) is not None:
             self.end(*self._opened(outcome))
         else:
@@ -292,16 +290,13 @@ class Trip:
             args, kwargs = with_results((self.task.func_args, self.task.func_kwargs))
         except Exception:  # noqa: BLE001 - then there is nothing to be found out
             return error
-        names = [
-            "the function",
-            *(f"argument {shorten(n)}" for n in argument_names(func, len(args))),
-        ]
-        names += [f"argument {shorten(name)}" for name in kwargs]
-        for name, value in zip(names, (func, *args, *kwargs.values()), strict=True):
+        words = [*(None for _ in args), *kwargs]
+        for place, value in enumerate((func, *args, *kwargs.values()), -1):
             try:
                 cloudpickle.dumps(value)
             except Exception as refusal:  # noqa: BLE001 - pickling runs foreign code
-                message = f"{name} of {self.task._fsm_called()} cannot be sent: {words_of(refusal)}"
+                what = f"{name_of(place, func, words)} of {self.task._fsm_called()}"
+                message = f"{what} cannot be sent: {words_of(refusal)}"
                 named = TravelError(message, self.task)
                 named.__cause__ = error
                 return named
@@ -424,6 +419,15 @@ def argument_names(func: Callable[..., Any], count: int) -> list[str]:
             break
         names[place] = parameter.name
     return names
+
+
+def name_of(place: int, func: Any, words: list[str | None]) -> str:
+    """Say what an argument of a call is called, or the function, which is before the first."""
+    if place < 0:
+        return "the function"
+    if (name := words[place]) is None:
+        name = argument_names(func, words.count(None))[place]
+    return f"argument {shorten(name)}"
 
 
 def with_article(kind: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskqueue_nb.fingerprint import fingerprint_of, is_unknown, listed
+from taskqueue_nb.fingerprint import fingerprint_of, is_unknown
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.repair.changes import FELL
 from taskqueue_nb.task import Task, defined_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from taskqueue_nb.fingerprint import Fingerprint
 
 
 def stale_among(tasks: Iterable[Task], known: Mapping[Task, str] | None = None) -> dict[Task, str]:
@@ -65,10 +67,9 @@ def _pending_reason(task: Task) -> str:
     if func is task.func or task.func is None:
         return ""
     was, now = call_now(task, task.func), call_now(task, func)
-    code = was._replace(arguments={}).differences(now._replace(arguments={}))
-    return f"code changed: {listed(code)}" if code else ""
+    return was._replace(arguments={}).reason(now._replace(arguments={}))
 
 
-def call_now(task: Task, func: Any) -> Any:
+def call_now(task: Task, func: Any) -> Fingerprint:
     """Return the fingerprint of a call as it would be made now."""
     return fingerprint_of(func, task._args, task._kwargs or {})

@@ -127,6 +127,8 @@ export function panel({ select, leave, act, busy }) {
   /** @type {string | undefined} Its letter in the graph, while that shows another moment. */
   let moment;
 
+  /** Show anew what is known. */
+  const again = () => update(now, looks, letter, lost, moment);
   const lookOf = (/** @type {string} */ of) => looks.find((look) => look.letter === of);
 
   /** @param {Link[]} links @returns {HTMLElement} */
@@ -321,7 +323,7 @@ export function panel({ select, leave, act, busy }) {
     const made = button("…", () => {
       if (!asLiteral.delete(key)) asLiteral.add(key);
       shown.delete("form");
-      update(now, looks, letter, lost, moment);
+      again();
       /** @type {HTMLElement | null} */ (form.querySelector(`[data-key="${CSS.escape(key)}"]`))?.focus();
     }, "tq-quiet tq-quoting");
     const isOn = asLiteral.has(key);
@@ -387,7 +389,7 @@ export function panel({ select, leave, act, busy }) {
     asLiteral.clear();
     shown.delete("form");
     shown.delete(source.name);
-    update(now, looks, letter, lost, moment);
+    again();
   }
 
   /** A control that is its own field. @template {HTMLElement} E @param {E} input */
@@ -499,7 +501,7 @@ export function panel({ select, leave, act, busy }) {
 
   const endTheme = onTheme(() => {
     for (const { name } of [result, output]) shown.delete(name); // their frames have the page's colours
-    if (now) update(now, looks, letter, lost, moment);
+    if (now) again();
   });
 
   /** How it failed: taken apart, or as text where that is all there is. @param {Details} details @returns {Node[]} */
