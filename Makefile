@@ -49,7 +49,9 @@ outputs: python-ready
 
 pictures: python-ready
 	@SHOTS=build/pictures $(PY) -m pytest -q tests/browser/test_pictures.py \
-		tests/browser/test_tour.py::test_the_picture_of_the_readme
+		tests/browser/test_tour.py::test_the_picture_of_the_readme \
+		'tests/browser/test_exports.py::test_it_looks_right[light-1280]' \
+		'tests/browser/test_exports.py::test_it_looks_right[dark-1280]'
 	@rm build/pictures/*-page.png
 	cp build/pictures/*.png docs/images/
 

@@ -39,9 +39,7 @@ RUNS: Final = 5  # of which the quietest counts: the machine may have had other 
 READY: Final = 10_000  # ms after which JupyterLab has made what it makes after its page is there
 ROUNDS: Final = 250  # of BOXES tasks with two transitions each: 100,000
 VIEWS: Final = 50
-WARM: Final = (
-    20  # before that a browser compiles, now and then anew, what it finds to be used often
-)
+WARM: Final = 20  # with so many a browser has compiled what it finds to be used often
 HEAP: Final = 2_000_000  # bytes that the page may hold more after that
 VIEW_HEAP: Final = 2_000_000  # the same after VIEWS views
 IDLE_HEAP: Final = 700_000  # and more than after as many widgets that do nothing

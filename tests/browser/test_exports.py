@@ -230,6 +230,7 @@ def test_it_looks_right(opened: Opened, shots: Path, scheme: str, width: int) ->
     """Nothing stands out of the window; there is a picture of it to look at."""
     page = opened(temperatures(), color_scheme=scheme, viewport={"width": width, "height": 800})
     node(page, "mean of Rome").click()
+    page.get_by_role("button", name="Fit the graph to the pane").click()
     page.screenshot(path=shots / f"export-{scheme}-{width}.png", full_page=True)
 
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
