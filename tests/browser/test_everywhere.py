@@ -6,6 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -52,6 +53,31 @@ def run_and_repair(view: Shown) -> None:
     expect(view.root.locator(".tq-standing")).to_have_text("4 of 4 done")
 
 
+PAPER: Final = """(root) => {
+  const colour = getComputedStyle(root.querySelector(".tq-main")).backgroundColor;
+  const [red, green, blue] = colour.match(/[0-9.]+/g).map(Number);
+  return (red + green + blue) / 3;
+}"""
+
+
+def look(view: Shown, page: Page, shots: Path, front_end: str, theme: str) -> None:
+    """Run to the failure, open its details, and take a picture of the page in its theme."""
+    view.button("Run").click()
+    view.expect_states(load="done", fit="failed")
+    view.box("fit").click()
+    expect(view.side).to_contain_text("ValueError: degree 9 is too high for 9 rows")
+    view.button("Fit the graph to the pane").click()
+    page.mouse.move(0, 0)
+    view.root.scroll_into_view_if_needed()
+    page.screenshot(path=shots / f"{front_end}-{theme}.png")
+
+    assert view.faults() == []
+    assert (view.root.evaluate(PAPER) < 128) == (theme == "dark")
+
+
+THEMES: Final = ("light", "dark")
+
+
 # -- Notebook 7 -----------------------------------------------------------------------------------
 
 
@@ -87,6 +113,21 @@ def test_notebook_7(notebook_7: Server, page: Page, outside: list[str]) -> None:
     expect(view.still).to_be_visible()
     assert view.still.evaluate("(image) => image.complete && image.naturalWidth > 50")
     assert outside == []
+    notebook_7.shutdown_sessions()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_notebook_7_in_either_theme(
+    notebook_7: Server, page: Page, shots: Path, theme: str
+) -> None:
+    """The view has the theme of Notebook 7, and nothing in it is cut."""
+    notebook_7.write(f"{theme}.ipynb", [REPAIRABLE, "queue"])
+    notebook = Notebook(page, notebook_7, f"{theme}.ipynb").open()
+    notebook.theme(f"JupyterLab {theme.title()}")
+    notebook.run_cell(0)
+    notebook.run_cell(1)
+
+    look(View(notebook, 1), page, shots, "notebook", theme)
     notebook_7.shutdown_sessions()
 
 
@@ -126,6 +167,14 @@ def test_voila(voila: Served, page: Page, outside: list[str]) -> None:
     assert [url for url in outside if not url.startswith(OF_VOILA)] == []
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_voila_in_either_theme(voila: Served, page: Page, shots: Path, theme: str) -> None:
+    """The view has the theme of the page that Voila makes."""
+    page.goto(f"{voila.url}?theme={theme}")
+
+    look(Shown(page.locator(".tq")), page, shots, "voila", theme)
+
+
 # -- marimo ---------------------------------------------------------------------------------------
 
 MARIMO: Final = f"""
@@ -150,15 +199,15 @@ def _(queue):
 """
 
 
-@pytest.fixture(scope="module")
-def marimo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Open a notebook of marimo for editing."""
-    home = tmp_path_factory.mktemp("marimo")
+def marimo_of(home: Path, theme: str) -> Served:
+    """Return a server that opens a notebook of marimo for editing."""
     (home / "fits.py").write_text(MARIMO)
     (home / "marimo").mkdir()
     # run all cells when the page is opened
-    (home / "marimo" / "marimo.toml").write_text("[runtime]\nauto_instantiate = true\n")
-    server = Served(
+    (home / "marimo" / "marimo.toml").write_text(
+        f'[runtime]\nauto_instantiate = true\n[display]\ntheme = "{theme}"\n'
+    )
+    return Served(
         home,
         lambda port: [
             sys.executable, "-m", "marimo", "-q", "edit", "fits.py", "--headless", "--no-token",
@@ -167,7 +216,25 @@ def marimo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         {"HOME": str(home)}
         | {f"XDG_{kind}_HOME": str(home) for kind in ("CONFIG", "STATE", "CACHE")},
     )  # fmt: skip
-    yield server.start()
+
+
+@pytest.fixture(scope="module")
+def marimo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Open a notebook in a light marimo; without a browser there is no use for it."""
+    server = marimo_of(tmp_path_factory.mktemp("marimo"), "light").start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_marimo_in_either_theme(page: Page, tmp_path: Path, shots: Path, theme: str) -> None:
+    """The view has marimo's theme, also in its shadow tree."""
+    server = marimo_of(tmp_path, theme).start()
+    page.goto(server.url)
+    expect(page.locator(".tq")).to_have_count(2)
+
+    look(Shown(page.locator(".tq").first), page, shots, "marimo", theme)
+    page.goto("about:blank")
     server.stop()
 
 
