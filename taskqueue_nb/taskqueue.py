@@ -181,11 +181,14 @@ class TaskQueue(Exports):
     limits : mapping, optional
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
-        not overtaken by younger ones that want the same.
-    order : str
-        In what order ready tasks are started: "ready", as they became so, or "longest": first those
-        with the most tasks behind them on a path, which is sooner done where workers are few and
-        paths of different length. Both give the same order each time, as far as answers come so.
+        not overtaken by those that come after it in the order and want the same.
+    order : str, optional
+        In what order ready tasks are started. By default, in a run that has an executor and in
+        `arun`, first those with the most tasks behind them on a path, then those that were ready
+        first: so workers are sooner done with paths of different length. In a run in the caller's
+        thread it would change nothing about the time: there they go as they became ready. "longest"
+        and "ready" ask for the one or the other in every run. The order is the same each time, as
+        far as answers come so; see the notes.
     store : str or path-like, optional
         A file into which results and every step go as they happen. The same tasks built again in a
         new kernel take back what is there; see `store`.
@@ -219,6 +222,13 @@ class TaskQueue(Exports):
     queue and context variables stay in the notebook. `cancel_on_result` is asked in the notebook. A
     timeout counts from when the worker is up. What cannot travel fails its task, by name; frames
     do not, so a post-mortem of the last attempt has its text alone.
+
+    By the longest path, a task that becomes ready goes before those that wait for a worker, for
+    their executor or for room if more stands behind it. Where runs with an executor and without one
+    go on at once, all go by it. What changes the graph meanwhile counts at once if that is little
+    work; where much changes, the paths may for a while count as they were. A worker process that
+    makes short calls has its next one at hand, which is not overtaken, unless `order="longest"` was
+    asked for; a Dask cluster is handed all that is ready, and goes its own way.
 
     Examples
     --------

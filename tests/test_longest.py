@@ -86,6 +86,39 @@ def test_a_run_gets_what_was_ready_before_and_leaves_the_age_of_the_rest() -> No
     assert run(queue) == ["alone", "also alone", "s1", "l2", "s2", "l3"]
 
 
+def test_what_was_parked_has_its_age_when_the_run_has_ended() -> None:
+    """Also by the longest path in the next run, and as it became ready in one without executor."""
+    queue = TaskQueue(*build(PATHS, Calls()).values())
+    with ThreadPoolExecutor(1) as pool:
+        for name in ("l1", "s1"):
+            steps = queue.run(executor=pool)
+            assert next(steps).name == name
+            steps.close()
+
+    assert run(queue) == ["alone", "also alone", "l2", "s2", "l3"]
+
+
+@pytest.mark.parametrize("way", ["a thread", "a pool", "an event loop"])
+def test_who_is_parked_again_keeps_its_age(way: str) -> None:
+    """One that may be sent now, but is overtaken by what has become ready."""
+    graph = {**{f"alone{i}": [] for i in range(3)}, **chain(4)}
+    queue = TaskQueue(*build(graph, Calls()).values())
+
+    names = ONE_AT_A_TIME[way](queue)
+
+    assert names == ["t0", "t1", "t2", "alone0", "alone1", "alone2", "t3"]
+
+
+def test_order_longest_is_strict_in_processes() -> None:
+    """No call waits in a worker, as by default one may: it would be overtaken."""
+    graph = {**{f"alone{i}": [] for i in range(10)}, **chain(10)}
+    queue = TaskQueue(*build(graph, Calls()).values(), order="longest")
+
+    names = run(queue, executor="processes:1")
+
+    assert names[:9] == [f"t{i}" for i in range(9)]
+
+
 def test_a_run_with_an_executor_beside_one_without() -> None:
     """As long as it lasts, both take the longest path first; then it is first come again."""
     queue = TaskQueue(*build(PATHS, Calls()).values())
@@ -336,7 +369,7 @@ class Counted(Task):
 @pytest.mark.parametrize("held", [False, True], ids=["runs along", "waits at its beginning"])
 def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
     """Each new requirement looks at few tasks, though each could raise all that stand before."""
-    size = 3_000
+    size = 2_000
     tasks: list[Task] = []
     beside: list[Task] = []
 
@@ -347,7 +380,7 @@ def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
                 tasks[-1].require(tasks[-2])
                 queue.add(tasks[-1])
         if held and len(tasks) < size:  # the chain grows from here, before it can begin
-            beside.append(Task("grows", lambda: grow(10)))
+            beside.append(Task("grows", lambda: grow(1)))
             tasks[0].require(beside[-1])
             queue.add(beside[-1])
 

@@ -52,8 +52,8 @@ class Plan:
     targets : tuple of Task
         What was named, or chosen where nothing was.
     will_run : tuple of Task
-        What the next run calls if this is done first, in the order of a run in one thread: what
-        the verb sets in motion, and what would run anyway.
+        What the next `run()` calls if this is done first: what the verb sets in motion, and what
+        would run anyway; in the order in which one worker would take it.
     stale : tuple of Task
         Whose result is given up: DONE tasks that are to run again.
 
