@@ -38,6 +38,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
+from taskqueue_nb.leading import CAUGHT_UP, LEADERS
 from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
@@ -97,6 +98,7 @@ _forks = [0]  # how many forks lie between the first process and this one
 def _after_fork() -> None:
     GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
     AHEAD.clear()  # the workers are the parent's
+    CAUGHT_UP.forget()  # and so are the clusters
     _forks[0] += 1
 
 
@@ -241,7 +243,8 @@ class _Option:
 
     def __set__(self, task: Task, value: object) -> None:
         changed: dict[str, Any] = {self._name: value}
-        task._options = _checked(task._options._replace(**changed))
+        with CAUGHT_UP:
+            task._options = _checked(task._options._replace(**changed))
 
 
 def _checked(options: _Options) -> _Options:
@@ -899,6 +902,11 @@ class Task(BaseTask):
         """Return the queues that are told of each step; a task keeps none of them alive."""
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
+    def fsm_event(self, event: Event, **extra: Any) -> State:
+        """Make the step that the table gives for an event; see `FSM.fsm_event`."""
+        with CAUGHT_UP:
+            return super().fsm_event(event, **extra)
+
     def _fsm_after(self) -> None:
         if self._result is not None:
             self._settle_result()
@@ -942,9 +950,16 @@ class Task(BaseTask):
             message = f"a task can require tasks only, not {shorten(task)}"
             raise TypeError(message)
         with GRAPH_LOCK:
-            self._require(task)
-            if self._inputs and task in self._inputs:
-                self._inputs[task] = True  # wanted for its own sake from now on
+            if not LEADERS:
+                self._require_itself(task)
+                return
+        with CAUGHT_UP, GRAPH_LOCK:
+            self._require_itself(task)
+
+    def _require_itself(self, task: Task) -> None:
+        self._require(task)
+        if self._inputs and task in self._inputs:
+            self._inputs[task] = True  # wanted for its own sake from now on
 
     def _require(self, task: Task) -> None:
         state = self.fsm_state
@@ -1101,7 +1116,7 @@ class Task(BaseTask):
 
     @func_args.setter
     def func_args(self, args: Iterable[Any]) -> None:
-        self._set_arguments(tuple(args), self._kwargs or {})
+        self._change_arguments(tuple(args), self._kwargs or {})
 
     @property
     def func_kwargs(self) -> dict[str, Any]:
@@ -1112,7 +1127,11 @@ class Task(BaseTask):
 
     @func_kwargs.setter
     def func_kwargs(self, kwargs: Mapping[str, Any]) -> None:
-        self._set_arguments(self._args, dict(kwargs))
+        self._change_arguments(self._args, dict(kwargs))
+
+    def _change_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with CAUGHT_UP:
+            self._set_arguments(args, kwargs)
 
     def _set_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take new arguments; the tasks among them become prerequisites, those gone no longer."""
@@ -1288,7 +1307,7 @@ class Task(BaseTask):
         """Run the task if nothing forbids it, with another function if one is given."""
         before = self._attempt
         try:
-            with self._fsm_lock:
+            with CAUGHT_UP, self._fsm_lock:
                 refusal = self._refusal()
                 if refusal is None:
                     self._fsm_target("dispatch")
@@ -1382,7 +1401,7 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        with self._fsm_lock:
+        with CAUGHT_UP, self._fsm_lock:
             refusal = self._refusal()
             if refusal is None:
                 self._fsm_target("queue")
@@ -1462,7 +1481,7 @@ class Task(BaseTask):
         You usually want `dispatch` or `make`. A task that is RUNNING, ABORT or in PREPARE is
         called without a step of its machine: then what the function raises is raised.
         """
-        with self._fsm_lock:
+        with CAUGHT_UP, self._fsm_lock:
             self._recall()
             for event in ("retry", "invalidate"):
                 if self.fsm_event_is_allowed(event):
@@ -1735,7 +1754,7 @@ class Task(BaseTask):
         3
         """
         fault = fault_of(fail=fail, slow=slow, after=after)
-        with GRAPH_LOCK:
+        with CAUGHT_UP, GRAPH_LOCK:
             if self.fsm_state == "ABORT":
                 message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
                 raise TaskError(message, self)

@@ -6,6 +6,11 @@ and what comes of it is the value itself, or one exception of ours that carries 
 What a task says meanwhile comes as events, in the order in which things happen:
 
 _DaskTrip.packed -> Client.map -> call() on a worker -> "began", what it prints -> the future
+
+While a cluster has little to do it is given calls ahead, whose prerequisites are not done yet:
+
+Dask._choose -> a trip without a run -> the cluster begins it -> its words are kept -> the run
+queues the task, by itself or on account of the word -> the trip is that task's
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import math
 import pickle
 import threading
 import weakref
+from collections import deque
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep, time
@@ -26,8 +32,10 @@ from taskqueue_nb.executors.dask_call import (
     Input,
     Parcel,
     ParcelPacker,
+    allow,
     call,
     shown_there,
+    withdraw,
 )
 from taskqueue_nb.executors.trip import (
     Place,
@@ -39,7 +47,9 @@ from taskqueue_nb.executors.trip import (
 )
 from taskqueue_nb.fingerprint import version_of
 from taskqueue_nb.fsm import CancellationError
+from taskqueue_nb.leading import CAUGHT_UP, LEADERS
 from taskqueue_nb.task import (
+    ACTIVE,
     GRAPH_LOCK,
     Attempt,
     LazyValue,
@@ -50,7 +60,7 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 R = TypeVar("R")
 
@@ -66,8 +76,12 @@ _LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, n
 _SHARED: Final = 100_000  # bytes from which a local result is sent once for all dependents
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
+_BUSY: Final = 16  # calls on a cluster, or eight for each thread, with which none is sent ahead
+_MANY: Final = 100  # dependents of one task beyond which there will be enough to do anyway
 _NAME: Final = 60  # characters of a task's name in a key
 _COME: Final = frozenset({"finished", "error", "cancelled"})  # not "pending", nor "lost" for now
+_LOST: Final = _COME - {"finished"}
+_MORE: Final = object()  # asks for calls to be sent ahead
 _DRIFT: Final = 1e-4  # seconds by which two clocks may part in a second
 _DATED: Final = frozenset({"began", "ended"})  # what is told with its time
 _HEARD: Final = frozenset({"began", "said", "rest", "ended"})  # what a worker may tell of a call
@@ -197,11 +211,34 @@ class _DaskTrip(Trip):
         self.over: float | None = None  # when the call ended, likewise
         self.early: list[list[Any]] = []  # what was told before there was a future
         self.resent = 0
+        self.is_ahead = False  # whether it is sent before its prerequisites are done
+        self.kept: list[list[Any]] | None = None  # what was told of it as long as no run has it
+        self.handles: list[Any] = []  # futures of ours for the results of such prerequisites
 
     def kill(self) -> None:
         """Give the call up; Dask cannot end it, but its function can see that it is to stop."""
         self.place.let_go()  # first, so that none of those begins in its stead
         self.end(None, CancellationError(f"{self.task._fsm_called()} was cancelled", self.task))
+
+    @classmethod
+    def ahead(cls, task: Task, place: Dask) -> _DaskTrip:
+        """Return the trip of a task that no run has queued yet."""
+        trip = cls(task, lambda *_: None, None, place)
+        trip.is_ahead, trip.kept = True, []
+        return trip
+
+    def taken(self, done: Callable[[Task, Attempt | None, bool], None], run: Any) -> bool:
+        """Belong to the run that has queued the task; say whether the call is still right."""
+        self._done, self._run = done, run
+        self.sent = max(self.sent, self.task._log[-2])  # not before it was queued
+        if self.call is None or not self.call.is_of(self.task):
+            return False
+        return all(task is None or self._is_of(task, given.key) for task, given in self.inputs)
+
+    @staticmethod
+    def _is_of(task: Task, key: str) -> bool:
+        """Say whether the result of a task is the one of a key on the cluster."""
+        return isinstance(task._value, RemoteValue) and task._value.future.key == key
 
     @property
     def is_over(self) -> bool:
@@ -214,8 +251,13 @@ class _DaskTrip(Trip):
             self.task._may_begin()
         self._close()
 
-    def packed(self) -> Parcel:
-        """Pickle the call, with references to what is on the cluster already.
+    def packed(self, under_way: Mapping[Task, _DaskTrip] | None = None) -> Parcel:
+        """Pickle the call, with references to what is on the cluster already, or will be.
+
+        Parameters
+        ----------
+        under_way : mapping of Task to _DaskTrip, optional
+            The trips of prerequisites that are not done yet.
 
         Raises
         ------
@@ -234,11 +276,18 @@ class _DaskTrip(Trip):
             message = f"{called} has no function: give it one by repair(), or call()"
             raise TaskError(message, task)
         self.call = self.call._replace(version=version_of(func))
-        self.inputs = []
+        self.inputs, self.handles = [], []
         kinds = (Task, self.place.future_class)
         args, kwargs = with_results(
-            (self.call.args, self.call.kwargs or {}), self._reference, kinds
+            (self.call.args, self.call.kwargs or {}),
+            partial(self._reference, under_way or {}),
+            kinds,
         )
+        if under_way:
+            known = {task for task, _ in self.inputs}
+            for each in task.required:
+                if each.fsm_state != "DONE" and each not in known:
+                    self._to_input(each, self._handle(under_way[each]))
         words = [*(None for _ in args), *kwargs]
         packer = ParcelPacker()
         place = -1  # of the argument that is packed; that of the function is before them
@@ -255,11 +304,13 @@ class _DaskTrip(Trip):
             raise TravelError(message, task) from error
         return packer.packed(_cleaned(task.name))
 
-    def _reference(self, value: Any) -> Any:
+    def _reference(self, under_way: Mapping[Task, _DaskTrip], value: Any) -> Any:
         """Return what stands in the pickle for a task, or for a future of the user's."""
         place = self.place
         if not isinstance(value, Task):
             return self._to_input(None, value) if value.client is place.client else value
+        if value in under_way and value.fsm_state != "DONE":
+            return self._to_input(value, self._handle(under_way[value]))
         held = value._done_value()
         if isinstance(held, RemoteValue) and held.client is place.client:
             if (lost := held.why_lost()) is not None:
@@ -268,6 +319,19 @@ class _DaskTrip(Trip):
         held = value._brought(held)
         shared = place.shared(value, held)
         return held if shared is None else self._to_input(None, shared)
+
+    def _handle(self, trip: _DaskTrip) -> Any:
+        """Return a future of our own for a call whose graph may be yet to be submitted."""
+        handle = self.place.future_class(trip.key, self.place.client)
+        self.handles.append(handle)
+        return handle
+
+    def let_go(self) -> None:
+        """Need no results on the cluster any more."""
+        handles, self.handles = self.handles, []
+        self.inputs, self.load = [], None
+        for handle in handles:
+            handle.release()
 
     def _to_input(self, task: Task | None, future: Any) -> Input:
         self.inputs.append((task, future))
@@ -442,6 +506,45 @@ def _key_for(name: str) -> str:
     return f"{name or 'task'}-{uuid4().hex}"
 
 
+def _may_be_followed(trip: _DaskTrip) -> bool:
+    """Say whether tasks may be sent ahead of this one: whether it is done as soon as its call is.
+
+    The lock of the graph is held.
+    """
+    task, attempt, options = trip.task, trip.attempt, trip.task._options
+    if not (trip.kept is not None or task.fsm_state in ACTIVE) or len(task._blocking) > _MANY:
+        return False
+    if task.fsm_state == "QUEUED" and (task._missing or not (trip.call and trip.call.is_of(task))):
+        return False  # it will be sent anew
+    if attempt is not None and (attempt.fault or attempt.outdated or attempt.asked_to_stop):
+        return False
+    return (
+        task._fsm_listeners is None
+        and options.timeout is None
+        and options.cancel_on_result is None
+        and options.fault is None
+    )
+
+
+def _may_follow(task: Task) -> bool:
+    """Say whether a task may be sent ahead as far as it is concerned; the lock is held.
+
+    A prerequisite whose result it does not take is brought to its worker nevertheless, as Dask
+    knows no other way to wait for it; so there may be one only, where the task goes itself.
+    """
+    return (
+        task.func is not None
+        and task._fsm_listeners is None
+        and task._options.fault is None
+        and (
+            len(task._required) == 1
+            or all(
+                each.fsm_state == "DONE" or each in (task._inputs or ()) for each in task._required
+            )
+        )
+    )
+
+
 # -- all of them -------------------------------------------------------------------------------
 class _Hub:
     """Hears the events of a client, and passes each on to the run that it belongs to."""
@@ -532,7 +635,7 @@ class Dask(Place):
         self._lock = threading.Lock()  # never held while anybody else's code runs
         self._trips: dict[str, _DaskTrip] = {}
         self._shared: dict[Task, tuple[Any, Any]] = {}  # local results that were sent
-        self._outbox: SimpleQueue[_DaskTrip | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Any] = SimpleQueue()  # trips, or `_MORE`; None at the end
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._is_closed = False
@@ -540,6 +643,11 @@ class Dask(Place):
         self._silent: set[_DaskTrip] = set()  # those that had come to an end at the last look
         self._next = 0.0  # when a graph is submitted at the earliest
         self._few: float = math.inf  # with as many calls there, or less, the next are submitted
+        self._ahead: dict[Task, _DaskTrip] = {}  # calls that no run has yet
+        self._begun: dict[_DaskTrip, float] = {}  # of these, what has begun there, and when
+        self._sending_ahead = threading.RLock()  # held while they are chosen, packed and submitted
+        self._has_taken = threading.Condition()  # one of them was taken, or is given up
+        self._wants_more = False  # whether the thread that submits is asked for further ones
         self._has_room = threading.Event()  # there are no more
         self._has_room.set()
 
@@ -553,6 +661,11 @@ class Dask(Place):
         self, task: Task, done: Callable[[Task, Attempt | None, bool], None], run: Any
     ) -> None:
         """Have a queued task run on the cluster; the parameters are those of `Place.send`."""
+        with self._lock:
+            ahead = self._ahead.get(task)
+        if ahead is not None:
+            self._inbox.put(partial(self._take_over, ahead, done, run))
+            return
         trip = _DaskTrip(task, done, run, self)
         try:
             self._start()
@@ -574,13 +687,14 @@ class Dask(Place):
 
     def resend(self, trip: _DaskTrip) -> None:
         """Submit a call again, as it is now; what comes of the former is not wanted."""
+        trip.is_ahead = False
         self._drop(trip)
         self._outbox.put(trip)
 
     def forget(self, trip: _DaskTrip) -> None:
         """Keep nothing of a call that is settled; of one that is given up tell the cluster."""
         self._drop(trip)
-        trip.inputs, trip.load = [], None
+        trip.let_go()
 
     def _drop(self, trip: _DaskTrip) -> None:
         with self._lock:
@@ -595,12 +709,13 @@ class Dask(Place):
 
     def close(self) -> None:
         """Have the cluster give up what it still does for this run, and end our threads."""
-        with self._lock:
+        with CAUGHT_UP, self._lock:
             self._is_closed = True
             trips = list(self._trips.values())
         for trip in trips:
             called = trip.task._fsm_called()
             trip.end(None, CancellationError(f"{called} was cancelled: the run ended", trip.task))
+        LEADERS.discard(self)
         self._outbox.put(None)
         self._inbox.put(None)
         for thread in self._threads:
@@ -614,14 +729,15 @@ class Dask(Place):
         """Submit what there is to submit, until told to end."""
         while (first := self._outbox.get()) is not None:
             self._await_more()
-            trips: list[_DaskTrip] = [first]
+            trips: list[_DaskTrip] = [] if first is _MORE else [first]
             goes_on = True
             with contextlib.suppress(Empty):
                 while len(trips) < _AT_ONCE:
                     if (trip := self._outbox.get_nowait()) is None:
                         goes_on = False
                         break
-                    trips.append(trip)
+                    if trip is not _MORE:
+                        trips.append(trip)
             try:
                 self._send_some(trips)
             except BaseException as error:  # noqa: BLE001 - no task may wait for ever
@@ -660,7 +776,14 @@ class Dask(Place):
                 batch, size = [], 0
             batch.append((trip, parcel))
             size += nbytes
-        self._submit_all(batch)
+        with self._sending_ahead:
+            for trip, parcel in self._packed_ahead([trip for trip, _ in batch]):
+                if size + parcel.nbytes > _GRAPH:
+                    self._submit_all(batch)
+                    batch, size = [], 0
+                batch.append((trip, parcel))
+                size += parcel.nbytes
+            self._submit_all(batch)
 
     def _packed(self, trip: _DaskTrip) -> tuple[Any, int] | None:
         """Return a call for the cluster and its size; None if there is nothing to submit."""
@@ -671,6 +794,7 @@ class Dask(Place):
             return None
         try:
             self._meet()
+            trip.key = _key_for(_cleaned(trip.task.name))
             parcel = trip.packed()
             nbytes = parcel.nbytes
             if nbytes > _LARGE:
@@ -696,7 +820,7 @@ class Dask(Place):
             return
         keys = []
         for trip, _ in batch:
-            trip.key, trip.sent = _key_for(_cleaned(trip.task.name)), time()
+            trip.sent = time()
             keys.append(trip.key)
             with self._lock:
                 self._trips[trip.key] = trip
@@ -706,13 +830,17 @@ class Dask(Place):
                 call,
                 [parcel for _, parcel in batch],
                 [[future for _, future in trip.inputs] for trip, _ in batch],
+                [trip.is_ahead for trip, _ in batch],
                 key=keys,
                 pure=False,
                 retries=0,
             )
         except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
             for trip, _ in batch:
-                trip.end(None, self._named(error))
+                if trip.kept is None:
+                    trip.end(None, self._named(error))
+                else:
+                    self._give_up(trip)
             return
         for key, (trip, _), future in zip(keys, batch, futures, strict=True):
             with self._lock:
@@ -727,7 +855,7 @@ class Dask(Place):
 
     def came(self, trip: _DaskTrip, future: Any) -> None:
         """Have what came of a call be taken, in the thread for that."""
-        self._inbox.put((trip, future))
+        self._inbox.put(partial(self._do, trip, partial(trip.came, future)))
 
     def _named(self, error: BaseException) -> BaseException:
         """Return an error that says so when the client or its scheduler is gone."""
@@ -754,6 +882,158 @@ class Dask(Place):
         self._shared[task] = (value, future)
         return future
 
+    # -- ahead of the states -----------------------------------------------------------------
+
+    def _packed_ahead(self, sent: Collection[_DaskTrip]) -> list[tuple[_DaskTrip, Parcel]]:
+        """Return calls to be sent ahead, beside those of some trips.
+
+        What cannot be packed, or is large, is left to the time when its task is ready.
+        """
+        self._wants_more = False
+        if self._hub is None or self.leads is None or self._is_closed:
+            return []
+        most = _BUSY if self._hub.threads == math.inf else max(_BUSY, 8 * self._hub.threads)
+        with self._lock:
+            under_way = {trip.task: trip for trip in self._trips.values()}
+        under_way |= {trip.task: trip for trip in sent}
+        if len(under_way) >= most or not CAUGHT_UP.admit(self):
+            return []
+        packed = []
+        for trip in self._choose(under_way, int(most)):
+            try:
+                trip.key = _key_for(_cleaned(trip.task.name))
+                parcel = trip.packed(under_way)
+                is_small = parcel.nbytes <= _LARGE
+            except BaseException:  # noqa: BLE001 - it fails its task when that is ready, and says so there
+                is_small = False
+            if is_small:
+                packed.append((trip, parcel))
+            else:
+                del under_way[trip.task]
+                self._give_up(trip)
+        return packed
+
+    def _choose(self, under_way: dict[Task, _DaskTrip], most: int) -> list[_DaskTrip]:
+        """Return trips for tasks whose prerequisites are all done or under way, and add them there.
+
+        What stands behind them follows, until there are enough.
+        """
+        chosen: list[_DaskTrip] = []
+        with GRAPH_LOCK:
+            line = deque(trip for trip in under_way.values() if _may_be_followed(trip))
+            awaited: dict[Task, int] = {}  # how many of its prerequisites are under way
+            while line and len(under_way) < most:
+                for task in line.popleft().task._blocking:
+                    awaited[task] = awaited.get(task, 0) + 1
+                    if awaited[task] < task._missing or task in under_way:
+                        continue
+                    if not (_may_follow(task) and self.leads is not None and self.leads(task)):
+                        continue
+                    trip = under_way[task] = _DaskTrip.ahead(task, self)
+                    chosen.append(trip)
+                    if _may_be_followed(trip):
+                        line.append(trip)
+                    if len(under_way) >= most:
+                        break
+            with self._lock:
+                self._ahead |= {trip.task: trip for trip in chosen}
+        return chosen
+
+    def _is_no_longer_ahead(self, trip: _DaskTrip) -> bool:
+        """Take note that a call is a run's or given up; False if somebody else was faster."""
+        with self._lock:
+            was_ahead = self._ahead.get(trip.task) is trip
+            if was_ahead:
+                del self._ahead[trip.task]
+                self._begun.pop(trip, None)
+        with self._has_taken:
+            self._has_taken.notify_all()
+        return was_ahead
+
+    def _give_up(self, trip: _DaskTrip) -> None:
+        """Have a call that no run has be made no more."""
+        if self._is_no_longer_ahead(trip):
+            self.forget(trip)
+
+    def _have_queued(self, trip: _DaskTrip, when: float) -> None:
+        """Have the run queue the task of a call that the cluster has begun, or has made."""
+        ended = [task._attempt.ended or 0.0 for task in trip.task.required if task._attempt]
+        if self.send_now is not None and self.send_now(trip.task, max(when, *ended, trip.sent)):
+            with self._lock:
+                self._begun.pop(trip, None)  # `send` has put it into our inbox
+
+    def _take_over(
+        self, trip: _DaskTrip, done: Callable[[Task, Attempt | None, bool], None], run: Any
+    ) -> None:
+        """Make a call that was sent ahead the one of its task, which a run has queued."""
+        is_there = self._is_no_longer_ahead(trip)
+        with self._lock:
+            told, trip.kept = trip.kept or [], None
+        if trip.taken(done, run) and is_there:
+            for each in told:
+                self._hear(*each)
+        else:
+            self.resend(trip)
+        if not self._wants_more and len(self._ahead) < _BUSY / 2:
+            self._wants_more = True
+            self._outbox.put(_MORE)
+
+    def catch_up(self) -> None:
+        """Withdraw the calls that were sent ahead, and have those be taken that have begun.
+
+        Nothing is done for who holds the lock of the graph, as the states could not follow.
+        """
+        if GRAPH_LOCK._is_owned():  # type: ignore[attr-defined]
+            return
+        with self._sending_ahead:
+            with self._lock:
+                trips = {trip.key: trip for trip in self._ahead.values()}
+            begun = self._withdrawn(list(trips)) if trips else set()
+            for key, trip in trips.items():
+                if key not in begun:
+                    self._give_up(trip)
+                    self._inbox.put(partial(self._send_if_withdrawn, trip, key))
+        self._await_taken([trips[key] for key in begun])
+        LEADERS.discard(self)
+
+    def _send_if_withdrawn(self, trip: _DaskTrip, key: str) -> None:
+        """Send a call anew that was withdrawn in the very moment in which a run has taken it."""
+        if trip.kept is None and trip.key == key and trip.future is not None and not trip.is_over:
+            self.resend(trip)
+
+    def _withdrawn(self, keys: list[str]) -> set[str]:
+        """Have no worker begin some calls any more; return the keys of those that have begun."""
+        try:
+            begun = set().union(*self._on_workers(withdraw, keys).values())
+            if begun:
+                self._on_workers(allow, list(begun))
+        except Exception:  # noqa: BLE001 - the cluster is gone, so nothing begins there
+            return set()
+        return begun
+
+    def _on_workers(self, what: Callable[[list[str]], Any], keys: list[str]) -> dict[str, Any]:
+        """Call something on all workers; those that do not answer in time have nothing to say."""
+
+        async def asked() -> Any:
+            return await self.client.run(what, keys, on_error="ignore")
+
+        return cast("dict[str, Any]", self.client.sync(asked, callback_timeout=_PATIENCE))
+
+    def _await_taken(self, trips: list[_DaskTrip]) -> None:
+        """Wait until a run has all of these; what takes too long is given up."""
+        until = monotonic() + _PATIENCE
+        is_ours = self._threads and threading.current_thread() is self._threads[-1]
+        while left := [trip for trip in trips if self._ahead.get(trip.task) is trip]:
+            if monotonic() > until:
+                for trip in left:
+                    self._give_up(trip)
+            elif is_ours:  # nobody else would take it
+                with contextlib.suppress(Empty):
+                    self._take(self._inbox.get(timeout=_LOOK))
+            else:
+                with self._has_taken:
+                    self._has_taken.wait(_PAUSE)
+
     # -- in the thread that takes what comes back --------------------------------------------
 
     def _take_all(self) -> None:
@@ -769,19 +1049,26 @@ class Dask(Place):
                 self._look()
                 next_look = monotonic() + _LOOK
 
-    def _take(self, item: tuple[_DaskTrip, Any] | list[Any]) -> None:
-        """Take what a future came to, or what was told."""
-        if not isinstance(item, list):
-            trip, future = item
-            self._do(trip, partial(trip.came, future))
-            return
-        for told in item:
-            self._hear(*told)
+    def _take(self, item: Callable[[], object] | list[Any]) -> None:
+        """Do what is to be done in this thread, or take what was told."""
+        if isinstance(item, list):
+            for told in item:
+                self._hear(*told)
+        else:
+            item()
+        for trip, when in tuple(self._begun.items()):
+            self._have_queued(trip, when)
 
     def _hear(self, key: str, what: str, *rest: Any) -> None:
         """Take what was told of a call."""
         with self._lock:
             trip = self._trips.get(key)
+            if trip is not None and trip.kept is not None:
+                trip.kept.append([key, what, *rest])
+                if what in _DATED:
+                    _, when, *seconds = rest
+                    self._begun.setdefault(trip, when - sum(seconds[:1]))
+                return
             if trip is not None and trip.future is None and what == "ended":
                 trip.early.append([key, what, *rest])  # the graph is still being submitted
                 return
@@ -801,6 +1088,9 @@ class Dask(Place):
             with self._lock:
                 trips = list(self._trips.values())
             for trip in trips:
+                if trip.kept is not None:
+                    self._give_up(trip)
+                    continue
                 error = WorkerError(
                     f"{trip.task._fsm_called()} has no answer: {_gone(self.client)}"
                 )
@@ -816,18 +1106,21 @@ class Dask(Place):
     def _look_at_futures(self) -> None:
         """Take what has come to an end of which no worker tells any more: it died, say."""
         with self._lock:
-            trips = [trip for trip in self._trips.values() if trip.future is not None]
+            trips = [trip for trip in self._trips.values() if trip.future and trip.kept is None]
         silent = {trip for trip in trips if trip.future.status in _COME}
         for trip in silent & self._silent:  # a word of its worker may be on its way
             self.came(trip, trip.future)
         self._silent = silent
 
     def let_go(self) -> None:
-        """Let go of what was cancelled while it was queued: nobody tells."""
+        """Let go of what was cancelled while it was queued, or will not be: nobody tells."""
         with self._lock:
             trips = list(self._trips.values())
         for trip in trips:
-            if trip.attempt is None and trip.task.fsm_state != "QUEUED":
+            if trip.kept is not None:
+                if trip.future is not None and trip.future.status in _LOST:
+                    self._give_up(trip)  # a prerequisite has failed
+            elif trip.attempt is None and trip.task.fsm_state != "QUEUED":
                 trip.drop()
 
     def _is_gone(self) -> bool:
