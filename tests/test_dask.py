@@ -1107,6 +1107,25 @@ def test_cluster_that_is_gone_is_said(
     assert [task.fsm_state for task in late] == ["FAILED"]
 
 
+def test_cluster_without_workers_is_said() -> None:
+    """Tasks that may wait there for ever say what for; once there is a worker all is done."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        queue = TaskQueue(Task("a", make_value), Task("b", make_value)).start(executor=client)
+        with pytest.warns(RuntimeWarning, match=r"has no workers: 2 tasks wait for one$") as told:
+            until(lambda: len(told), "the warning")
+        cluster.scale(1)
+
+        assert queue.wait(LIMIT)
+        assert queue.counts() == {"DONE": 2}
+
+
 def test_nothing_of_a_run_stays(client: Any, no_threads_left: None) -> None:
     """The threads of a run end with it, and what it submitted is forgotten."""
     tasks = [Task(f"t{i}", make_value) for i in range(5)]

@@ -19,6 +19,7 @@ import contextlib
 import math
 import pickle
 import threading
+import warnings
 import weakref
 from collections import deque
 from functools import partial
@@ -557,6 +558,7 @@ class _Hub:
         self.address = str(getattr(client.scheduler, "address", None) or "an unknown address")
         self.inboxes: dict[str, SimpleQueue[Any]] = {}  # by key
         self.threads: float = math.inf  # of all workers; it is not known at first
+        self.workers: int | None = None  # how many there are; likewise
         self._asked = -math.inf  # when it was asked for
         self._clocks: dict[str, tuple[float, float]] = {}  # by worker: ours less its, told when
 
@@ -609,7 +611,7 @@ class _Hub:
         if client.status == "running":
             with contextlib.suppress(OSError):  # the cluster is gone, which others find
                 counts = await client.scheduler.ncores(workers=None)
-                self.threads = max(1, sum(counts.values()))
+                self.threads, self.workers = max(1, sum(counts.values())), len(counts)
 
 
 class Dask(Place):
@@ -648,6 +650,7 @@ class Dask(Place):
         self._sending_ahead = threading.RLock()  # held while they are chosen, packed and submitted
         self._has_taken = threading.Condition()  # one of them was taken, or is given up
         self._wants_more = False  # whether the thread that submits is asked for further ones
+        self._has_warned = False  # that there are no workers
         self._has_room = threading.Event()  # there are no more
         self._has_room.set()
 
@@ -1102,6 +1105,19 @@ class Dask(Place):
         self._look_at_futures()
         if self._hub is not None:
             self._hub.ask(self.client)
+            self._warn_of_no_workers(self._hub)
+
+    def _warn_of_no_workers(self, hub: _Hub) -> None:
+        """Say once why nothing goes on where nobody works."""
+        if hub.workers:
+            self._has_warned = False
+        elif hub.workers == 0 and self._trips and not self._has_warned:
+            self._has_warned = True
+            waiting = len(self._trips) - len(self._ahead)
+            tasks = f"{waiting} task{'s' * (waiting != 1)}"
+            message = f"the Dask cluster at {hub.address} has no workers: {tasks} wait for one"
+            with contextlib.suppress(RuntimeWarning):  # made an error: nobody could take it here
+                warnings.warn(message, RuntimeWarning, stacklevel=1)
 
     def _look_at_futures(self) -> None:
         """Take what has come to an end of which no worker tells any more: it died, say."""
