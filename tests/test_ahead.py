@@ -19,7 +19,7 @@ import pytest
 from checks import LIMIT, Background, check_settled, run, states
 from taskqueue_nb import FSMError, Task, TaskError, TaskQueue
 from taskqueue_nb.executors.dask import Dask
-from taskqueue_nb.executors.dask_call import _Calls
+from taskqueue_nb.executors.dask.call import _Calls
 from taskqueue_nb.leading import CAUGHT_UP, LEADERS
 
 # What stands here travels by value, as what stands in a notebook does.
@@ -295,14 +295,14 @@ def test_what_has_begun_is_told_before_anything_is_changed(
 ) -> None:
     """Words that are late are waited for: who holds the queue finds running what is running."""
     late = threading.Event()
-    hear = Dask._hear
+    hear = Dask.hear
 
     def heard_late(place: Dask, key: str, what: str, *told: Any) -> None:
         if key.startswith("t0-") and what == "ended":
             late.wait(LIMIT)
         hear(place, key, what, *told)
 
-    monkeypatch.setattr(Dask, "_hear", heard_late)
+    monkeypatch.setattr(Dask, "hear", heard_late)
     chain = Chain(client, tmp_path)
     chain.tasks[0].func_kwargs = {}
     chain.tasks[1].func_kwargs = {"gate": str(chain.gate)}
