@@ -161,7 +161,7 @@ def _dispatch(task: Task, queue: Submit | None) -> None:
         with suppress(TransitionError, BlockedError):  # somebody was faster: look again
             task._run_now()
         return
-    with CAUGHT_UP, GRAPH_LOCK:
+    with CAUGHT_UP.about((task,)), GRAPH_LOCK:
         if task.fsm_state != "PENDING" or task._missing:
             return
         task._fsm_move("queue")

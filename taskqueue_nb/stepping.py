@@ -251,7 +251,7 @@ def step(task: Task) -> str:
 
 def _step(task: Task) -> str:
     stepped, refusal, event = None, None, "dispatch"
-    with CAUGHT_UP, task._fsm_lock:
+    with CAUGHT_UP.about((task,)), task._fsm_lock:
         attempt = task._attempt
         if task.fsm_state == "RUNNING":
             stepped = stepped_of(task)

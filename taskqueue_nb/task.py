@@ -243,7 +243,7 @@ class _Option:
 
     def __set__(self, task: Task, value: object) -> None:
         changed: dict[str, Any] = {self._name: value}
-        with CAUGHT_UP:
+        with CAUGHT_UP.about((task,)):
             task._options = _checked(task._options._replace(**changed))
 
 
@@ -904,7 +904,7 @@ class Task(BaseTask):
 
     def fsm_event(self, event: Event, **extra: Any) -> State:
         """Make the step that the table gives for an event; see `FSM.fsm_event`."""
-        with CAUGHT_UP:
+        with CAUGHT_UP.about((self,)):
             return super().fsm_event(event, **extra)
 
     def _fsm_after(self) -> None:
@@ -953,7 +953,7 @@ class Task(BaseTask):
             if not LEADERS:
                 self._require_itself(task)
                 return
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about((self,)), GRAPH_LOCK:
             self._require_itself(task)
 
     def _require_itself(self, task: Task) -> None:
@@ -1130,7 +1130,7 @@ class Task(BaseTask):
         self._change_arguments(self._args, dict(kwargs))
 
     def _change_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with CAUGHT_UP:
+        with CAUGHT_UP.about((self,)):
             self._set_arguments(args, kwargs)
 
     def _set_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -1307,7 +1307,7 @@ class Task(BaseTask):
         """Run the task if nothing forbids it, with another function if one is given."""
         before = self._attempt
         try:
-            with CAUGHT_UP, self._fsm_lock:
+            with CAUGHT_UP.about((self,)), self._fsm_lock:
                 refusal = self._refusal()
                 if refusal is None:
                     self._fsm_target("dispatch")
@@ -1401,7 +1401,7 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        with CAUGHT_UP, self._fsm_lock:
+        with CAUGHT_UP.about((self,)), self._fsm_lock:
             refusal = self._refusal()
             if refusal is None:
                 self._fsm_target("queue")
@@ -1481,7 +1481,7 @@ class Task(BaseTask):
         You usually want `dispatch` or `make`. A task that is RUNNING, ABORT or in PREPARE is
         called without a step of its machine: then what the function raises is raised.
         """
-        with CAUGHT_UP, self._fsm_lock:
+        with CAUGHT_UP.about((self,)), self._fsm_lock:
             self._recall()
             for event in ("retry", "invalidate"):
                 if self.fsm_event_is_allowed(event):
@@ -1754,7 +1754,7 @@ class Task(BaseTask):
         3
         """
         fault = fault_of(fail=fail, slow=slow, after=after)
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about((self,)), GRAPH_LOCK:
             if self.fsm_state == "ABORT":
                 message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
                 raise TaskError(message, self)

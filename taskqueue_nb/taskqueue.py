@@ -885,7 +885,7 @@ class TaskQueue(Exports):
         cancel : bool
             Whether to ask what runs to stop, too.
         """
-        with CAUGHT_UP:
+        with CAUGHT_UP.about(self._tasks):
             with GRAPH_LOCK:
                 for run in self._runs:
                     run.stopped = True
@@ -984,7 +984,7 @@ class TaskQueue(Exports):
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
             self._held = True
             for run in self._runs:
                 self._withdraw(run)
@@ -1080,7 +1080,7 @@ class TaskQueue(Exports):
 
     def _enter(self, run: _Run) -> None:
         run.queue = self
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
             if run not in self._runs:
                 self._runs.append(run)
             self._is_changed()
@@ -1132,7 +1132,7 @@ class TaskQueue(Exports):
             deed.forget()
 
     def _end(self, run: _Run) -> None:
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
             run.stopped = True
             self._withdraw(run)
             self._wake()
@@ -1530,7 +1530,7 @@ class TaskQueue(Exports):
 
         What this run started and is still RUNNING becomes CANCELLED.
         """
-        with CAUGHT_UP, GRAPH_LOCK:
+        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
             run.stopped = True
             for task in self._tasks:
                 attempt = task._attempt

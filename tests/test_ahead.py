@@ -267,6 +267,24 @@ def test_what_is_changed_is_not_called_as_it_was(chain: Chain, change: str) -> N
     }.get(change, "DONE")  # fmt: skip
 
 
+def test_who_changes_other_tasks_takes_nothing_back(chain: Chain) -> None:
+    """A graph that is made, mended and run meanwhile has nothing to do with what is there."""
+    chain.start()
+    before = chain.keys()
+
+    others = [Task(f"other {i}", int) for i in range(3)]
+    others[1].require(others[0])
+    others[2].func_args = ("7",)
+    others[2].timeout = 60.0
+    others[2].dispatch()
+    run(TaskQueue(*others))
+
+    assert others[1].is_done
+    assert chain.keys() == before
+    chain.go_on()
+    assert chain.calls() == chain.names()
+
+
 def test_a_task_is_not_run_here_and_there(chain: Chain) -> None:
     """Whoever dispatches a task by hand while its call is there is told what blocks it."""
     chain.start()
@@ -562,7 +580,7 @@ def test_a_call_has_begun_or_never_will() -> None:
 class Broken:
     """An executor that cannot say what has begun."""
 
-    def catch_up(self) -> None:
+    def catch_up(self, about: Any = None) -> None:
         """Fail."""
         raise OSError("no connection")
 

@@ -35,7 +35,7 @@ from taskqueue_nb.executors.dask.trip import (
 )
 from taskqueue_nb.executors.trip import Place, TravelError, WorkerError
 from taskqueue_nb.fsm import CancellationError
-from taskqueue_nb.leading import CAUGHT_UP, LEADERS
+from taskqueue_nb.leading import LEADERS
 from taskqueue_nb.task import GRAPH_LOCK, Attempt, Task, TaskError, words_of
 
 if TYPE_CHECKING:
@@ -157,10 +157,9 @@ class Dask(Place):
 
     def close(self) -> None:
         """Have the cluster give up what it still does for this run, and end our threads."""
-        with CAUGHT_UP, self._lock:
-            self.is_closed = True
-            trips = list(self.trips.values())
-        for trip in trips:
+        self.is_closed = True
+        self.ahead.catch_up()
+        for trip in self.all_trips():
             called = trip.task._fsm_called()
             trip.end(None, CancellationError(f"{called} was cancelled: the run ended", trip.task))
         LEADERS.discard(self.ahead)

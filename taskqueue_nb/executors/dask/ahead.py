@@ -27,7 +27,7 @@ from taskqueue_nb.leading import CAUGHT_UP, LEADERS
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, Attempt, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Container
 
     from taskqueue_nb.executors.dask import Dask
     from taskqueue_nb.executors.dask.call import Parcel
@@ -54,6 +54,7 @@ class Ahead:
         self._lock = threading.Lock()  # held for a moment only
         self._trips: dict[Task, DaskTrip] = {}
         self._begun: dict[DaskTrip, float] = {}  # those that the cluster has begun, and when
+        self._left: set[Task] = set()  # those whose calls wait until they are ready
         self._has_taken = threading.Condition()  # one was taken over, or is given up
         self._is_asked = False  # whether `MORE` is on its way
 
@@ -93,6 +94,7 @@ class Ahead:
                 packed.append((trip, parcel))
             else:
                 del under_way[trip.task]
+                self._left.add(trip.task)
                 self.give_up(trip)
         return packed
 
@@ -109,7 +111,7 @@ class Ahead:
             while line and len(under_way) < most:
                 for task in line.popleft().task._blocking:
                     awaited[task] = awaited.get(task, 0) + 1
-                    if awaited[task] < task._missing or task in under_way:
+                    if awaited[task] < task._missing or task in under_way or task in self._left:
                         continue
                     if leads is None or not (_may_follow(task) and leads(task)):
                         continue
@@ -174,17 +176,29 @@ class Ahead:
         if self._is_no_longer_there(trip):
             self._place.forget(trip)
 
-    def catch_up(self) -> None:
+    def catch_up(self, about: Container[Any] | None = None) -> None:
         """Withdraw the calls that are ahead, and have those be taken over that have begun.
 
         Nothing is done for who holds the lock of the graph, as the states could not follow.
+
+        Parameters
+        ----------
+        about : container of Task, optional
+            What is going to be changed; nothing is done if the cluster has no call of these.
         """
         if GRAPH_LOCK._is_owned():  # type: ignore[attr-defined]
             return
         with self.sending:
+            if not self._trips:
+                LEADERS.discard(self)
+                return
+            if about is not None and not any(
+                trip.task in about for trip in self._place.all_trips()
+            ):
+                return
             with self._lock:
                 trips = {trip.key: trip for trip in self._trips.values()}
-            begun = self._withdrawn(list(trips)) if trips else set()
+            begun = self._withdrawn(list(trips))
             for key, trip in trips.items():
                 if key not in begun:
                     self.give_up(trip)
