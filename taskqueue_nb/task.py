@@ -264,9 +264,26 @@ def _checked(options: _Options) -> _Options:
         if seconds is None or not seconds > 0:
             message = f"timeout is a time in seconds, more than 0, not {timeout!r:.80}"
             raise (TypeError if seconds is None else ValueError)(message)
+    if options.executor is not None:
+        _check_executor(options.executor)
     if options.uses is not None:
         return options._replace(uses=_checked_uses(options.uses))
     return options
+
+
+def _check_executor(executor: Any) -> None:
+    """Refuse what could run nothing; what a text asks for is looked for on disk once only."""
+    from taskqueue_nb.executors import check_executor  # noqa: PLC0415 - a layer above
+
+    if isinstance(executor, str):
+        if executor not in _known_executors:
+            check_executor(executor)
+            _known_executors.add(executor)
+    else:
+        check_executor(executor)
+
+
+_known_executors: Final[set[str]] = set()
 
 
 def _number(value: Any) -> float | None:
@@ -698,6 +715,8 @@ class Task(BaseTask):
         If `func` cannot be called, `name` is no text, or an option nothing of its kind.
     ValueError
         If there is no such state, or an option is out of its bounds.
+    ImportError
+        If `executor` is a text that asks for processes, and their extra is not installed.
 
     Examples
     --------
@@ -2385,6 +2404,7 @@ class TaskFunction(Generic[R]):
         from functools import update_wrapper  # noqa: PLC0415 - kept beside its one use
 
         update_wrapper(self, func)
+        _checked(PLAIN._replace(**{n: options[n] for n in _Options._fields if n in options}))
         self.func = func
         self._options = dict(options)
         self._name = self._options.pop("name", None)
@@ -2415,8 +2435,8 @@ class TaskFunction(Generic[R]):
 
         Raises
         ------
-        TypeError
-            If there is no such option.
+        TypeError, ValueError, ImportError
+            If there is no such option, or `Task` would refuse it.
         """
         unknown = set(options) - _TASK_OPTIONS
         if unknown:
@@ -2495,6 +2515,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
     TaskFunction
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        If there is no such option, or `Task` would refuse it.
 
     Notes
     -----
