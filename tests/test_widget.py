@@ -824,6 +824,25 @@ def test_causes_of_many_failures_are_counted_together(monkeypatch: pytest.Monkey
     page.widget.close()
 
 
+@pytest.mark.parametrize("grouped", [200_000, 0], ids=["grouped", "counted together"])
+def test_causes_that_block_nothing_are_counted_alone(
+    monkeypatch: pytest.MonkeyPatch, grouped: int
+) -> None:
+    """Above the graph and in the details nothing is said of blocking when nothing is blocked."""
+    monkeypatch.setattr("taskqueue_nb.widget.mending._GROUPED", grouped)
+    page = Page(
+        TaskQueue(Task("bad", int, func_args=("x",)), Task("worse", {}.__getitem__, func_args=(1,)))
+    )
+    for _ in page.queue.run():
+        pass
+
+    until(lambda: page.widget.mending["causes"] == "2 causes", "the causes")
+    action(page, "1", "Retry")
+    assert page.widget.details["cause"].startswith("Cause 2 of 2: KeyError")
+    assert page.widget.details["cause"].endswith(": 1 task")
+    page.widget.close()
+
+
 # -- source ---------------------------------------------------------------------------------------
 
 LOWER: Final = "def fit(rows, degree, *, strict=True):\n    return degree - 7"

@@ -157,7 +157,7 @@ export interface Mending {
   retry: Foreseen;
   /** Refresh stale; it says nothing while nothing is out of date. */
   refresh: Foreseen;
-  /** "2 causes block 41 tasks", or "". */
+  /** "2 causes block 41 tasks", "2 causes" if nothing waits for them, or "". */
   causes: string;
   /** The `at` of the first task of each cause. */
   at: string[];
