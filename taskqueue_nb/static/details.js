@@ -12,6 +12,7 @@ import { changesShown, compared, movedTo } from "./changes.js";
 import { editor } from "./editor.js";
 import { onTheme, previewed } from "./preview.js";
 import { traced } from "./traceback.js";
+import { blame, forgive } from "./wrong.js";
 
 const FORM = Math.random().toString(36).slice(2, 8); // other views have copies of this module
 let inputs = 0;
@@ -333,28 +334,6 @@ export function panel({ select, leave, act, busy }) {
   }
 
   // -- what is wrong, beside the field that it is in
-
-  /** @param {Element} field */
-  function forgive(field) {
-    if (!field.hasAttribute("aria-invalid")) return;
-    field.removeAttribute("aria-invalid");
-    field.removeAttribute("aria-errormessage");
-    element.querySelector(`[data-wrong="${CSS.escape(/** @type {HTMLElement} */ (field).dataset.key ?? "")}"]`)?.remove();
-  }
-
-  /** Say beside a field what is wrong in it, and go there. @param {HTMLElement} field @param {Element} beside @param {string} sentence */
-  function blame(field, beside, sentence) {
-    forgive(field);
-    const note = make("div", "tq-alert tq-beside");
-    note.setAttribute("role", "alert");
-    note.id = `tq-wrong-${FORM}-${++inputs}`;
-    note.dataset.wrong = field.dataset.key ?? "";
-    beside.append(note);
-    note.textContent = `✗ ${sentence}`;
-    field.setAttribute("aria-invalid", "true");
-    field.setAttribute("aria-errormessage", note.id);
-    field.focus();
-  }
 
   /** Find the field that a refusal is about; false if there is none. @param {string} sentence */
   function blamed(sentence) {
