@@ -17,7 +17,7 @@ from taskqueue_nb import Task, TaskQueue
 from taskqueue_nb.palette import PALETTE
 from taskqueue_nb.previews import rich
 from taskqueue_nb.source import compiled
-from taskqueue_nb.widget.details import details_of
+from taskqueue_nb.widget.details import details_of, edited_arguments
 from taskqueue_nb.widget.modules import styles
 from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
@@ -563,6 +563,21 @@ def test_a_field_has_the_form_of_its_value(
 ) -> None:
     """By the annotation where that says more; a text among annotations is never evaluated."""
     assert shape_of(annotation, value) == shape
+
+
+def test_a_long_text_can_be_edited_as_long_as_the_form_stays_small() -> None:
+    """With its line breaks; what would be too much is kept, and so is what cannot be edited now."""
+    long = "A line, and 'another' \"one\".\n" * 170
+    task = Task("t", lambda *texts: None, func_args=[long] * 4)
+
+    fields = told(task)["fields"]
+
+    assert [field["kind"] for field in fields] == ["literal"] * 3 + ["kept"]
+    assert [field["plain"] for field in fields[:3]] == [long] * 3
+    for field in fields[:3]:
+        assert edited_arguments(task, {field["key"]: field["text"]})[0] == task.func_args
+    task.abort()
+    assert [field["kind"] for field in told(task)["fields"]] == ["kept"] * 4
 
 
 def test_the_form_knows_the_annotations_of_its_function() -> None:

@@ -242,20 +242,29 @@ export function panel({ select, leave, act, busy }) {
     field.addEventListener("keydown", (event) => {
       const pressed = /** @type {KeyboardEvent} */ (event);
       if (pressed.key !== "Escape") pressed.stopPropagation();
-      const isLong = field instanceof HTMLTextAreaElement;
-      if (pressed.key !== "Enter" || pressed.isComposing || (isLong && !pressed.ctrlKey && !pressed.metaKey)) return;
+      const isText = field instanceof HTMLTextAreaElement;
+      const breaks = isText && (field.rows > 1 ? !pressed.ctrlKey && !pressed.metaKey : pressed.shiftKey);
+      if (pressed.key !== "Enter" || pressed.isComposing || breaks) return;
       pressed.preventDefault();
       enter();
     });
   }
 
-  /** One line, or several for what is long. @param {string} text */
+  /** One line, or several for what is long or has some: an `<input>` would drop those that are pasted. @param {string} text */
   function lined(text) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(make(long ? "textarea" : "input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48) + text.split("\n").length - 1);
-    else field.type = "text";
+    const field = typed(make("textarea", "tq-input"));
+    const grow = () => {
+      const rows = Math.min(8, 1 + Math.floor(field.value.length / 48) + field.value.split("\n").length);
+      field.rows = Math.max(field.rows, rows);
+      field.wrap = "soft";
+    };
+    field.rows = 1;
+    field.wrap = "off";
     field.value = text;
+    if (text.length > 48 || text.includes("\n")) grow();
+    field.addEventListener("input", () => {
+      if (field.value.includes("\n")) grow();
+    });
     return field;
   }
 

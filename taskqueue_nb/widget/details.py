@@ -22,7 +22,7 @@ from taskqueue_nb.task import (
     func_name,
     tasks_among,
 )
-from taskqueue_nb.widget.literals import literal_of, parse
+from taskqueue_nb.widget.literals import LONGEST, literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
 from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
@@ -48,6 +48,8 @@ _PREVIEW: Final = 4_000  # of a result
 _KEPT: Final = 120  # of an argument that has no literal
 _LINKS: Final = 24  # to other tasks, in one row
 _FIELDS: Final = 40
+_LONG_TEXT: Final = LONGEST // 2  # characters of a text that is edited: it may become longer
+_LONG_TEXTS: Final = 3 * _LONG_TEXT  # of those in one form together
 _ATTEMPTS: Final = 20
 _SHOWN: Final = 8  # pictures and tables that an attempt displayed
 _SHOWN_SIZE: Final = 600_000  # characters of them together
@@ -422,6 +424,7 @@ def fields_of(task: Task, index: Index) -> list[dict[str, Any]]:
     hints = _Hints(
         {each.name: each.annotation for each in parameters if each.kind not in _VARIABLE},
         attribute(task.func, "__globals__") or {},
+        [_LONG_TEXTS if task.fsm_state in _EDITABLE else 0],
     )
     fields = [
         _field(f"a{i}", name, value, index, hints)
@@ -468,6 +471,7 @@ class _Hints(NamedTuple):
 
     annotations: Mapping[str, Any]
     names: Mapping[str, Any]
+    left: list[int]  # characters that long texts may have in the form
 
 
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -479,7 +483,10 @@ def _field(key: str, name: str, value: object, index: Index, hints: _Hints) -> d
     if tasks:
         return {**field, "kind": "task"}
     text = literal_of(value)
-    if text is None:
+    if text is None and type(value) is str and len(value) <= min(_LONG_TEXT, hints.left[0]):
+        hints.left[0] -= len(value)
+        text = repr(value)
+    if text is None or len(text) > LONGEST:
         kept = f"{type(value).__name__} {one_line(preview(value, _KEPT), _KEPT)}"
         return {**field, "kind": "kept", "text": one_line(kept, _KEPT)}
     annotation = hints.annotations.get(name, inspect.Parameter.empty)
