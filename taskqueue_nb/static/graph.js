@@ -493,7 +493,10 @@ export function render({ model, el }, ready = {}) {
 
   /** Nothing can be done: there is no kernel, or what is seen is not the present. */
   const idle = () => still || lost || past !== null;
-  const labelOf = (/** @type {string} */ at) => model.get("boxes").find((box) => box.at === at)?.label ?? "";
+  const labelOf = (/** @type {string} */ at) => {
+    const box = model.get("boxes").find((each) => each.at === at);
+    return box?.call || box?.label || "";
+  };
 
   /** @param {string} at */
   function select(at) {

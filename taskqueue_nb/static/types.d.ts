@@ -14,6 +14,8 @@ export interface Look {
 export interface Box {
   at: string;
   label: string;
+  /** Its name as in lists: with the arguments of a call, if it is named after its function. */
+  call?: string;
   size: number;
   /** The `at` of the box that it would be folded into, or "". */
   of: string;

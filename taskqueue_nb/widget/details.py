@@ -26,7 +26,7 @@ from taskqueue_nb.widget.literals import LONGEST, literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
 from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
-from taskqueue_nb.widget.words import clean, one_line, said
+from taskqueue_nb.widget.words import called, clean, one_line, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -130,7 +130,7 @@ def link_to(task: Task, index: Index) -> Link:
     """Return how to find a task: its place in the queue, its name, its state's letter."""
     number = index.get(task)
     at = "" if number is None else str(number)
-    return at, one_line(task.name), look_of(task).letter
+    return at, called(task, index), look_of(task).letter
 
 
 def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
@@ -173,10 +173,10 @@ def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dic
     can_edit = source is not None or any(field["kind"] != "task" for field in fields)
     return {
         "at": at,
-        "label": one_line(task.name),
+        "label": called(task, index),
         "letter": look_of(task).letter,
         "calls": _call(task.func),
-        "why": " ".join(part for part in (_why(task), _injected(task)) if part),
+        "why": " ".join(part for part in (_why(task, index), _injected(task)) if part),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
         **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
@@ -261,7 +261,7 @@ def _parameters(func: object) -> tuple[inspect.Parameter, ...]:
         return ()
 
 
-def _why(task: Task) -> str:
+def _why(task: Task, index: Index) -> str:
     """Return why a task is not further, in a sentence."""
     if task.fsm_state == "PENDING":
         blockers = []
@@ -274,9 +274,9 @@ def _why(task: Task) -> str:
         ]
         if fallen:
             first = fallen[0]
-            return f"Blocked by {one_line(first.name)}, which is {look(first.fsm_state).word}."
+            return f"Blocked by {called(first, index)}, which is {look(first.fsm_state).word}."
         if blockers:
-            names = ", ".join(one_line(blocker.name, 40) for blocker in blockers[:3])
+            names = ", ".join(called(blocker, index, 40) for blocker in blockers[:3])
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
             return f"Waits for {names}{more}."
         return "Ready to run."
