@@ -249,34 +249,72 @@ class _Option:
 
 def _checked(options: _Options) -> _Options:
     """Refuse options that could only fail later."""
-    if not isinstance(options.retries, int) or options.retries < 0:
-        message = f"retries is a number of times, 0 or more, not {options.retries!r:.80}"
-        raise ValueError(message)
-    if not callable(options.retry_delay) and not options.retry_delay >= 0:
-        message = f"retry_delay is a time in seconds, 0 or more, not {options.retry_delay!r:.80}"
-        raise ValueError(message)
-    if options.timeout is not None and not options.timeout > 0:
-        message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
-        raise ValueError(message)
+    retries, delay, timeout = options.retries, options.retry_delay, options.timeout
+    is_count = isinstance(retries, int) and not isinstance(retries, bool)
+    if not (is_count and retries >= 0):
+        message = f"retries is a number of times, 0 or more, not {retries!r:.80}"
+        raise (ValueError if is_count else TypeError)(message)
+    if not callable(delay):
+        seconds = _number(delay)
+        if seconds is None or not seconds >= 0:
+            message = (
+                "retry_delay is a time in seconds, 0 or more, or a function that returns one, "
+                f"not {delay!r:.80}"
+            )
+            raise (TypeError if seconds is None else ValueError)(message)
+    if timeout is not None:
+        seconds = _number(timeout)
+        if seconds is None or not seconds > 0:
+            message = f"timeout is a time in seconds, more than 0, not {timeout!r:.80}"
+            raise (TypeError if seconds is None else ValueError)(message)
+    if options.executor is not None:
+        _check_executor(options.executor)
     if options.uses is not None:
         return options._replace(uses=_checked_uses(options.uses))
     return options
 
 
+def _check_executor(executor: Any) -> None:
+    """Refuse what could run nothing; what a text asks for is looked for on disk once only."""
+    from taskqueue_nb.executors import check_executor  # noqa: PLC0415 - a layer above
+
+    if isinstance(executor, str):
+        if executor not in _known_executors:
+            check_executor(executor)
+            _known_executors.add(executor)
+    else:
+        check_executor(executor)
+
+
+_known_executors: Final[set[str]] = set()
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of whatever kind as a float, which may be NaN; None for anything else."""
+    if isinstance(value, (bool, str, bytes, bytearray)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _checked_uses(uses: Any) -> dict[str, float] | None:
     """Return what a task uses as a dict of our own; None if that is nothing."""
     try:
-        found = {name: number for name, number in dict(uses).items() if number}
-        are_sound = all(isinstance(name, str) for name in found) and all(
-            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
-            for number in found.values()
+        found = dict(uses)
+        is_sound = all(
+            isinstance(name, str)
+            and isinstance(number, (int, float))
+            and not isinstance(number, bool)
+            for name, number in found.items()
         )
     except (TypeError, ValueError):
-        are_sound = False
-    if not are_sound:
+        is_sound = False
+    if not is_sound or not all(number >= 0 for number in found.values()):
         message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
-        raise ValueError(message)
-    return found or None
+        raise (ValueError if is_sound else TypeError)(message)
+    return {name: number for name, number in found.items() if number} or None
 
 
 class Attempt:
@@ -677,9 +715,11 @@ class Task(BaseTask):
     Raises
     ------
     TypeError
-        If `func` cannot be called, or `name` is no text.
+        If `func` cannot be called, `name` is no text, or an option nothing of its kind.
     ValueError
-        If the state or an option makes no sense.
+        If there is no such state, or an option is out of its bounds.
+    ImportError
+        If `executor` is a text that asks for processes, and their extra is not installed.
 
     Examples
     --------
@@ -737,8 +777,8 @@ class Task(BaseTask):
         track: bool | Callable[[Task, FSMTransitionEvent], object] = False,
         lock: Any = None,
         group: str | None = None,
-        retries: int = 0,
-        retry_delay: float | Callable[[int], float] = 0.0,
+        retries: int = PLAIN.retries,
+        retry_delay: float | Callable[[int], float] = PLAIN.retry_delay,
         timeout: float | None = None,
         executor: Any = None,
         uses: Mapping[str, float] | None = None,
@@ -779,8 +819,8 @@ class Task(BaseTask):
             cancel_on_exception
             or cancel_on_result
             or group is not None
-            or retries
-            or retry_delay
+            or retries is not PLAIN.retries
+            or retry_delay is not PLAIN.retry_delay
             or timeout is not None
             or executor is not None
             or uses is not None
@@ -2383,6 +2423,7 @@ class TaskFunction(Generic[R]):
         from functools import update_wrapper  # noqa: PLC0415 - kept beside its one use
 
         update_wrapper(self, func)
+        _checked(PLAIN._replace(**{n: options[n] for n in _Options._fields if n in options}))
         self.func = func
         self._options = dict(options)
         self._name = self._options.pop("name", None)
@@ -2413,8 +2454,8 @@ class TaskFunction(Generic[R]):
 
         Raises
         ------
-        TypeError
-            If there is no such option.
+        TypeError, ValueError, ImportError
+            If there is no such option, or `Task` would refuse it.
         """
         unknown = set(options) - _TASK_OPTIONS
         if unknown:
@@ -2493,6 +2534,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
     TaskFunction
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        If there is no such option, or `Task` would refuse it.
 
     Notes
     -----

@@ -1943,7 +1943,7 @@ class TaskQueue(Exports):
         return widget_of(self)
 
     def progress(self) -> TaskGraph | Bar:
-        """Show how far the queue is, until its run has ended.
+        """Show how far the queue is, until its run has ended or nothing is left to run.
 
         Returns
         -------
