@@ -5,7 +5,7 @@ A cluster may have a call before its prerequisites are done, and then begins it 
 the cluster begins it -> its word comes a moment later -> only then the task is RUNNING here
 
 Whoever changes tasks must not do so in that moment, or a call would have been made of which no
-state ever tells. So each change is made within `CAUGHT_UP`: first, what has not begun is taken
+state ever tells. So each change is made within `CaughtUp`: first, what has not begun is taken
 back, and it is waited until the states tell of what has.
 """
 
@@ -31,62 +31,49 @@ class Leader(Protocol):
 #: Those that there are at present; who holds the lock of the graph sees each one.
 LEADERS: Final[set[Any]] = set()
 
+_lock = threading.Lock()  # held for a moment only
+_changes = [0]  # how many are being made
 
-class _CaughtUp:
-    """Within it no cluster is given a call before its prerequisites are done. It may be nested."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # held for a moment only
-        self._count = 0
+def admit(leader: Leader) -> bool:
+    """Say whether there may be such calls now, and take note of whose."""
+    with _lock:
+        if not _changes[0]:
+            LEADERS.add(leader)
+        return not _changes[0]
 
-    def admit(self, leader: Leader) -> bool:
-        """Say whether there may be such calls now, and take note of whose."""
-        with self._lock:
-            if not self._count:
-                LEADERS.add(leader)
-            return not self._count
 
-    def about(self, tasks: Container[Any]) -> _CaughtUpAbout:
-        """Return the same, where nothing but certain tasks is changed."""
-        return _CaughtUpAbout(self, tasks)
+def forget_leaders() -> None:
+    """Start anew, in the child of a fork: the clusters are the parent's."""
+    global _lock
+    _lock, _changes[0] = threading.Lock(), 0
+    LEADERS.clear()
 
-    def forget(self) -> None:
-        """Start anew, in the child of a fork: the clusters are the parent's."""
-        self._lock, self._count = threading.Lock(), 0
-        LEADERS.clear()
 
-    def enter(self, about: Container[Any] | None = None) -> None:
-        """Do what `with` does at its beginning."""
-        with self._lock:
-            self._count += 1
+class CaughtUp:
+    """Within it no cluster is given a call before its prerequisites are done. It may be nested.
+
+    Parameters
+    ----------
+    about : container of Task, optional
+        What is changed within it; calls that have nothing to do with these are left alone.
+    """
+
+    __slots__ = ("_about",)
+
+    def __init__(self, about: Container[Any] | None = None) -> None:
+        self._about = about
+
+    def __enter__(self) -> None:
+        with _lock:
+            _changes[0] += 1
         try:
             for leader in tuple(LEADERS):
-                leader.catch_up(about)
+                leader.catch_up(self._about)
         except BaseException:
             self.__exit__()
             raise
 
-    def __enter__(self) -> None:
-        self.enter()
-
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._count -= 1
-
-
-class _CaughtUpAbout:
-    """`CAUGHT_UP`, as far as it concerns certain tasks."""
-
-    __slots__ = ("_about", "_whole")
-
-    def __init__(self, whole: _CaughtUp, about: Container[Any]) -> None:
-        self._whole, self._about = whole, about
-
-    def __enter__(self) -> None:
-        self._whole.enter(self._about)
-
-    def __exit__(self, *_: object) -> None:
-        self._whole.__exit__()
-
-
-CAUGHT_UP: Final = _CaughtUp()
+        with _lock:
+            _changes[0] -= 1

@@ -38,7 +38,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
-from taskqueue_nb.leading import CAUGHT_UP, LEADERS
+from taskqueue_nb.leading import LEADERS, CaughtUp, forget_leaders
 from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
@@ -98,7 +98,7 @@ _forks = [0]  # how many forks lie between the first process and this one
 def _after_fork() -> None:
     GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
     AHEAD.clear()  # the workers are the parent's
-    CAUGHT_UP.forget()  # and so are the clusters
+    forget_leaders()  # and so are the clusters
     _forks[0] += 1
 
 
@@ -243,7 +243,7 @@ class _Option:
 
     def __set__(self, task: Task, value: object) -> None:
         changed: dict[str, Any] = {self._name: value}
-        with CAUGHT_UP.about((task,)):
+        with CaughtUp((task,)):
             task._options = _checked(task._options._replace(**changed))
 
 
@@ -944,7 +944,7 @@ class Task(BaseTask):
 
     def fsm_event(self, event: Event, **extra: Any) -> State:
         """Make the step that the table gives for an event; see `FSM.fsm_event`."""
-        with CAUGHT_UP.about((self,)):
+        with CaughtUp((self,)):
             return super().fsm_event(event, **extra)
 
     def _fsm_after(self) -> None:
@@ -993,7 +993,7 @@ class Task(BaseTask):
             if not LEADERS:
                 self._require_itself(task)
                 return
-        with CAUGHT_UP.about((self,)), GRAPH_LOCK:
+        with CaughtUp((self,)), GRAPH_LOCK:
             self._require_itself(task)
 
     def _require_itself(self, task: Task) -> None:
@@ -1170,7 +1170,7 @@ class Task(BaseTask):
         self._change_arguments(self._args, dict(kwargs))
 
     def _change_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with CAUGHT_UP.about((self,)):
+        with CaughtUp((self,)):
             self._set_arguments(args, kwargs)
 
     def _set_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -1347,7 +1347,7 @@ class Task(BaseTask):
         """Run the task if nothing forbids it, with another function if one is given."""
         before = self._attempt
         try:
-            with CAUGHT_UP.about((self,)), self._fsm_lock:
+            with CaughtUp((self,)), self._fsm_lock:
                 refusal = self._refusal()
                 if refusal is None:
                     self._fsm_target("dispatch")
@@ -1441,7 +1441,7 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        with CAUGHT_UP.about((self,)), self._fsm_lock:
+        with CaughtUp((self,)), self._fsm_lock:
             refusal = self._refusal()
             if refusal is None:
                 self._fsm_target("queue")
@@ -1521,7 +1521,7 @@ class Task(BaseTask):
         You usually want `dispatch` or `make`. A task that is RUNNING, ABORT or in PREPARE is
         called without a step of its machine: then what the function raises is raised.
         """
-        with CAUGHT_UP.about((self,)), self._fsm_lock:
+        with CaughtUp((self,)), self._fsm_lock:
             self._recall()
             for event in ("retry", "invalidate"):
                 if self.fsm_event_is_allowed(event):
@@ -1794,7 +1794,7 @@ class Task(BaseTask):
         3
         """
         fault = fault_of(fail=fail, slow=slow, after=after)
-        with CAUGHT_UP.about((self,)), GRAPH_LOCK:
+        with CaughtUp((self,)), GRAPH_LOCK:
             if self.fsm_state == "ABORT":
                 message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
                 raise TaskError(message, self)

@@ -22,7 +22,7 @@ from taskqueue_nb.exports import Exports
 from taskqueue_nb.fingerprint import is_unknown
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
-from taskqueue_nb.leading import CAUGHT_UP
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
 from taskqueue_nb.loops import (
     Awaiting,
@@ -885,7 +885,7 @@ class TaskQueue(Exports):
         cancel : bool
             Whether to ask what runs to stop, too.
         """
-        with CAUGHT_UP.about(self._tasks):
+        with CaughtUp(self._tasks):
             with GRAPH_LOCK:
                 for run in self._runs:
                     run.stopped = True
@@ -984,7 +984,7 @@ class TaskQueue(Exports):
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
-        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             self._held = True
             for run in self._runs:
                 self._withdraw(run)
@@ -1080,7 +1080,7 @@ class TaskQueue(Exports):
 
     def _enter(self, run: _Run) -> None:
         run.queue = self
-        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             if run not in self._runs:
                 self._runs.append(run)
             self._is_changed()
@@ -1132,7 +1132,7 @@ class TaskQueue(Exports):
             deed.forget()
 
     def _end(self, run: _Run) -> None:
-        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             run.stopped = True
             self._withdraw(run)
             self._wake()
@@ -1530,7 +1530,7 @@ class TaskQueue(Exports):
 
         What this run started and is still RUNNING becomes CANCELLED.
         """
-        with CAUGHT_UP.about(self._tasks), GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             run.stopped = True
             for task in self._tasks:
                 attempt = task._attempt

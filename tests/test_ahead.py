@@ -16,23 +16,16 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from checks import LIMIT, Background, check_settled, run, states
+from checks import LIMIT, Background, check_settled, keys_there, run, states, until
 from taskqueue_nb import FSMError, Task, TaskError, TaskQueue
 from taskqueue_nb.executors.dask import Dask
+from taskqueue_nb.executors.dask.ahead import Ahead
 from taskqueue_nb.executors.dask.call import _Calls
-from taskqueue_nb.leading import CAUGHT_UP, LEADERS
+from taskqueue_nb.executors.dask.trip import DaskTrip
+from taskqueue_nb.leading import LEADERS, CaughtUp, admit
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-def until(is_so: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:
-    """Look again and again, as nobody tells what another process has done; return what is true."""
-    end = time.monotonic() + limit
-    while not (found := is_so()):
-        assert time.monotonic() < end, f"{what} did not happen within {limit} s"
-        time.sleep(0.01)
-    return found
 
 
 def note(path: str, name: str, value: Any = 0, *_: Any, gate: str = "", pause: float = 0.0) -> Any:
@@ -68,7 +61,7 @@ class Chain:
             args = (self.path, f"t{i}", i, *before)
             self.tasks.append(Task(f"t{i}", note, func_args=args, func_kwargs=gate))
         self.queue = TaskQueue(*self.tasks)
-        self.others = self.keys()  # of earlier tests, as long as anybody holds their tasks
+        self.others = keys_there(client)  # of earlier tests, as long as anybody holds their tasks
 
     def start(self, **options: Any) -> Chain:
         """Start it, and wait until the first is called, and the second is there, too."""
@@ -79,11 +72,8 @@ class Chain:
 
     def there(self, name: str) -> list[str]:
         """Return the keys that the scheduler has of a task."""
-        return [key for key in self.keys() - self.others if key.startswith(f"{name}-")]
-
-    def keys(self) -> set[str]:
-        """Return all that the scheduler has."""
-        return set(self.client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
+        new = keys_there(self.client) - self.others
+        return [key for key in new if key.startswith(f"{name}-")]
 
     def calls(self) -> list[str]:
         """Return whose functions were called, in their order."""
@@ -270,7 +260,7 @@ def test_what_is_changed_is_not_called_as_it_was(chain: Chain, change: str) -> N
 def test_who_changes_other_tasks_takes_nothing_back(chain: Chain) -> None:
     """A graph that is made, mended and run meanwhile has nothing to do with what is there."""
     chain.start()
-    before = chain.keys()
+    before = keys_there(chain.client)
 
     others = [Task(f"other {i}", int) for i in range(3)]
     others[1].require(others[0])
@@ -280,7 +270,7 @@ def test_who_changes_other_tasks_takes_nothing_back(chain: Chain) -> None:
     run(TaskQueue(*others))
 
     assert others[1].is_done
-    assert chain.keys() == before
+    assert keys_there(chain.client) == before
     chain.go_on()
     assert chain.calls() == chain.names()
 
@@ -454,6 +444,34 @@ def test_a_worker_that_dies_is_made_up_for(client: Any, tmp_path: Path) -> None:
     check_settled(chain.queue)
 
 
+def test_a_call_that_is_wanted_while_it_is_packed_is_made_once(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run finds a task ready that was chosen a moment before: it is submitted once."""
+    chain = Chain(client, tmp_path)
+    choose = Ahead._choose
+
+    def chosen_late(ahead: Ahead, *given: Any) -> list[DaskTrip]:
+        trips = choose(ahead, *given)
+        if chain.tasks[1] in [trip.task for trip in trips]:
+            chain.gate.touch()
+            until(lambda: not chain.tasks[1].is_pending, "the run that wants it")
+            time.sleep(0.05)
+        return trips
+
+    chain.tasks[1].func_kwargs = {"pause": 0.3}  # it is there still when it comes again
+    beside = Task("beside", note, func_args=(chain.path, "beside"))
+    monkeypatch.setattr(Ahead, "_choose", lambda *_: [])
+    chain.queue.start(executor=client)
+    until(lambda: chain.tasks[0].is_running, "the first call")
+    monkeypatch.setattr(Ahead, "_choose", chosen_late)
+    chain.queue.add(beside)  # brings the thread that submits to choose
+
+    assert chain.queue.wait(LIMIT)
+    assert Counter(chain.calls()) == Counter([*chain.names(), "beside"])
+    check_settled(chain.queue)
+
+
 def test_a_cluster_that_does_not_answer_is_not_waited_for(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,15 +606,15 @@ class Broken:
 def test_nothing_is_ahead_while_something_is_changed() -> None:
     """Nobody is admitted meanwhile, also in a nested change; a failure leaves nothing behind."""
     leader = Broken()
-    with CAUGHT_UP:
-        with CAUGHT_UP:
-            assert not CAUGHT_UP.admit(leader)
-        assert not CAUGHT_UP.admit(leader)
-    assert CAUGHT_UP.admit(leader)
+    with CaughtUp():
+        with CaughtUp():
+            assert not admit(leader)
+        assert not admit(leader)
+    assert admit(leader)
     try:
-        with pytest.raises(OSError, match="no connection"), CAUGHT_UP:
+        with pytest.raises(OSError, match="no connection"), CaughtUp():
             raise AssertionError("nobody may be here")
     finally:
         LEADERS.discard(leader)
-    assert CAUGHT_UP.admit(leader)
+    assert admit(leader)
     LEADERS.discard(leader)

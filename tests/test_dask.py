@@ -26,7 +26,16 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from checks import LIMIT, Background, await_state, check_settled, run, states
+from checks import (
+    LIMIT,
+    Background,
+    await_state,
+    check_settled,
+    keys_there,
+    run,
+    states,
+    until,
+)
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
@@ -89,20 +98,6 @@ def note(path: str, value: Any = None, *_: Any) -> Any:
 def die(*_: Any) -> None:
     """End the worker."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def until(is_so: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:
-    """Look again and again, as nobody tells what another process has done; return what is true."""
-    end = time.monotonic() + limit
-    while not (found := is_so()):
-        assert time.monotonic() < end, f"{what} did not happen within {limit} s"
-        time.sleep(0.02)
-    return found
-
-
-def keys_there(client: Any) -> set[str]:
-    """Return the keys that the scheduler knows."""
-    return set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
 
 
 def future_of(task: Task) -> Any:

@@ -25,17 +25,9 @@ from typing import TYPE_CHECKING, Any, Final
 from taskqueue_nb.executors.dask.ahead import MORE, Ahead
 from taskqueue_nb.executors.dask.call import call
 from taskqueue_nb.executors.dask.hub import Hub, gone
-from taskqueue_nb.executors.dask.trip import (
-    COME,
-    PATIENCE,
-    DaskTrip,
-    RemoteValue,
-    cleaned,
-    key_for,
-)
+from taskqueue_nb.executors.dask.trip import COME, LARGE, PATIENCE, DaskTrip, RemoteValue
 from taskqueue_nb.executors.trip import Place, TravelError, WorkerError
 from taskqueue_nb.fsm import CancellationError
-from taskqueue_nb.leading import LEADERS
 from taskqueue_nb.task import GRAPH_LOCK, Attempt, Task, TaskError, words_of
 
 if TYPE_CHECKING:
@@ -49,7 +41,6 @@ _PAUSE: Final = 0.01  # seconds that a client of Dask lets pass between two mess
 _WAIT: Final = 0.04  # seconds that calls wait for others, while the cluster has enough to do
 _AT_ONCE: Final = 500  # calls that are submitted in one graph
 _GRAPH: Final = 4_000_000  # bytes that one graph may have; Dask warns of 10 MB
-_LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
 _SHARED: Final = 100_000  # bytes from which a local result is sent once for all dependents
 _RESENT: Final = 3  # how often a call is sent again whose data was lost on the way
 _LOST: Final = COME - {"finished"}
@@ -126,7 +117,6 @@ class Dask(Place):
 
     def resend(self, trip: DaskTrip) -> None:
         """Submit a call again, as it is now; what comes of the former is not wanted."""
-        trip.is_ahead = False
         self._drop(trip)
         self.outbox.put(trip)
 
@@ -162,7 +152,6 @@ class Dask(Place):
         for trip in self.all_trips():
             called = trip.task._fsm_called()
             trip.end(None, CancellationError(f"{called} was cancelled: the run ended", trip.task))
-        LEADERS.discard(self.ahead)
         self.outbox.put(None)
         self.inbox.put(None)
         for thread in self._threads:
@@ -241,10 +230,9 @@ class Dask(Place):
             return None
         try:
             self._meet()
-            trip.key = key_for(cleaned(trip.task.name))
             parcel = trip.packed()
             nbytes = parcel.nbytes
-            if nbytes > _LARGE:
+            if nbytes > LARGE:
                 trip.load = self.client.scatter([parcel], hash=False)[0]
                 return trip.load, 0
         except BaseException as error:  # noqa: BLE001 - the task's failure, whatever it is
@@ -284,10 +272,10 @@ class Dask(Place):
             )
         except BaseException as error:  # noqa: BLE001 - the tasks' failure, whatever it is
             for trip, _ in batch:
-                if trip.kept is None:
-                    trip.end(None, self._named(error))
-                else:
+                if trip.is_ahead:
                     self.ahead.give_up(trip)
+                else:
+                    trip.end(None, self._named(error))
             return
         for key, (trip, _), future in zip(keys, batch, futures, strict=True):
             with self._lock:
@@ -357,7 +345,7 @@ class Dask(Place):
         """Take what was told of a call."""
         with self._lock:
             trip = self.trips.get(key)
-            if trip is not None and trip.kept is not None:
+            if trip is not None and trip.is_ahead:
                 self.ahead.keep(trip, key, what, *rest)
                 return
             if trip is not None and trip.future is None and what == "ended":
@@ -377,7 +365,7 @@ class Dask(Place):
         """Look at what nobody tells; all has failed if the cluster is gone."""
         if self._is_gone():
             for trip in self.all_trips():
-                if trip.kept is not None:
+                if trip.is_ahead:
                     self.ahead.give_up(trip)
                     continue
                 error = WorkerError(f"{trip.task._fsm_called()} has no answer: {gone(self.client)}")
@@ -405,7 +393,7 @@ class Dask(Place):
 
     def _look_at_futures(self) -> None:
         """Take what has come to an end of which no worker tells any more: it died, say."""
-        trips = [trip for trip in self.all_trips() if trip.future and trip.kept is None]
+        trips = [trip for trip in self.all_trips() if trip.future and not trip.is_ahead]
         silent = {trip for trip in trips if trip.future.status in COME}
         for trip in silent & self._silent:  # a word of its worker may be on its way
             self.came(trip, trip.future)
@@ -414,7 +402,7 @@ class Dask(Place):
     def let_go(self) -> None:
         """Let go of what was cancelled while it was queued, or will not be: nobody tells."""
         for trip in self.all_trips():
-            if trip.kept is not None:
+            if trip.is_ahead:
                 if trip.future is not None and trip.future.status in _LOST:
                     self.ahead.give_up(trip)  # a prerequisite has failed
             elif trip.attempt is None and trip.task.fsm_state != "QUEUED":

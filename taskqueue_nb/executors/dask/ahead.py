@@ -15,15 +15,14 @@ import contextlib
 import math
 import threading
 from collections import deque
-from functools import partial
 from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskqueue_nb.executors.dask.call import allow, withdraw
 from taskqueue_nb.executors.dask.hub import DATED
-from taskqueue_nb.executors.dask.trip import PATIENCE, DaskTrip, cleaned, key_for
-from taskqueue_nb.leading import CAUGHT_UP, LEADERS
+from taskqueue_nb.executors.dask.trip import LARGE, PATIENCE, DaskTrip
+from taskqueue_nb.leading import LEADERS, admit
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, Attempt, Task
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 MORE: Final = object()  # asks the thread that submits for such calls
 _BUSY: Final = 16  # calls on a cluster, or eight for each thread, with which none is sent ahead
 _MANY: Final = 100  # dependents of one task beyond which there will be enough to do anyway
-_SMALL: Final = 1_000_000  # bytes that such a call may have
 _SOON: Final = 0.01  # seconds between looks at what was taken over
 
 
@@ -50,12 +48,13 @@ class Ahead:
 
     def __init__(self, place: Dask) -> None:
         self._place = place
-        self.sending = threading.RLock()  # held while calls are chosen, packed and submitted
+        self.sending = threading.RLock()  # held from choosing to submitting, and to take one over
         self._lock = threading.Lock()  # held for a moment only
         self._trips: dict[Task, DaskTrip] = {}
         self._begun: dict[DaskTrip, float] = {}  # those that the cluster has begun, and when
         self._left: set[Task] = set()  # those whose calls wait until they are ready
         self._has_taken = threading.Condition()  # one was taken over, or is given up
+        self._most = _BUSY  # calls on the cluster with which none is sent ahead
         self._is_asked = False  # whether `MORE` is on its way
 
     def __len__(self) -> int:
@@ -77,17 +76,16 @@ class Ahead:
         place = self._place
         if place.hub is None or place.leads is None or place.is_closed:
             return []
-        threads = 0 if place.hub.threads == math.inf else int(place.hub.threads)
-        under_way = {trip.task: trip for trip in (*place.all_trips(), *sent)}
-        most = max(_BUSY, 8 * threads)
-        if len(under_way) >= most or not CAUGHT_UP.admit(self):
+        if place.hub.threads != math.inf:
+            self._most = max(_BUSY, 8 * int(place.hub.threads))
+        if len(place.trips) + len(sent) >= self._most or not admit(self):
             return []
+        under_way = {trip.task: trip for trip in (*place.all_trips(), *sent)}
         packed = []
-        for trip in self._choose(under_way, most):
+        for trip in self._choose(under_way, place.leads):
             try:
-                trip.key = key_for(cleaned(trip.task.name))
                 parcel = trip.packed(under_way)
-                is_small = parcel.nbytes <= _SMALL
+                is_small = parcel.nbytes <= LARGE
             except BaseException:  # noqa: BLE001 - fails the task when that is ready, and is told then
                 is_small = False
             if is_small:
@@ -98,28 +96,29 @@ class Ahead:
                 self.give_up(trip)
         return packed
 
-    def _choose(self, under_way: dict[Task, DaskTrip], most: int) -> list[DaskTrip]:
+    def _choose(
+        self, under_way: dict[Task, DaskTrip], leads: Callable[[Task], bool]
+    ) -> list[DaskTrip]:
         """Return trips for tasks whose prerequisites are all done or under way, and add them there.
 
         What stands behind them follows, until there are enough.
         """
-        leads = self._place.leads
         chosen: list[DaskTrip] = []
         with GRAPH_LOCK:
             line = deque(trip for trip in under_way.values() if _may_be_followed(trip))
             awaited: dict[Task, int] = {}  # how many of its prerequisites are under way
-            while line and len(under_way) < most:
+            while line and len(under_way) < self._most:
                 for task in line.popleft().task._blocking:
                     awaited[task] = awaited.get(task, 0) + 1
                     if awaited[task] < task._missing or task in under_way or task in self._left:
                         continue
-                    if leads is None or not (_may_follow(task) and leads(task)):
+                    if not (_may_follow(task) and leads(task)):
                         continue
                     trip = under_way[task] = DaskTrip.ahead(task, self._place)
                     chosen.append(trip)
                     if _may_be_followed(trip):
                         line.append(trip)
-                    if len(under_way) >= most:
+                    if len(under_way) >= self._most:
                         break
             with self._lock:
                 self._trips |= {trip.task: trip for trip in chosen}
@@ -147,14 +146,15 @@ class Ahead:
         self, trip: DaskTrip, done: Callable[[Task, Attempt | None, bool], None], run: Any
     ) -> None:
         """Make a call that was sent ahead the one of its task, which a run has queued."""
-        is_there = self._is_no_longer_there(trip)
-        told, trip.kept = trip.kept or [], None
+        with self.sending:  # or it could be submitted, or withdrawn, at this very moment
+            is_there = self._is_no_longer_there(trip)
+            told, trip.kept = trip.kept or [], None
         if trip.taken(done, run) and is_there:
             for each in told:
                 self._place.hear(*each)
         else:
             self._place.resend(trip)
-        if not self._is_asked and len(self) < _BUSY / 2:
+        if not self._is_asked and len(self) < self._most / 2:
             self._is_asked = True
             self._place.outbox.put(MORE)
 
@@ -202,14 +202,8 @@ class Ahead:
             for key, trip in trips.items():
                 if key not in begun:
                     self.give_up(trip)
-                    self._place.inbox.put(partial(self._send_if_withdrawn, trip, key))
         self._await_taken([trips[key] for key in begun])
         LEADERS.discard(self)
-
-    def _send_if_withdrawn(self, trip: DaskTrip, key: str) -> None:
-        """Send a call anew that was withdrawn in the very moment in which a run has taken it."""
-        if trip.kept is None and trip.key == key and trip.future is not None and not trip.is_over:
-            self._place.resend(trip)
 
     def _withdrawn(self, keys: list[str]) -> set[str]:
         """Have no worker begin some calls any more; return the keys of those that have begun."""
@@ -251,7 +245,7 @@ def _may_be_followed(trip: DaskTrip) -> bool:
     The lock of the graph is held.
     """
     task, attempt, options = trip.task, trip.attempt, trip.task._options
-    if not (trip.kept is not None or task.fsm_state in ACTIVE) or len(task._blocking) > _MANY:
+    if not (trip.is_ahead or task.fsm_state in ACTIVE) or len(task._blocking) > _MANY:
         return False
     if task.fsm_state == "QUEUED" and (task._missing or not (trip.call and trip.call.is_of(task))):
         return False  # it will be sent anew

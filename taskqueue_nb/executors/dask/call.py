@@ -73,7 +73,7 @@ class Parcel:
     def items(self) -> Iterator[Any]:
         """Unpickle one object after the other; each call has buffers of its own to write to."""
         buffers = [bytearray(buffer) for buffer in self.buffers]
-        unpickler = pickle.Unpickler(io.BytesIO(self.data), buffers=buffers)  # noqa: S301 - made by `_DaskTrip`
+        unpickler = pickle.Unpickler(io.BytesIO(self.data), buffers=buffers)  # noqa: S301 - made by `DaskTrip`
         while True:
             yield unpickler.load()
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 PATIENCE: Final = 5.0  # seconds that others have to answer, and our threads to end
+LARGE: Final = 1_000_000  # bytes from which a call goes to a worker as data, not with the graph
 COME: Final = frozenset({"finished", "error", "cancelled"})  # not "pending", nor "lost" for now
 _NAME: Final = 60  # characters of a task's name in a key
 
@@ -153,7 +154,6 @@ class DaskTrip(Trip):
         self.over: float | None = None  # when the call ended, likewise
         self.early: list[list[Any]] = []  # what was told before there was a future
         self.resent = 0
-        self.is_ahead = False  # whether it is sent before its prerequisites are done
         self.kept: list[list[Any]] | None = None  # what was told of it as long as no run has it
         self.handles: list[Any] = []  # futures of ours for the results of such prerequisites
 
@@ -166,8 +166,13 @@ class DaskTrip(Trip):
     def ahead(cls, task: Task, place: Dask) -> DaskTrip:
         """Return the trip of a task that no run has queued yet."""
         trip = cls(task, lambda *_: None, None, place)
-        trip.is_ahead, trip.kept = True, []
+        trip.kept = []
         return trip
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether no run has it yet, as its prerequisites are not done."""
+        return self.kept is not None
 
     def taken(self, done: Callable[[Task, Attempt | None, bool], None], run: Any) -> bool:
         """Belong to the run that has queued the task; say whether the call is still right."""
@@ -194,7 +199,7 @@ class DaskTrip(Trip):
         self._close()
 
     def packed(self, under_way: Mapping[Task, DaskTrip] | None = None) -> Parcel:
-        """Pickle the call, with references to what is on the cluster already, or will be.
+        """Pickle the call under a new key, with references to what is on the cluster or will be.
 
         Parameters
         ----------
@@ -209,6 +214,8 @@ class DaskTrip(Trip):
             If the result of a prerequisite is lost.
         """
         task = self.task
+        name = cleaned(task.name)
+        self.key = key_for(name)
         with GRAPH_LOCK:
             func = task.func
             self.call = _Call(func, task._args, task._kwargs, None)
@@ -244,7 +251,7 @@ class DaskTrip(Trip):
             what = name_of(place, func, words)
             message = f"{what} of {called} cannot be sent to the cluster: {words_of(error)}"
             raise TravelError(message, task) from error
-        return packer.packed(cleaned(task.name))
+        return packer.packed(name)
 
     def _reference(self, under_way: Mapping[Task, DaskTrip], value: Any) -> Any:
         """Return what stands in the pickle for a task, or for a future of the user's."""
