@@ -1,14 +1,15 @@
 """What a graph costs on a Dask cluster, beside the same graph through `dask.delayed`, in one go.
 
-    python benchmarks/cluster.py            # about a minute
-    python benchmarks/cluster.py --quick    # a third of it
+    python benchmarks/cluster.py            # about two minutes
+    python benchmarks/cluster.py --quick    # half of it
 
-`dask.delayed` hands over the whole graph at once; ours hands over each task when it is ready, and
-is told when each begins and ends. Both sides give their tasks the same names: a scheduler puts
-together what is called alike, and treats many calls of one name that need nothing in a way of its
-own, so that a graph with other names is another graph to it. Sides take turns, each figure is the
-minimum of several rounds. Beside the time that passes stands what processors have done, here (the
-scheduler is in this process, too) and in the workers: on a busy machine that tells more.
+`dask.delayed` hands over the whole graph at once; ours hands over each task when it is ready or,
+while the cluster has little to do, a few ahead of that, and is told when each begins and ends. Both
+sides give their tasks the same names: a scheduler puts together what is called alike, and treats
+many calls of one name that need nothing in a way of its own, so that a graph with other names is
+another graph to it. Sides take turns, each figure is the minimum of several rounds. Beside the time
+that passes stands what processors have done, here (the scheduler is in this process, too) and in
+the workers: on a busy machine that tells more.
 """
 
 from __future__ import annotations
