@@ -3,7 +3,7 @@
 # make check   the quick part of it, without the browser
 # make format  let ruff put the source in order
 # make outputs run the notebooks and store what they show
-# make pictures take the pictures of docs/live-view.md in a real JupyterLab
+# make pictures take the pictures of the documentation in a real JupyterLab, Notebook 7, Voila and marimo
 # make clean   take away what these made
 #
 # Each does the set-up it needs, once; see tools/setup. PYTHON=… and CHROMIUM=… name others than those found.
@@ -50,6 +50,7 @@ outputs: python-ready
 pictures: python-ready
 	@SHOTS=build/pictures $(PY) -m pytest -q tests/browser/test_pictures.py \
 		tests/browser/test_tour.py::test_the_picture_of_the_readme \
+		tests/browser/test_everywhere.py -k 'not test_everywhere or either' \
 		'tests/browser/test_exports.py::test_it_looks_right[light-1280]' \
 		'tests/browser/test_exports.py::test_it_looks_right[dark-1280]'
 	@rm build/pictures/*-page.png

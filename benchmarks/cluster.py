@@ -1,14 +1,15 @@
 """What a graph costs on a Dask cluster, beside the same graph through `dask.delayed`, in one go.
 
-    python benchmarks/cluster.py            # about a minute
-    python benchmarks/cluster.py --quick    # a third of it
+    python benchmarks/cluster.py            # about two minutes
+    python benchmarks/cluster.py --quick    # half of it
 
-`dask.delayed` hands over the whole graph at once; ours hands over each task when it is ready, and
-is told when each begins and ends. Both sides give their tasks the same names: a scheduler puts
-together what is called alike, and treats many calls of one name that need nothing in a way of its
-own, so that a graph with other names is another graph to it. Sides take turns, each figure is the
-minimum of several rounds. Beside the time that passes stands what processors have done, here (the
-scheduler is in this process, too) and in the workers: on a busy machine that tells more.
+`dask.delayed` hands over the whole graph at once; ours hands over each task when it is ready or,
+while the cluster has little to do, a few ahead of that, and is told when each begins and ends. Both
+sides give their tasks the same names: a scheduler puts together what is called alike, and treats
+many calls of one name that need nothing in a way of its own, so that a graph with other names is
+another graph to it. Sides take turns, each figure is the minimum of several rounds. Beside the time
+that passes stands what processors have done, here (the scheduler is in this process, too) and in
+the workers: on a busy machine that tells more.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from taskqueue_nb import Task, TaskQueue
 
 WORKERS: Final = 2
 FIGURES: Final = ("time", "processor here", "processors of the workers")
-GRAPHS: Final = {  # seconds of each task, how many in a layer, layers
-    "4 layers of 50 empty tasks": (0.0, 50, 4),
-    "a chain of 50 empty tasks": (0.0, 1, 50),
-    "5 layers of 20 tasks of 20 ms": (0.02, 20, 5),
-    "4 layers of 10 tasks of 100 ms": (0.1, 10, 4),
+GRAPHS: Final = {  # seconds of each task, how many in a layer, layers, whether all have one name
+    "4 layers of 50 empty tasks": (0.0, 50, 4, False),
+    "4 layers of 50 empty tasks of one name": (0.0, 50, 4, True),
+    "5 layers of 200 empty tasks of one name": (0.0, 200, 5, True),
+    "a chain of 50 empty tasks": (0.0, 1, 50, False),
+    "a chain of 200 empty tasks of one name": (0.0, 1, 200, True),
+    "5 layers of 20 tasks of 20 ms": (0.02, 20, 5, False),
+    "5 layers of 20 tasks of 20 ms of one name": (0.02, 20, 5, True),
+    "4 layers of 10 tasks of 100 ms": (0.1, 10, 4, False),
 }
 PROMISED: Final = 1.1  # of the same graph through `dask.delayed` on the same cluster
 
@@ -45,14 +50,20 @@ def layers(wide: int, deep: int) -> list[list[tuple[int, ...]]]:
     return [first, *[further] * (deep - 1)]
 
 
-def on_dask(client: Any, seconds: float, wide: int, deep: int) -> float:
+def name_of(layer: int, *, alike: bool) -> str:
+    """Return the name of the tasks of a layer."""
+    return "pause" if alike else f"layer {layer}"
+
+
+def on_dask(client: Any, seconds: float, wide: int, deep: int, *, alike: bool) -> float:
     """Run a layered graph on a cluster; return the seconds, without bringing anything."""
     made: list[list[Task]] = []
     for layer in layers(wide, deep):
         before = made[-1] if made else []
+        name = name_of(len(made), alike=alike)
         made.append(
             [
-                Task(f"layer {len(made)}", pause, func_args=(seconds, *(before[i] for i in places)))
+                Task(name, pause, func_args=(seconds, *(before[i] for i in places)))
                 for places in layer
             ]
         )
@@ -65,7 +76,7 @@ def on_dask(client: Any, seconds: float, wide: int, deep: int) -> float:
     return taken
 
 
-def delayed(client: Any, seconds: float, wide: int, deep: int) -> float:
+def delayed(client: Any, seconds: float, wide: int, deep: int, *, alike: bool) -> float:
     """Run the same graph through `dask.delayed`, also to where the results stay."""
     from dask.delayed import delayed as later
     from distributed import wait as until_done
@@ -77,7 +88,7 @@ def delayed(client: Any, seconds: float, wide: int, deep: int) -> float:
             function(
                 seconds,
                 *(made[i] for i in places),
-                dask_key_name=f"layer {number}-{uuid4().hex}",
+                dask_key_name=f"{name_of(number, alike=alike)}-{uuid4().hex}",
             )
             for places in layer
         ]
@@ -108,13 +119,13 @@ def compare_dask(*, quick: bool) -> dict[str, float]:
         Client(cluster) as client,
     ):
         for side in (on_dask, delayed):
-            side(client, 0.0, 10, 2)  # imports on the workers
-        for what, (seconds, wide, deep) in GRAPHS.items():
+            side(client, 0.0, 10, 2, alike=False)  # imports on the workers
+        for what, (seconds, wide, deep, alike) in GRAPHS.items():
             taken: dict[Any, list[tuple[float, float, float]]] = {on_dask: [], delayed: []}
             for _ in range(3 if quick else 7):
                 for side, rounds in taken.items():
                     here, there = spent(client)
-                    passed = side(client, seconds, wide, deep)
+                    passed = side(client, seconds, wide, deep, alike=alike)
                     here_then, there_then = spent(client)
                     rounds.append((passed, here_then - here, there_then - there))
             ours, theirs = least(taken[on_dask]), least(taken[delayed])

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from taskqueue_nb.fsm import FSMError, TransitionError, shorten
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.runstate import CURRENT
 from taskqueue_nb.stepping import stepped_of
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, SETTLED, BlockedError, Task, TaskError
@@ -160,7 +161,7 @@ def _dispatch(task: Task, queue: Submit | None) -> None:
         with suppress(TransitionError, BlockedError):  # somebody was faster: look again
             task._run_now()
         return
-    with GRAPH_LOCK:
+    with CaughtUp((task,)), GRAPH_LOCK:
         if task.fsm_state != "PENDING" or task._missing:
             return
         task._fsm_move("queue")

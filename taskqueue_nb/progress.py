@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from taskqueue_nb.capture import Tee
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.repair import seconds_left
 from taskqueue_nb.repair.plans import _spoken
+from taskqueue_nb.task import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,7 @@ HINT: Final = "pip install 'taskqueue-nb[terminal]' brings a bar"
 
 
 class Bar:
-    """How far a queue is, shown in a terminal until its run has ended.
+    """How far a queue is, shown in a terminal until its run has ended or nothing is left to run.
 
     Parameters
     ----------
@@ -43,8 +45,9 @@ class Bar:
     Notes
     -----
     Without the package tqdm it is a line of text, written anew in a terminal, and written once, at
-    the end, in a file. A run in the background can be watched by the bar alone; use `with` to have
-    it closed at a certain place, or `close()`.
+    the end, in a file. A run in the background can be watched by the bar alone. With `with` it
+    stays until its block is left, however many runs there are; otherwise it is closed by itself,
+    by `close()`, or when the program ends.
 
     Examples
     --------
@@ -61,9 +64,10 @@ class Bar:
         stream = sys.stderr if file is None else file
         self._queue = queue
         self._file = stream._real if isinstance(stream, Tee) else stream
-        self._seen = [True]  # emptied by the next transition, at the cost of one call
+        self._seen: list[bool] = []  # emptied by every transition, at the cost of one call
         self._over = threading.Event()
         self._closed = False
+        self._stays = False  # until a block is left
         self._drawing = threading.Lock()
         self._left: float | None = None
         self._left_at, self._left_cost = monotonic(), 0.0
@@ -72,6 +76,7 @@ class Bar:
         self.line = ""
         self._stop = queue.on_change(self._seen.clear)
         self._draw()
+        atexit.register(self.close)
         self._thread = threading.Thread(target=self._watch, name="taskqueue_nb bar", daemon=True)
         with suppress(RuntimeError):  # no threads here: it is drawn at the beginning and the end
             self._thread.start()
@@ -96,18 +101,27 @@ class Bar:
         )
 
     def _watch(self) -> None:
-        cost = 0.0
+        cost, is_idle = 0.0, False
         while not self._over.wait(max(_GAP, _SHARE * cost)):
             began = monotonic()
             is_running = self._queue.running
-            if self._seen_running and not is_running:
-                self.close()
-                return
-            self._seen_running = is_running
             if not self._seen:
                 self._seen.append(True)
                 self._draw()
+                is_idle = not is_running and self._is_idle()
                 cost = monotonic() - began
+            if not self._stays and not is_running and (is_idle or self._seen_running):
+                self.close()
+                return
+            self._seen_running = is_running
+
+    def _is_idle(self) -> bool:
+        """Say whether there are tasks, and none of them that runs or that a run would start."""
+        tasks = self._queue.tasks
+        return bool(tasks) and not any(
+            task.fsm_state in ACTIVE or (task.fsm_state == "PENDING" and not task.isblocked())
+            for task in tasks
+        )
 
     def _draw(self) -> None:
         """Show how far the queue is now."""
@@ -157,6 +171,7 @@ class Bar:
         self._over.set()
         if not first:
             return
+        atexit.unregister(self.close)
         if self._bar is not None:
             self._bar.close()
         else:
@@ -167,6 +182,7 @@ class Bar:
             self._thread.join(2 * _GAP + 1)
 
     def __enter__(self) -> Self:
+        self._stays = True
         return self
 
     def __exit__(

@@ -214,6 +214,8 @@ def _blame(shown: Any, members: Sequence[Any], blocked: Mapping[Any, Any]) -> st
     for task, cause in blocked.items():
         found[cause] += [] if _state(task) == "RUNNING" else [task]
     grouped = {cause: tuple(tasks) for cause, tasks in found.items()}
+    if not any(grouped.values()):
+        return ""
     return _guarded(lambda causes: str(Causes(causes)), grouped) or ""
 
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import CancellationError
+from taskqueue_nb.leading import CaughtUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,8 @@ class RunState:
 
     def cancel(self) -> None:
         """Ask the work to stop. Whether and when it does is the work's own affair."""
-        self._cancelled.set()
+        with CaughtUp():  # what stands behind the work is begun no more
+            self._cancelled.set()
         if (hears := self._hears) is not None:
             hears()
 

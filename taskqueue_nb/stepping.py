@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskqueue_nb.capture import capturing
 from taskqueue_nb.fsm import CancellationError, TransitionError
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.task import (
     GRAPH_LOCK,
     LostValueError,
@@ -250,7 +251,7 @@ def step(task: Task) -> str:
 
 def _step(task: Task) -> str:
     stepped, refusal, event = None, None, "dispatch"
-    with task._fsm_lock:
+    with CaughtUp((task,)), task._fsm_lock:
         attempt = task._attempt
         if task.fsm_state == "RUNNING":
             stepped = stepped_of(task)

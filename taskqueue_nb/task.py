@@ -38,6 +38,7 @@ from taskqueue_nb.fsm import (
     shorten,
 )
 from taskqueue_nb.graph import CycleError, closure, path
+from taskqueue_nb.leading import LEADERS, CaughtUp, forget_leaders
 from taskqueue_nb.loops import Awaiting, Loop, awaited, is_coroutine_function
 from taskqueue_nb.result import Result
 from taskqueue_nb.runstate import CURRENT, RunState
@@ -97,6 +98,7 @@ _forks = [0]  # how many forks lie between the first process and this one
 def _after_fork() -> None:
     GRAPH_LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # nobody is left to free it
     AHEAD.clear()  # the workers are the parent's
+    forget_leaders()  # and so are the clusters
     _forks[0] += 1
 
 
@@ -241,39 +243,78 @@ class _Option:
 
     def __set__(self, task: Task, value: object) -> None:
         changed: dict[str, Any] = {self._name: value}
-        task._options = _checked(task._options._replace(**changed))
+        with CaughtUp((task,)):
+            task._options = _checked(task._options._replace(**changed))
 
 
 def _checked(options: _Options) -> _Options:
     """Refuse options that could only fail later."""
-    if not isinstance(options.retries, int) or options.retries < 0:
-        message = f"retries is a number of times, 0 or more, not {options.retries!r:.80}"
-        raise ValueError(message)
-    if not callable(options.retry_delay) and not options.retry_delay >= 0:
-        message = f"retry_delay is a time in seconds, 0 or more, not {options.retry_delay!r:.80}"
-        raise ValueError(message)
-    if options.timeout is not None and not options.timeout > 0:
-        message = f"timeout is a time in seconds, more than 0, not {options.timeout!r:.80}"
-        raise ValueError(message)
+    retries, delay, timeout = options.retries, options.retry_delay, options.timeout
+    is_count = isinstance(retries, int) and not isinstance(retries, bool)
+    if not (is_count and retries >= 0):
+        message = f"retries is a number of times, 0 or more, not {retries!r:.80}"
+        raise (ValueError if is_count else TypeError)(message)
+    if not callable(delay):
+        seconds = _number(delay)
+        if seconds is None or not seconds >= 0:
+            message = (
+                "retry_delay is a time in seconds, 0 or more, or a function that returns one, "
+                f"not {delay!r:.80}"
+            )
+            raise (TypeError if seconds is None else ValueError)(message)
+    if timeout is not None:
+        seconds = _number(timeout)
+        if seconds is None or not seconds > 0:
+            message = f"timeout is a time in seconds, more than 0, not {timeout!r:.80}"
+            raise (TypeError if seconds is None else ValueError)(message)
+    if options.executor is not None:
+        _check_executor(options.executor)
     if options.uses is not None:
         return options._replace(uses=_checked_uses(options.uses))
     return options
 
 
+def _check_executor(executor: Any) -> None:
+    """Refuse what could run nothing; what a text asks for is looked for on disk once only."""
+    from taskqueue_nb.executors import check_executor  # noqa: PLC0415 - a layer above
+
+    if isinstance(executor, str):
+        if executor not in _known_executors:
+            check_executor(executor)
+            _known_executors.add(executor)
+    else:
+        check_executor(executor)
+
+
+_known_executors: Final[set[str]] = set()
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of whatever kind as a float, which may be NaN; None for anything else."""
+    if isinstance(value, (bool, str, bytes, bytearray)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _checked_uses(uses: Any) -> dict[str, float] | None:
     """Return what a task uses as a dict of our own; None if that is nothing."""
     try:
-        found = {name: number for name, number in dict(uses).items() if number}
-        are_sound = all(isinstance(name, str) for name in found) and all(
-            isinstance(number, (int, float)) and not isinstance(number, bool) and number > 0
-            for number in found.values()
+        found = dict(uses)
+        is_sound = all(
+            isinstance(name, str)
+            and isinstance(number, (int, float))
+            and not isinstance(number, bool)
+            for name, number in found.items()
         )
     except (TypeError, ValueError):
-        are_sound = False
-    if not are_sound:
+        is_sound = False
+    if not is_sound or not all(number >= 0 for number in found.values()):
         message = f"uses is a mapping from names to numbers, such as {{'gpu': 1}}, not {uses!r:.80}"
-        raise ValueError(message)
-    return found or None
+        raise (ValueError if is_sound else TypeError)(message)
+    return {name: number for name, number in found.items() if number} or None
 
 
 class Attempt:
@@ -674,9 +715,11 @@ class Task(BaseTask):
     Raises
     ------
     TypeError
-        If `func` cannot be called, or `name` is no text.
+        If `func` cannot be called, `name` is no text, or an option nothing of its kind.
     ValueError
-        If the state or an option makes no sense.
+        If there is no such state, or an option is out of its bounds.
+    ImportError
+        If `executor` is a text that asks for processes, and their extra is not installed.
 
     Examples
     --------
@@ -734,8 +777,8 @@ class Task(BaseTask):
         track: bool | Callable[[Task, FSMTransitionEvent], object] = False,
         lock: Any = None,
         group: str | None = None,
-        retries: int = 0,
-        retry_delay: float | Callable[[int], float] = 0.0,
+        retries: int = PLAIN.retries,
+        retry_delay: float | Callable[[int], float] = PLAIN.retry_delay,
         timeout: float | None = None,
         executor: Any = None,
         uses: Mapping[str, float] | None = None,
@@ -776,8 +819,8 @@ class Task(BaseTask):
             cancel_on_exception
             or cancel_on_result
             or group is not None
-            or retries
-            or retry_delay
+            or retries is not PLAIN.retries
+            or retry_delay is not PLAIN.retry_delay
             or timeout is not None
             or executor is not None
             or uses is not None
@@ -899,6 +942,11 @@ class Task(BaseTask):
         """Return the queues that are told of each step; a task keeps none of them alive."""
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
+    def fsm_event(self, event: Event, **extra: Any) -> State:
+        """Make the step that the table gives for an event; see `FSM.fsm_event`."""
+        with CaughtUp((self,)):
+            return super().fsm_event(event, **extra)
+
     def _fsm_after(self) -> None:
         if self._result is not None:
             self._settle_result()
@@ -942,9 +990,16 @@ class Task(BaseTask):
             message = f"a task can require tasks only, not {shorten(task)}"
             raise TypeError(message)
         with GRAPH_LOCK:
-            self._require(task)
-            if self._inputs and task in self._inputs:
-                self._inputs[task] = True  # wanted for its own sake from now on
+            if not LEADERS:
+                self._require_itself(task)
+                return
+        with CaughtUp((self,)), GRAPH_LOCK:
+            self._require_itself(task)
+
+    def _require_itself(self, task: Task) -> None:
+        self._require(task)
+        if self._inputs and task in self._inputs:
+            self._inputs[task] = True  # wanted for its own sake from now on
 
     def _require(self, task: Task) -> None:
         state = self.fsm_state
@@ -1101,7 +1156,7 @@ class Task(BaseTask):
 
     @func_args.setter
     def func_args(self, args: Iterable[Any]) -> None:
-        self._set_arguments(tuple(args), self._kwargs or {})
+        self._change_arguments(tuple(args), self._kwargs or {})
 
     @property
     def func_kwargs(self) -> dict[str, Any]:
@@ -1112,7 +1167,11 @@ class Task(BaseTask):
 
     @func_kwargs.setter
     def func_kwargs(self, kwargs: Mapping[str, Any]) -> None:
-        self._set_arguments(self._args, dict(kwargs))
+        self._change_arguments(self._args, dict(kwargs))
+
+    def _change_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with CaughtUp((self,)):
+            self._set_arguments(args, kwargs)
 
     def _set_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take new arguments; the tasks among them become prerequisites, those gone no longer."""
@@ -1288,7 +1347,7 @@ class Task(BaseTask):
         """Run the task if nothing forbids it, with another function if one is given."""
         before = self._attempt
         try:
-            with self._fsm_lock:
+            with CaughtUp((self,)), self._fsm_lock:
                 refusal = self._refusal()
                 if refusal is None:
                     self._fsm_target("dispatch")
@@ -1382,7 +1441,7 @@ class Task(BaseTask):
         FSMError
             If the state does not allow it.
         """
-        with self._fsm_lock:
+        with CaughtUp((self,)), self._fsm_lock:
             refusal = self._refusal()
             if refusal is None:
                 self._fsm_target("queue")
@@ -1462,7 +1521,7 @@ class Task(BaseTask):
         You usually want `dispatch` or `make`. A task that is RUNNING, ABORT or in PREPARE is
         called without a step of its machine: then what the function raises is raised.
         """
-        with self._fsm_lock:
+        with CaughtUp((self,)), self._fsm_lock:
             self._recall()
             for event in ("retry", "invalidate"):
                 if self.fsm_event_is_allowed(event):
@@ -1735,7 +1794,7 @@ class Task(BaseTask):
         3
         """
         fault = fault_of(fail=fail, slow=slow, after=after)
-        with GRAPH_LOCK:
+        with CaughtUp((self,)), GRAPH_LOCK:
             if self.fsm_state == "ABORT":
                 message = f"{self._fsm_called()} is ABORT: it has no further attempt to fail"
                 raise TaskError(message, self)
@@ -2364,6 +2423,7 @@ class TaskFunction(Generic[R]):
         from functools import update_wrapper  # noqa: PLC0415 - kept beside its one use
 
         update_wrapper(self, func)
+        _checked(PLAIN._replace(**{n: options[n] for n in _Options._fields if n in options}))
         self.func = func
         self._options = dict(options)
         self._name = self._options.pop("name", None)
@@ -2394,8 +2454,8 @@ class TaskFunction(Generic[R]):
 
         Raises
         ------
-        TypeError
-            If there is no such option.
+        TypeError, ValueError, ImportError
+            If there is no such option, or `Task` would refuse it.
         """
         unknown = set(options) - _TASK_OPTIONS
         if unknown:
@@ -2474,6 +2534,11 @@ def task(func: Callable[..., Any] | None = None, **options: Any) -> Any:
     TaskFunction
         `f(…)` makes a task; `f.func` is the plain function, `f.options(…)` a variant, and
         `f.map(items)` makes one task per item.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        If there is no such option, or `Task` would refuse it.
 
     Notes
     -----

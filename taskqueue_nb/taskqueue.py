@@ -22,6 +22,7 @@ from taskqueue_nb.exports import Exports
 from taskqueue_nb.fingerprint import is_unknown
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.limits import Room, checked_limits, needs_of, refusal
 from taskqueue_nb.loops import (
     Awaiting,
@@ -896,13 +897,14 @@ class TaskQueue(Exports):
         cancel : bool
             Whether to ask what runs to stop, too.
         """
-        with GRAPH_LOCK:
-            for run in self._runs:
-                run.stopped = True
-                self._withdraw(run)
-            self._wake()
-            self._is_changed()
-        repair.carry_out(self._giving_up if cancel else self._giving_up_steps)
+        with CaughtUp(self._tasks):
+            with GRAPH_LOCK:
+                for run in self._runs:
+                    run.stopped = True
+                    self._withdraw(run)
+                self._wake()
+                self._is_changed()
+            repair.carry_out(self._giving_up if cancel else self._giving_up_steps)
         if self._store is not None:
             self._store.flush()
 
@@ -996,7 +998,7 @@ class TaskQueue(Exports):
 
     def hold(self) -> None:
         """Start nothing new until `resume`; a foreground run ends."""
-        with GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             self._held = True
             for run in self._runs:
                 self._withdraw(run)
@@ -1092,7 +1094,7 @@ class TaskQueue(Exports):
 
     def _enter(self, run: _Run) -> None:
         run.queue = self
-        with GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             if run not in self._runs:
                 self._runs.append(run)
             self._put_in_order()
@@ -1176,7 +1178,7 @@ class TaskQueue(Exports):
             deed.forget()
 
     def _end(self, run: _Run) -> None:
-        with GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             run.stopped = True
             self._withdraw(run)
             self._wake()
@@ -1318,12 +1320,16 @@ class TaskQueue(Exports):
                 if self._idle and (ready or self._room):
                     self._changed.notify()
                 return task._begin(self, run)
-            run.in_flight += 1
-            run.sent.add(task)
-            place.in_flight += 1
-            task._fsm_move("queue")
+            self._queue(run, place, task)
             return task
         return None
+
+    def _queue(self, run: _Run, place: Place, task: Task, when: float | None = None) -> None:
+        """Queue a task for its executor; the lock is held."""
+        run.in_flight += 1
+        run.sent.add(task)
+        place.in_flight += 1
+        task._fsm_move("queue", None, None, when)
 
     def _place_of(self, run: _Run, task: Task, own: Any) -> Place | None:
         """Return where a task is to be sent; None for here, and the loop for a coroutine."""
@@ -1430,6 +1436,8 @@ class TaskQueue(Exports):
             is_strict = run.limits is not None or run.fail_fast or self._wished == "longest"
             place.may_wait = not is_strict
             place.send_more, place.tell = partial(self._send_more, run, place), self._tell
+            place.leads = partial(self._leads, run, place)
+            place.send_now = partial(self._send_now, run, place)
         fault = task._options.fault
         if fault is not None and fault.is_instead and not place.is_here:
             Trip(task, returned, run).fail_without_call()
@@ -1451,6 +1459,34 @@ class TaskQueue(Exports):
                 self._wake()
         if found is not None:
             self._send(run, found)
+
+    def _leads(self, run: _Run, place: Place, task: Task) -> bool:
+        """Say whether a run sends a pending task there for sure once its prerequisites are done.
+
+        The lock is held.
+        """
+        if run.left >= 0 or run.stopped or run.stepping or run.fail_fast or self._held:
+            return False
+        if run.limit is not None or run.limits is not None or run.runstate is not None:
+            return False
+        return (
+            task in self._tasks
+            and task.fsm_state == "PENDING"
+            and all(
+                queue._runs == ([run] if queue is self else []) for queue in task._told_queues()
+            )
+            and self._place_of(run, task, task._options.executor) is place
+        )
+
+    def _send_now(self, run: _Run, place: Place, task: Task, when: float) -> bool:
+        """Send a ready task before its turn, as its call has begun there already."""
+        with GRAPH_LOCK:
+            if not self._may_pick(run) or not self._may_start(task):
+                return False
+            run.left -= 1
+            self._queue(run, place, task, when)
+        self._send(run, task)
+        return True
 
     def _tell(self) -> None:
         with GRAPH_LOCK:
@@ -1544,7 +1580,7 @@ class TaskQueue(Exports):
 
         What this run started and is still RUNNING becomes CANCELLED.
         """
-        with GRAPH_LOCK:
+        with CaughtUp(self._tasks), GRAPH_LOCK:
             run.stopped = True
             for task in self._tasks:
                 attempt = task._attempt
@@ -1957,7 +1993,7 @@ class TaskQueue(Exports):
         return widget_of(self)
 
     def progress(self) -> TaskGraph | Bar:
-        """Show how far the queue is, until its run has ended.
+        """Show how far the queue is, until its run has ended or nothing is left to run.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -122,6 +123,20 @@ class Background:
 def wait_for(event: threading.Event, what: str = "an event", limit: float = LIMIT) -> None:
     """Wait until the event is set; fail the test when it is not in time."""
     assert event.wait(limit), f"{what} did not happen within {limit} s"
+
+
+def until(is_so: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:
+    """Look again and again, as nobody tells what another process has done; return what is true."""
+    end = time.monotonic() + limit
+    while not (found := is_so()):
+        assert time.monotonic() < end, f"{what} did not happen within {limit} s"
+        time.sleep(0.01)
+    return found
+
+
+def keys_there(client: Any) -> set[str]:
+    """Return the keys that the scheduler of a Dask cluster knows."""
+    return set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
 
 
 def await_state(task: Task, *wanted: str, limit: float = LIMIT) -> None:

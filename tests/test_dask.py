@@ -26,12 +26,23 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from checks import LIMIT, Background, await_state, check_settled, run, states
+from checks import (
+    LIMIT,
+    Background,
+    await_state,
+    check_settled,
+    keys_there,
+    run,
+    states,
+    until,
+)
 from graphs import GRAPHS
 from taskqueue_nb import CancellationError, Task, TaskQueue, make_now
 from taskqueue_nb.executors import check_executor, is_dask_client
-from taskqueue_nb.executors.dask import Dask, RemoteValue, _cleaned, _DaskTrip, _Hub, _key_for
-from taskqueue_nb.executors.dask_call import _Calls
+from taskqueue_nb.executors.dask import Dask, RemoteValue
+from taskqueue_nb.executors.dask.call import _Calls
+from taskqueue_nb.executors.dask.hub import Hub
+from taskqueue_nb.executors.dask.trip import DaskTrip, cleaned, key_for
 from taskqueue_nb.executors.trip import TravelError, WorkerError
 from taskqueue_nb.fingerprint import fingerprint_of
 from taskqueue_nb.task import LostValueError
@@ -87,20 +98,6 @@ def note(path: str, value: Any = None, *_: Any) -> Any:
 def die(*_: Any) -> None:
     """End the worker."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def until(is_so: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:
-    """Look again and again, as nobody tells what another process has done; return what is true."""
-    end = time.monotonic() + limit
-    while not (found := is_so()):
-        assert time.monotonic() < end, f"{what} did not happen within {limit} s"
-        time.sleep(0.02)
-    return found
-
-
-def keys_there(client: Any) -> set[str]:
-    """Return the keys that the scheduler knows."""
-    return set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
 
 
 def future_of(task: Task) -> Any:
@@ -196,9 +193,9 @@ def test_words_that_had_to_wait_tell_the_same_time(
 ) -> None:
     """A busy notebook hears late of what a worker does, and knows when it was nonetheless."""
     clock = 1000.0  # of the notebook; that of the worker is 900 behind
-    monkeypatch.setattr("taskqueue_nb.executors.dask.monotonic", lambda: clock)
-    monkeypatch.setattr("taskqueue_nb.executors.dask.time", lambda: clock)
-    hub = _Hub(client)
+    monkeypatch.setattr("taskqueue_nb.executors.dask.hub.monotonic", lambda: clock)
+    monkeypatch.setattr("taskqueue_nb.executors.dask.hub.time", lambda: clock)
+    hub = Hub(client)
     inbox: Any = SimpleQueue()
     hub.inboxes = {"one": inbox, "two": inbox}
 
@@ -228,14 +225,14 @@ def test_words_that_come_late_make_no_attempt_longer_or_shorter(
     client: Any, monkeypatch: pytest.MonkeyPatch, func: Callable[[float], None], ago: float
 ) -> None:
     """A call that lasts is told of twice; how long it took is what its worker measured."""
-    hear = Dask._hear
+    hear = Dask.hear
 
     def hear_late(self: Dask, key: str, what: str, *rest: Any) -> None:
         if what == "ended":
             rest = (rest[0], rest[1] + ago, *rest[2:])
         hear(self, key, what, *rest)
 
-    monkeypatch.setattr(Dask, "_hear", hear_late)
+    monkeypatch.setattr(Dask, "hear", hear_late)
     lasting = Task("lasting", func, func_args=(0.2,))
 
     run(TaskQueue(lasting), executor=client)
@@ -251,9 +248,9 @@ def test_end_of_which_no_worker_tells_is_noticed(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker may die before it has told; the scheduler knows what came of the call."""
-    hear = Dask._hear
+    hear = Dask.hear
     monkeypatch.setattr(
-        Dask, "_hear", lambda self, *told: None if told[1] == "ended" else hear(self, *told)
+        Dask, "hear", lambda self, *told: None if told[1] == "ended" else hear(self, *told)
     )
     one = Task("one", make_value, func_args=(1,))
     two = Task("two", make_value, func_args=(one,))
@@ -269,15 +266,15 @@ def test_end_of_which_no_worker_tells_is_noticed(
 def test_what_is_made_again_has_not_come(client: Any, status: str) -> None:
     """A result that was lost with its worker is "lost" for the client, until it is made again."""
     place = Dask(client)
-    trip = _DaskTrip(Task("one", make_value, state="QUEUED"), lambda *_: None, None, place)
+    trip = DaskTrip(Task("one", make_value, state="QUEUED"), lambda *_: None, None, place)
     trip.key, trip.future = "one", SimpleNamespace(status=status)
-    place._trips["one"] = trip
+    place.trips["one"] = trip
 
     place._look_at_futures()
     place._look_at_futures()
     trip.came(trip.future)
 
-    assert place._inbox.empty()
+    assert place.inbox.empty()
     assert trip.task.fsm_state == "QUEUED"
 
 
@@ -499,7 +496,7 @@ def test_dashboard_reads_well(name: str, prefix: str) -> None:
     """Dask's pages call a task by its name, and put the items of one `map` together."""
     from dask.utils import key_split
 
-    assert key_split(_key_for(_cleaned(name))) == prefix
+    assert key_split(key_for(cleaned(name))) == prefix
 
 
 def test_lone_surrogates_can_be_printed(client: Any) -> None:
@@ -661,7 +658,7 @@ def test_calls_are_submitted_together(client: Any, monkeypatch: pytest.MonkeyPat
         return submit(self, func, parcels, *rest, **options)
 
     run(TaskQueue(Task("first", make_value)), executor=client)
-    until(lambda: _Hub.of(client).threads == 2, "the answer of how many threads there are")
+    until(lambda: Hub.of(client).threads == 2, "the answer of how many threads there are")
     monkeypatch.setattr(kind, "map", counting)
     rows = [[Task(f"0,{i}", make_value) for i in range(50)]]
     for n in range(1, 4):
@@ -794,9 +791,9 @@ def test_call_that_nobody_knows_to_have_begun_holds_up_no_others(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was given up before the news of its beginning came, as happens on a busy machine."""
-    hear = Dask._hear
+    hear = Dask.hear
     monkeypatch.setattr(
-        Dask, "_hear", lambda self, *told: None if told[1] == "began" else hear(self, *told)
+        Dask, "hear", lambda self, *told: None if told[1] == "began" else hear(self, *told)
     )
     gate, begun = tmp_path / "gate", [tmp_path / f"begun{i}" for i in range(2)]
     slow = [Task(path.name, deaf, func_args=(str(path), str(gate))) for path in begun]
@@ -1107,13 +1104,32 @@ def test_cluster_that_is_gone_is_said(
     assert [task.fsm_state for task in late] == ["FAILED"]
 
 
+def test_cluster_without_workers_is_said() -> None:
+    """Tasks that may wait there for ever say what for; once there is a worker all is done."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        queue = TaskQueue(Task("a", make_value), Task("b", make_value)).start(executor=client)
+        with pytest.warns(RuntimeWarning, match=r"has no workers: 2 tasks wait for one$") as told:
+            until(lambda: len(told), "the warning")
+        cluster.scale(1)
+
+        assert queue.wait(LIMIT)
+        assert queue.counts() == {"DONE": 2}
+
+
 def test_nothing_of_a_run_stays(client: Any, no_threads_left: None) -> None:
     """The threads of a run end with it, and what it submitted is forgotten."""
     tasks = [Task(f"t{i}", make_value) for i in range(5)]
 
     run(TaskQueue(*tasks), executor=client)
 
-    assert _Hub.of(client).inboxes == {}
+    assert Hub.of(client).inboxes == {}
 
 
 # ------------------------------------------------------------------------------- which executors

@@ -13,14 +13,16 @@ from typing import Annotated, Any, Final, Literal
 
 import pytest
 
-from taskqueue_nb import Task, TaskQueue
+from taskqueue_nb import Task, TaskQueue, task
 from taskqueue_nb.palette import PALETTE
 from taskqueue_nb.previews import rich
 from taskqueue_nb.source import compiled
-from taskqueue_nb.widget.details import details_of
+from taskqueue_nb.widget.details import details_of, edited_arguments, link_to
 from taskqueue_nb.widget.modules import styles
 from taskqueue_nb.widget.shapes import shape_of
+from taskqueue_nb.widget.table import Order, table
 from taskqueue_nb.widget.traces import failing_line, trace_of
+from taskqueue_nb.widget.words import Places, called
 
 HOSTILE: Final = "</iframe><script>x()</script>]]>\x1b[31m\u202egnp"
 
@@ -563,6 +565,73 @@ def test_a_field_has_the_form_of_its_value(
 ) -> None:
     """By the annotation where that says more; a text among annotations is never evaluated."""
     assert shape_of(annotation, value) == shape
+
+
+def _load(year: object, part: str = "a", **more: object) -> None: ...
+
+
+class _Sly(int):
+    def __repr__(self) -> str:
+        raise AssertionError("a repr was asked for")
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (Task(_load, func_args=(2001,)), "_load(2001)"),
+        (Task(_load, func_args=(2001,), func_kwargs={"part": "b"}), "_load(2001, part='b')"),
+        (Task(_load, func_args=("x" * 100,)), f"_load('{'x' * 29}…')"),
+        (Task(_load, func_args=(None, True)), "_load(None, True)"),
+        (Task(_load, func_args=([1], 2.5)), "_load(…, 2.5)"),
+        (Task(_load, func_args=(Task(_load, func_args=(7,)),)), "_load(_load(7))"),
+        (Task(_load, func_args=(Task("table a"),)), "_load(table a)"),
+        (Task(_load, func_args=("\x1b[2J\n",)), "_load('\\x1b[2J\\n')"),
+        (Task(_load, func_args=range(9)), "_load(0, 1, 2, …)"),
+        # by these nobody could tell it from another
+        (Task(_load), "_load"),
+        (Task(_load, func_args=([1], object())), "_load"),
+        (Task(_load, func_args=(Task(_load),)), "_load"),
+        (Task(_load, func_args=(_Sly(3), 10**400)), "_load"),
+        # and these have names of their own
+        (Task("first", _load, func_args=(2001,)), "first"),
+        (task(_load).map([2001])[0], "_load[2001]"),
+    ],
+    ids=str,
+)
+def test_a_task_with_the_name_of_its_function_is_told_by_its_arguments(
+    task: Task, name: str
+) -> None:
+    """In lists, in the heading of its details and in the finder; no foreign repr is asked for."""
+    several = Places([task, Task(task.name)])
+
+    assert called(task, several) == name
+    assert details_of(task, "0", several)["label"] == link_to(task, several)[1] == name
+    assert table([task], several, Order())["rows"][0][1] == name
+    assert called(task, Places([task])) == task.name  # no other has it
+
+
+def test_a_long_chain_of_calls_has_a_short_name() -> None:
+    """It is cut in depth, not walked."""
+    chain = Task(_load, func_args=(1,))
+    for _ in range(2_000):
+        chain = Task(_load, func_args=(chain, 1))
+
+    assert called(chain, Places([chain, *chain.required])) == "_load(_load(_load(…, 1), 1), 1)"
+
+
+def test_a_long_text_can_be_edited_as_long_as_the_form_stays_small() -> None:
+    """With its line breaks; what would be too much is kept, and so is what cannot be edited now."""
+    long = "A line, and 'another' \"one\".\n" * 170
+    task = Task("t", lambda *texts: None, func_args=[long] * 4)
+
+    fields = told(task)["fields"]
+
+    assert [field["kind"] for field in fields] == ["literal"] * 3 + ["kept"]
+    assert [field["plain"] for field in fields[:3]] == [long] * 3
+    for field in fields[:3]:
+        assert edited_arguments(task, {field["key"]: field["text"]})[0] == task.func_args
+    task.abort()
+    assert [field["kind"] for field in told(task)["fields"]] == ["kept"] * 4
 
 
 def test_the_form_knows_the_annotations_of_its_function() -> None:

@@ -566,6 +566,30 @@ def test_other_words_are_refused(word: str) -> None:
         check_executor(word)
 
 
+@pytest.mark.parametrize(
+    ("executor", "kind"),
+    [("bogus", ValueError), ("processes:0", ValueError), (0, ValueError), (True, TypeError),
+     (1.5, TypeError), (ThreadPoolExecutor, TypeError), (object(), TypeError)],
+    ids=str,
+)  # fmt: skip
+def test_the_executor_of_a_task_is_checked_when_it_is_given(
+    executor: Any, kind: type[Exception]
+) -> None:
+    """By a task, when it is set, and by a function that makes tasks, as by a queue."""
+    one = Task("one", make_value)
+
+    for give in (
+        lambda: TaskQueue(executor=executor),
+        lambda: Task("one", make_value, executor=executor),
+        lambda: setattr(one, "executor", executor),
+        lambda: task(executor=executor)(make_value),
+        lambda: task(make_value).options(executor=executor),
+    ):
+        with pytest.raises(kind, match="executor is "):
+            give()
+    assert one.executor is None
+
+
 @pytest.mark.parametrize("missing", ["pebble", "cloudpickle"])
 def test_missing_package_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, missing: str
@@ -580,6 +604,8 @@ def test_missing_package_is_named_with_its_extra(
 
     with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'taskqueue-nb\[proc"):
         TaskQueue(executor="processes")
+    with pytest.raises(ImportError, match=f"needs {missing}"):
+        Task("one", make_value, executor="processes:117")  # not asked for before
 
 
 # --------------------------------------------------------------- a process pool of the user's own

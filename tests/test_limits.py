@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -452,14 +453,19 @@ def test_limits_that_make_no_sense_are_refused_at_once(limits: Any, kind: type[E
     assert not queue.running
 
 
-@pytest.mark.parametrize("uses", [5, "gpu", {3: 1}, {"gpu": "2"}, {"gpu": -1}, {"gpu": True}])
-def test_uses_that_make_no_sense_are_refused_at_once(uses: Any) -> None:
+@pytest.mark.parametrize(
+    ("uses", "kind"),
+    [(5, TypeError), ("gpu", TypeError), (["gpu"], TypeError), ({3: 1}, TypeError),
+     ({"gpu": "2"}, TypeError), ({"gpu": None}, TypeError), ({"gpu": True}, TypeError),
+     ({"gpu": False}, TypeError), ({"gpu": -1}, ValueError), ({"gpu": math.nan}, ValueError)],
+)  # fmt: skip
+def test_uses_that_make_no_sense_are_refused_at_once(uses: Any, kind: type[Exception]) -> None:
     """When the task is made, and when they are set."""
     task = Task("a", list)
 
-    with pytest.raises(ValueError, match="uses is a mapping"):
+    with pytest.raises(kind, match="uses is a mapping"):
         Task("a", list, uses=uses)
-    with pytest.raises(ValueError, match="uses is a mapping"):
+    with pytest.raises(kind, match="uses is a mapping"):
         task.uses = uses
     assert task.uses is None
 

@@ -33,6 +33,7 @@ from taskqueue_nb.widget.messages import (
     RefusedError,
     read,
 )
+from test_widget import Page as GraphPage
 from test_widget import until
 
 ROOT: Final = Path(__file__).parent.parent
@@ -365,16 +366,43 @@ def test_every_allowed_event_is_pressed_above() -> None:
     assert set(PRESSED) == {pair for pair in allowed if pair[0] != "RUNNING"}
 
 
-def test_a_wrong_value_is_refused(show: Show) -> None:
-    """Only literals are supplied: nothing that the page sends is run."""
+@pytest.mark.parametrize(
+    ("text", "why"), [("__import__('os')", "is no Python literal"), ("", "empty"), ("  ", "empty")]
+)
+def test_a_wrong_value_is_refused(text: str, why: str, show: Show) -> None:
+    """Only literals are supplied: nothing that the page sends is run, and nothing is no value."""
     task = Task("work", list)
     page = show(task)
 
-    done, why = page.fire("supply", value="__import__('os')")
+    done, said = page.fire("supply", value=text)
 
     assert not done
-    assert "The value" in why
+    assert said.startswith("The value: ")
+    assert why in said
     assert task.fsm_state == "PENDING"
+
+
+def test_the_details_of_a_graph_refuse_no_value_in_the_same_words(show: Show) -> None:
+    """An empty field is asked about wherever a value can be given."""
+    task = Task("work", list)
+    graph = GraphPage(TaskQueue(task))
+
+    refused = graph.click("supply", task=0, value="")
+
+    assert tuple(refused) == show(task).fire("supply", value="")
+    assert task.fsm_state == "PENDING"
+    graph.widget.close()
+
+
+def test_none_is_supplied_by_its_name(show: Show) -> None:
+    """As in the details of a graph."""
+    task = Task("work", list)
+    page = show(task)
+
+    assert page.fire("supply", value="None")[0]
+
+    assert task.fsm_state == "DONE"
+    assert task.value is None
 
 
 def test_mending_moves_the_dependents_too(show: Show) -> None:

@@ -479,6 +479,28 @@ def test_plan_has_a_reason_for_every_member() -> None:
         queue.plan("supply", y)
 
 
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [({"good": []}, "no causes"), ({"bad": []}, "1 cause"), ({"bad": [], "worse": []}, "2 causes"),
+     ({"bad": [], "after": ["bad"]}, "1 cause blocks 1 task"),
+     ({"bad": [], "worse": [], "after": ["bad", "worse"]}, "2 causes block 1 task")],
+    ids=str,
+)  # fmt: skip
+def test_causes_say_what_they_block_if_anything(graph: Graph, sentence: str) -> None:
+    """Nobody wants to read of no tasks."""
+    tasks = build(graph, Calls())
+    for name in ("bad", "worse"):
+        if name in tasks:
+            tasks[name].cancel()
+    if "worse" in tasks:
+        tasks["worse"].abort()
+
+    causes = TaskQueue(*tasks.values()).causes()
+
+    assert str(causes) == sentence
+    assert all(str(each).endswith("1 task") for each in causes.groups if not each.blocked)
+
+
 def test_causes_are_grouped_by_exception_and_place() -> None:
     """Six tasks that fell at one line are one cause; another line is another one."""
 

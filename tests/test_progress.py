@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
+import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
@@ -79,6 +82,87 @@ def test_a_bar_watches_a_run_in_the_background_and_ends_with_it(has_tqdm: bool) 
     assert not queue._watchers
     bar.close()
     assert shown.getvalue().count("2 of 2 done") >= 1
+
+
+def finished(queue: TaskQueue) -> None:
+    """Run a queue to its end."""
+    run(queue)
+
+
+def failed(queue: TaskQueue) -> None:
+    """Have its first task fail, so that the others are blocked."""
+    next(iter(queue)).func = math.sqrt
+    run(queue)
+
+
+@pytest.mark.parametrize("before", [finished, failed])
+def test_a_bar_on_a_queue_with_nothing_left_to_run_ends(
+    has_tqdm: bool, before: Callable[[TaskQueue], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows how far the queue came, and no thread waits for a run that will not come."""
+    monkeypatch.setattr(sys, "stderr", shown := io.StringIO())
+    queue = TaskQueue(*build(chain(2), Calls()).values())
+    before(queue)
+
+    bar = queue.progress()
+    bar._thread.join(LIMIT)
+
+    assert not bar._thread.is_alive()
+    assert not queue._watchers
+    assert "2 of 2 done" in shown.getvalue() or "0 of 2 done, 1 failed" in shown.getvalue()
+
+
+def test_a_bar_ends_with_a_run_that_was_over_between_two_looks() -> None:
+    """It need not have seen it."""
+    queue = TaskQueue(Task("a", list))
+
+    bar = Bar(queue, io.StringIO())
+    run(queue)
+    bar._thread.join(LIMIT)
+
+    assert not bar._thread.is_alive()
+    assert bar.line == "1 of 1 done"
+
+
+def test_within_a_block_a_bar_stays_for_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing is left to run in between."""
+    monkeypatch.setattr(progress, "_GAP", 0.001)
+    looked = threading.Event()
+
+    class Watched(Bar):
+        """Says when it has seen that nothing is left to run."""
+
+        def _is_idle(self) -> bool:
+            if is_idle := super()._is_idle():
+                looked.set()
+            return is_idle
+
+    queue = TaskQueue(Task("a", list))
+
+    with Watched(queue, io.StringIO()) as bar:
+        for _ in range(2):
+            run(queue)
+            wait_for(looked)
+            queue.invalidate(*queue)
+            looked.clear()
+        assert bar._thread.is_alive()
+
+    assert not bar._thread.is_alive()
+
+
+def test_a_program_that_ends_closes_its_bar() -> None:
+    """On a queue that never ran, too: the last line is whole."""
+    program = (
+        "from taskqueue_nb import Task, TaskQueue, progress\n"
+        "progress.find_spec = lambda name: None\n"
+        "bar = TaskQueue(Task('a', list)).progress()\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LIMIT
+    )
+
+    assert done.stderr == f"0 of 1 done ({progress.HINT})\n"
 
 
 def test_a_bar_shows_what_is_added_meanwhile() -> None:

@@ -248,6 +248,21 @@ def test_the_tree_and_the_page_count_causes_as_the_queue_does(graph: Graph, make
     assert "block" not in tree(queue.tasks[0]).splitlines()[-1]
 
 
+def test_a_cause_whose_dependents_run_all_the_same_is_not_said_to_block() -> None:
+    """A task that was started before its prerequisite was invalidated and failed goes on."""
+    bad = Task("bad", Calls(failing={"bad"})["bad"])
+    bad.supply(1)
+    after = bad.then("after", print)
+    after.fsm_event("dispatch")
+    bad.invalidate()
+    bad.dispatch()
+    queue = TaskQueue(bad, after)
+
+    assert not any(queue.causes().values())
+    assert "cause" not in tree(queue)
+    assert "cause" not in mimebundle(queue)["text/html"]
+
+
 def test_causes_that_are_alike_count_once() -> None:
     """A thousand failures at the same line are one cause, as in `causes()`, and soon counted."""
     calls = Calls()

@@ -824,6 +824,39 @@ def test_causes_of_many_failures_are_counted_together(monkeypatch: pytest.Monkey
     page.widget.close()
 
 
+def test_tasks_of_one_function_are_told_apart() -> None:
+    """Boxes keep the function's name and say the call when pointed at; it is what is found."""
+    page = Page(TaskQueue(*(Task(abs, func_args=(number,)) for number in (2001, 2002))))
+
+    assert [box["label"] for box in page.widget.boxes] == ["abs", "abs"]
+    assert [box["call"] for box in page.widget.boxes] == ["abs(2001)", "abs(2002)"]
+    page.custom({"verb": "find", "value": "2002"})
+    until(lambda: page.widget.finds["total"] == 1, "the finds")
+    assert page.widget.finds["hits"] == [("1", "abs(2002)", "p")]
+    page.queue.repair(page.queue.tasks[0], args=(1999,))
+    until(lambda: page.widget.boxes[0]["call"] == "abs(1999)", "the new argument")
+    page.widget.close()
+
+
+@pytest.mark.parametrize("grouped", [200_000, 0], ids=["grouped", "counted together"])
+def test_causes_that_block_nothing_are_counted_alone(
+    monkeypatch: pytest.MonkeyPatch, grouped: int
+) -> None:
+    """Above the graph and in the details nothing is said of blocking when nothing is blocked."""
+    monkeypatch.setattr("taskqueue_nb.widget.mending._GROUPED", grouped)
+    page = Page(
+        TaskQueue(Task("bad", int, func_args=("x",)), Task("worse", {}.__getitem__, func_args=(1,)))
+    )
+    for _ in page.queue.run():
+        pass
+
+    until(lambda: page.widget.mending["causes"] == "2 causes", "the causes")
+    action(page, "1", "Retry")
+    assert page.widget.details["cause"].startswith("Cause 2 of 2: KeyError")
+    assert page.widget.details["cause"].endswith(": 1 task")
+    page.widget.close()
+
+
 # -- source ---------------------------------------------------------------------------------------
 
 LOWER: Final = "def fit(rows, degree, *, strict=True):\n    return degree - 7"
@@ -1225,7 +1258,7 @@ def test_a_page_may_select(page: Page) -> None:
     """That is the trait of its own."""
     page.message({"method": "update", "state": {"selected": "1"}})
     until(lambda: page.widget.selected == "1", "the selection")
-    until(lambda: page.widget.details.get("label") == "fit", "its details")
+    until(lambda: page.widget.details.get("at") == "1", "its details")
 
 
 def test_a_refusal_without_a_click_is_told_to_every_page(page: Page) -> None:

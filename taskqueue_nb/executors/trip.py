@@ -131,6 +131,11 @@ class Place:
         Takes account of a queued task that was withdrawn; the lock of the graph is held.
     may_wait : bool
         Whether tasks may be sent that wait there behind others, if the place can withdraw them.
+    leads : callable or None
+        Says whether a pending task would be sent there for sure once its prerequisites are done;
+        the lock of the graph is held.
+    send_now : callable or None
+        Sends a certain ready task, as of a time; False if it may not be sent now.
     """
 
     def __init__(self, submit: Callable[..., Any], limit: int | None, *, is_here: bool) -> None:
@@ -143,6 +148,8 @@ class Place:
         self.tell: Callable[[], object] | None = None
         self.give_back: Callable[[Task], object] | None = None
         self.may_wait = False
+        self.leads: Callable[[Task], bool] | None = None
+        self.send_now: Callable[[Task, float], bool] | None = None
         self._let_out: Task | None = None
 
     @property

@@ -6,7 +6,7 @@ they look at the whole first and refuse before anything has changed.
 
 from __future__ import annotations
 
-from taskqueue_nb.repair.causes import Cause, Causes, causes_among, tasks_named
+from taskqueue_nb.repair.causes import Cause, Causes, blame, causes_among, tasks_named
 from taskqueue_nb.repair.changes import (
     VERBS,
     Change,
@@ -32,6 +32,7 @@ __all__ = [
     "Entry",
     "Plan",
     "PlanError",
+    "blame",
     "carry_out",
     "causes_among",
     "change_of",

@@ -39,7 +39,8 @@ class Cause(NamedTuple):
     def __str__(self) -> str:
         where = f" in {self.place}" if self.place else ""
         fell = f"{len(self.tasks)} task{'' if len(self.tasks) == 1 else 's'}"
-        return f"{self.error}{where}: {fell}, {len(self.blocked)} blocked"
+        blocked = f", {len(self.blocked)} blocked" if self.blocked else ""
+        return f"{self.error}{where}: {fell}{blocked}"
 
 
 class Causes(dict[Task, tuple[Task, ...]]):
@@ -77,15 +78,19 @@ class Causes(dict[Task, tuple[Task, ...]]):
         self.groups = tuple(groups)
 
     def __str__(self) -> str:
-        causes = len(self.groups)
-        blocked = len({task for waiting in self.values() for task in waiting})
-        return (
-            f"{causes} cause{' blocks' if causes == 1 else 's block'} "
-            f"{blocked} task{'' if blocked == 1 else 's'}"
-        )
+        return blame(len(self.groups), len({task for waiting in self.values() for task in waiting}))
 
     def __repr__(self) -> str:
         return "\n  ".join([str(self), *map(str, self.groups)])
+
+
+def blame(causes: int, blocked: int) -> str:
+    """Say how many causes block how many tasks, or how many there are if they block none."""
+    counted = f"{causes or 'no'} cause{'' if causes == 1 else 's'}"
+    if not blocked:
+        return counted
+    blocks = "blocks" if causes == 1 else "block"
+    return f"{counted} {blocks} {blocked} task{'' if blocked == 1 else 's'}"
 
 
 def tasks_named(named: Iterable[Any]) -> tuple[Any, ...]:

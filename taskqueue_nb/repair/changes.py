@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import closure
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.task import (
     AHEAD,
     GRAPH_LOCK,
@@ -395,7 +396,7 @@ def carry_out(work_out: Callable[[], Change]) -> tuple[Task, ...]:
     tuple of Task
         Those that changed their state, causes first.
     """
-    with GRAPH_LOCK:
+    with CaughtUp(), GRAPH_LOCK:
         change = work_out()
         if recall(change):
             change = work_out()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fsm import shorten
 from taskqueue_nb.graph import CycleError
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.repair.changes import Before, Change, Deed, Edit, check_circle
 from taskqueue_nb.task import ACTIVE, GRAPH_LOCK, Task, TaskError
 
@@ -98,7 +99,7 @@ def undo(deeds: Iterable[Deed], members: Iterable[Task]) -> tuple[Task, ...]:
         If there is nothing to take back, or that would not be exact any more; then nothing has
         changed.
     """
-    with GRAPH_LOCK:
+    with CaughtUp(), GRAPH_LOCK:
         deeds = tuple(deeds)
         deed = next((deed for deed in reversed(deeds) if not deed.undone), None)
         if deed is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.fsm import FSMError, shorten
 from taskqueue_nb.graph import closure
+from taskqueue_nb.leading import CaughtUp
 from taskqueue_nb.repair.changes import FELL, Change, Edit, fell_with, follow_up, make, recall
 from taskqueue_nb.repair.durations import elapsed, expected
 from taskqueue_nb.task import (
@@ -200,7 +201,7 @@ class Plan:
         PlanError
             If the graph has moved since in a way that matters; then nothing has changed.
         """
-        with GRAPH_LOCK:
+        with CaughtUp(), GRAPH_LOCK:
             self._refuse_if_moved()
             if recall(self._change):
                 self._refuse_if_moved()

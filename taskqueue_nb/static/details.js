@@ -12,6 +12,7 @@ import { changesShown, compared, movedTo } from "./changes.js";
 import { editor } from "./editor.js";
 import { onTheme, previewed } from "./preview.js";
 import { traced } from "./traceback.js";
+import { blame, forgive } from "./wrong.js";
 
 const FORM = Math.random().toString(36).slice(2, 8); // other views have copies of this module
 let inputs = 0;
@@ -241,20 +242,29 @@ export function panel({ select, leave, act, busy }) {
     field.addEventListener("keydown", (event) => {
       const pressed = /** @type {KeyboardEvent} */ (event);
       if (pressed.key !== "Escape") pressed.stopPropagation();
-      const isLong = field instanceof HTMLTextAreaElement;
-      if (pressed.key !== "Enter" || pressed.isComposing || (isLong && !pressed.ctrlKey && !pressed.metaKey)) return;
+      const isText = field instanceof HTMLTextAreaElement;
+      const breaks = isText && (field.rows > 1 ? !pressed.ctrlKey && !pressed.metaKey : pressed.shiftKey);
+      if (pressed.key !== "Enter" || pressed.isComposing || breaks) return;
       pressed.preventDefault();
       enter();
     });
   }
 
-  /** One line, or several for what is long. @param {string} text */
+  /** One line, or several for what is long or has some: an `<input>` would drop those that are pasted. @param {string} text */
   function lined(text) {
-    const long = text.length > 48 || text.includes("\n");
-    const field = typed(make(long ? "textarea" : "input", "tq-input"));
-    if (field instanceof HTMLTextAreaElement) field.rows = Math.min(8, 2 + Math.floor(text.length / 48) + text.split("\n").length - 1);
-    else field.type = "text";
+    const field = typed(make("textarea", "tq-input"));
+    const grow = () => {
+      const rows = Math.min(8, 1 + Math.floor(field.value.length / 48) + field.value.split("\n").length);
+      field.rows = Math.max(field.rows, rows);
+      field.wrap = "soft";
+    };
+    field.rows = 1;
+    field.wrap = "off";
     field.value = text;
+    if (text.length > 48 || text.includes("\n")) grow();
+    field.addEventListener("input", () => {
+      if (field.value.includes("\n")) grow();
+    });
     return field;
   }
 
@@ -333,28 +343,6 @@ export function panel({ select, leave, act, busy }) {
   }
 
   // -- what is wrong, beside the field that it is in
-
-  /** @param {Element} field */
-  function forgive(field) {
-    if (!field.hasAttribute("aria-invalid")) return;
-    field.removeAttribute("aria-invalid");
-    field.removeAttribute("aria-errormessage");
-    element.querySelector(`[data-wrong="${CSS.escape(/** @type {HTMLElement} */ (field).dataset.key ?? "")}"]`)?.remove();
-  }
-
-  /** Say beside a field what is wrong in it, and go there. @param {HTMLElement} field @param {Element} beside @param {string} sentence */
-  function blame(field, beside, sentence) {
-    forgive(field);
-    const note = make("div", "tq-alert tq-beside");
-    note.setAttribute("role", "alert");
-    note.id = `tq-wrong-${FORM}-${++inputs}`;
-    note.dataset.wrong = field.dataset.key ?? "";
-    beside.append(note);
-    note.textContent = `✗ ${sentence}`;
-    field.setAttribute("aria-invalid", "true");
-    field.setAttribute("aria-errormessage", note.id);
-    field.focus();
-  }
 
   /** Find the field that a refusal is about; false if there is none. @param {string} sentence */
   function blamed(sentence) {

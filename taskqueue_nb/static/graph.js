@@ -87,6 +87,19 @@ export function turned(places, from, step) {
   return places.at(i < 0 ? Math.min(step, 0) : (i + step) % places.length);
 }
 
+/**
+ * Where the boxes stand that fell by themselves, not because of another.
+ *
+ * @param {string} letters
+ * @param {{at: string}[]} boxes
+ * @param {Look[]} looks
+ * @returns {string[]}
+ */
+export function fallen(letters, boxes, looks) {
+  const causes = looks.filter(({ state, victim }) => !victim && /^(FAILED|CANCELLED|ABORT)$/.test(state));
+  return boxes.filter((_, i) => causes.some(({ letter }) => letter === letters[i])).map(({ at }) => at);
+}
+
 // ---------------------------------------------------------------- the parts
 
 const ICONS = {
@@ -480,7 +493,10 @@ export function render({ model, el }, ready = {}) {
 
   /** Nothing can be done: there is no kernel, or what is seen is not the present. */
   const idle = () => still || lost || past !== null;
-  const labelOf = (/** @type {string} */ at) => model.get("boxes").find((box) => box.at === at)?.label ?? "";
+  const labelOf = (/** @type {string} */ at) => {
+    const box = model.get("boxes").find((each) => each.at === at);
+    return box?.call || box?.label || "";
+  };
 
   /** @param {string} at */
   function select(at) {
@@ -498,9 +514,10 @@ export function render({ model, el }, ready = {}) {
     below.update();
   }
 
-  /** Select the next or previous cause of failures. @param {number} step */
+  /** Select the next or previous cause of failures, of the moment that is shown. @param {number} step */
   function cause(step) {
-    const at = turned(model.get("mending").at, selected, step);
+    const places = past === null ? model.get("mending").at : fallen(past, model.get("boxes"), model.get("looks"));
+    const at = turned(places, selected, step);
     if (at) select(at);
   }
 

@@ -13,6 +13,7 @@
 
 import { SVG, badge, button, dress, make, messages, named, roled, telling, typed } from "./elements.js";
 import { clicks, hideStill } from "./live.js";
+import { blame, forgive } from "./wrong.js";
 
 const SLOWED = 2; // s, by which "Slow this" begins
 const SLOWEST = 3600; // s
@@ -173,6 +174,7 @@ function eventButtons(fire, refuse) {
   value.addEventListener("keydown", (event) => {
     if (event.key === "Enter") press(NEEDS_VALUE);
   });
+  value.addEventListener("input", () => forgive(value));
   /** @type {Map<string, {made: ReturnType<typeof button>, why: string, on: boolean, note: HTMLElement}>} */
   const known = new Map();
 
@@ -187,6 +189,13 @@ function eventButtons(fire, refuse) {
 
   return {
     element,
+    /** Say beside the value what is wrong in it; false if a refusal is about something else. @param {string} sentence */
+    blamed(sentence) {
+      forgive(value);
+      if (!value.isConnected || !sentence.startsWith("The value: ")) return false;
+      blame(value, element, sentence);
+      return true;
+    },
     /** @param {EventButton[]} events @param {boolean} lost @param {boolean} isTask */
     update(events, lost, isTask) {
       for (const { event, on, why } of events) {
@@ -328,7 +337,10 @@ export function render({ model, el }) {
   const state = make("span", "tq-state");
   const sent = clicks(model, {
     changed: refresh,
-    answered: (_place, done, sentence) => message.say(done ? "status" : "alert", sentence),
+    answered(_place, done, sentence) {
+      const isBeside = events.blamed(done ? "" : sentence);
+      message.say(done || isBeside ? "status" : "alert", isBeside ? "" : sentence);
+    },
   });
   const refuse = (/** @type {string} */ why) => message.say("alert", why);
   const send = (/** @type {string} */ key, /** @type {Record<string, unknown>} */ what) => {

@@ -709,7 +709,8 @@ export function drawing(root, { select, leave, cause, find, see }) {
         const look = looks.find(({ letter }) => letter === states[i]);
         if (!node || !look) continue;
         dress(node, look);
-        const text = `${boxes[i].label}: ${says[i] ?? look.word}`;
+        const { label, call = "" } = boxes[i];
+        const text = `${label}: ${says[i] ?? look.word}${call && call !== label ? ` · ${call}` : ""}`;
         node.setAttribute("aria-label", text);
         if (node instanceof HTMLElement) {
           node.replaceChildren(badge(look, boxes[i].label));

@@ -14,6 +14,8 @@ export interface Look {
 export interface Box {
   at: string;
   label: string;
+  /** Its name as in lists: with the arguments of a call, if it is named after its function. */
+  call?: string;
   size: number;
   /** The `at` of the box that it would be folded into, or "". */
   of: string;
@@ -157,7 +159,7 @@ export interface Mending {
   retry: Foreseen;
   /** Refresh stale; it says nothing while nothing is out of date. */
   refresh: Foreseen;
-  /** "2 causes block 41 tasks", or "". */
+  /** "2 causes block 41 tasks", "2 causes" if nothing waits for them, or "". */
   causes: string;
   /** The `at` of the first task of each cause. */
   at: string[];

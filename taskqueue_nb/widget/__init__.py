@@ -69,6 +69,7 @@ from taskqueue_nb.widget.record import Recorder
 from taskqueue_nb.widget.still import Still, plain_text
 from taskqueue_nb.widget.table import Order, table
 from taskqueue_nb.widget.view import View
+from taskqueue_nb.widget.words import Places, called
 
 __all__ = ["TaskGraph", "show", "shown_in_marimo", "widget_of"]
 
@@ -577,7 +578,8 @@ class TaskGraph(Exports, View):
         if text != self._sought or laid is None:
             return
         if self._named != laid.tasks:
-            self._named, self._names = laid.tasks, [one_line(task.name) for task in laid.tasks]
+            self._named = laid.tasks
+            self._names = [called(task, laid.places) for task in laid.tasks]
         places, total = found(text, self._names)
         hits = [link_to(laid.tasks[place], laid.places) for place in places]
         self._finds = {"text": text, "hits": hits, "total": total}
@@ -850,7 +852,7 @@ def _lay_out(queue: TaskQueue, lens: Lens = PLAIN, keep: Collection[Task] = ()) 
         _LOG.exception("the graph of a queue could not be laid out")
         note = f"The graph could not be laid out: {one_line(type(error).__name__)}."
     tasks = queue.tasks
-    places = {task: number for number, task in enumerate(tasks)}
+    places = Places(tasks)
     fallen = frozenset(task for task in tasks if task.fsm_state in FALLEN)
     if drawing is None:  # the page lists the tasks then
         boxes = tuple(
@@ -879,6 +881,7 @@ def _boxes(laid: _Laid) -> list[dict[str, Any]]:
         {
             "at": _at_of(box, laid),
             "label": one_line(box.label),
+            "call": called(box.tasks[0], laid.places) if box.key is None else "",
             "size": len(box.tasks),
             "of": _group_at(box.of) if box.of else "",
         }

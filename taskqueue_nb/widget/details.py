@@ -22,11 +22,11 @@ from taskqueue_nb.task import (
     func_name,
     tasks_among,
 )
-from taskqueue_nb.widget.literals import literal_of, parse
+from taskqueue_nb.widget.literals import LONGEST, literal_of, parse
 from taskqueue_nb.widget.messages import LONGEST_SOURCE
 from taskqueue_nb.widget.shapes import shape_of
 from taskqueue_nb.widget.traces import failing_line, trace_of
-from taskqueue_nb.widget.words import clean, one_line, said
+from taskqueue_nb.widget.words import called, clean, one_line, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +48,8 @@ _PREVIEW: Final = 4_000  # of a result
 _KEPT: Final = 120  # of an argument that has no literal
 _LINKS: Final = 24  # to other tasks, in one row
 _FIELDS: Final = 40
+_LONG_TEXT: Final = LONGEST // 2  # characters of a text that is edited: it may become longer
+_LONG_TEXTS: Final = 3 * _LONG_TEXT  # of those in one form together
 _ATTEMPTS: Final = 20
 _SHOWN: Final = 8  # pictures and tables that an attempt displayed
 _SHOWN_SIZE: Final = 600_000  # characters of them together
@@ -128,7 +130,7 @@ def link_to(task: Task, index: Index) -> Link:
     """Return how to find a task: its place in the queue, its name, its state's letter."""
     number = index.get(task)
     at = "" if number is None else str(number)
-    return at, one_line(task.name), look_of(task).letter
+    return at, called(task, index), look_of(task).letter
 
 
 def _links(tasks: Iterable[Task], index: Index) -> list[Link]:
@@ -171,10 +173,10 @@ def details_of(task: Task, at: str, index: Index, *, result: bool = True) -> dic
     can_edit = source is not None or any(field["kind"] != "task" for field in fields)
     return {
         "at": at,
-        "label": one_line(task.name),
+        "label": called(task, index),
         "letter": look_of(task).letter,
         "calls": _call(task.func),
-        "why": " ".join(part for part in (_why(task), _injected(task)) if part),
+        "why": " ".join(part for part in (_why(task, index), _injected(task)) if part),
         "error": said(last.error) if failed and last is not None and last.error is not None else "",
         **_trace(fallen, last),
         "output": clean(last.output) if last is not None else "",
@@ -259,7 +261,7 @@ def _parameters(func: object) -> tuple[inspect.Parameter, ...]:
         return ()
 
 
-def _why(task: Task) -> str:
+def _why(task: Task, index: Index) -> str:
     """Return why a task is not further, in a sentence."""
     if task.fsm_state == "PENDING":
         blockers = []
@@ -272,9 +274,9 @@ def _why(task: Task) -> str:
         ]
         if fallen:
             first = fallen[0]
-            return f"Blocked by {one_line(first.name)}, which is {look(first.fsm_state).word}."
+            return f"Blocked by {called(first, index)}, which is {look(first.fsm_state).word}."
         if blockers:
-            names = ", ".join(one_line(blocker.name, 40) for blocker in blockers[:3])
+            names = ", ".join(called(blocker, index, 40) for blocker in blockers[:3])
             more = f" and {len(blockers) - 3} more" if len(blockers) > 3 else ""  # noqa: PLR2004 - as above
             return f"Waits for {names}{more}."
         return "Ready to run."
@@ -422,6 +424,7 @@ def fields_of(task: Task, index: Index) -> list[dict[str, Any]]:
     hints = _Hints(
         {each.name: each.annotation for each in parameters if each.kind not in _VARIABLE},
         attribute(task.func, "__globals__") or {},
+        [_LONG_TEXTS if task.fsm_state in _EDITABLE else 0],
     )
     fields = [
         _field(f"a{i}", name, value, index, hints)
@@ -468,6 +471,7 @@ class _Hints(NamedTuple):
 
     annotations: Mapping[str, Any]
     names: Mapping[str, Any]
+    left: list[int]  # characters that long texts may have in the form
 
 
 _VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -479,7 +483,10 @@ def _field(key: str, name: str, value: object, index: Index, hints: _Hints) -> d
     if tasks:
         return {**field, "kind": "task"}
     text = literal_of(value)
-    if text is None:
+    if text is None and type(value) is str and len(value) <= min(_LONG_TEXT, hints.left[0]):
+        hints.left[0] -= len(value)
+        text = repr(value)
+    if text is None or len(text) > LONGEST:
         kept = f"{type(value).__name__} {one_line(preview(value, _KEPT), _KEPT)}"
         return {**field, "kind": "kept", "text": one_line(kept, _KEPT)}
     annotation = hints.annotations.get(name, inspect.Parameter.empty)

@@ -376,6 +376,6 @@ def _rows(laid: _Laid) -> dict[str, str]:
     """Return what tasks are found and listed by, as members of the page's data."""
     tasks = laid.tasks[:_LISTED]
     return {
-        "rows": _json([_row(task, place) for place, task in enumerate(tasks)]),
+        "rows": _json([_row(task, laid.places) for task in tasks]),
         "urgency": _json("".join(palette.look(state).letter for state in palette.URGENCY)),
     }

@@ -341,7 +341,7 @@ class TaskMachine(View):
             task.cancel()
             return "It was asked to stop." if task.fsm_state == "RUNNING" else ""
         elif event == "supply":
-            task.supply(parse(command.value or "None", "The value"))
+            task.supply(parse(command.value, "The value"))
         elif event in ("retry", "invalidate"):
             moved = task.retry() if event == "retry" else task.invalidate()
             return "" if len(moved) == 1 else f"{len(moved)} tasks are pending again."

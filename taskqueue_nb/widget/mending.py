@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb.fingerprint import is_unknown
 from taskqueue_nb.fsm import FSMError
-from taskqueue_nb.repair import Cause, Causes, fell_with
+from taskqueue_nb.repair import Cause, Causes, blame, fell_with
 from taskqueue_nb.widget.details import one_line
 from taskqueue_nb.widget.messages import RefusedError
 from taskqueue_nb.widget.progress import FALLEN, blocked_by
@@ -203,7 +203,7 @@ class Mending:
         return _said(plan, len(queue)), plan
 
     def _look_for_causes(self) -> str:
-        """Look for what blocks others; return it as a sentence."""
+        """Look for what fell by itself, and what that blocks; return it as a sentence."""
         queue = self._queue
         tasks = queue.tasks
         fallen = [task for task in tasks if task.fsm_state in FALLEN]
@@ -211,8 +211,7 @@ class Mending:
             self._causes = queue.causes()
             return str(self._causes) if self._causes else ""
         self._causes = Causes({task: () for task in fallen if not fell_with(task)})
-        count, blocked = len(self._causes.groups), blocked_by(queue)[0]
-        return f"{count} cause{' blocks' if count == 1 else 's block'} {blocked} tasks"
+        return blame(len(self._causes.groups), blocked_by(queue)[0]) if self._causes else ""
 
 
 def _said(plan: Plan, tasks: int) -> str:

@@ -17,8 +17,8 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from taskqueue_nb.palette import URGENCY, VICTIM, look
-from taskqueue_nb.widget.details import one_line
 from taskqueue_nb.widget.pump import Worker
+from taskqueue_nb.widget.words import called, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -426,7 +426,8 @@ class Recorder:
         if "critical" in due:
             send(*_critical_message(self._critical))
         if names:
-            send({"part": "record", "names": _names(self._queue.tasks, names)}, [])
+            places = {} if laid is None else laid.places
+            send({"part": "record", "names": _names(self._queue.tasks, names, places)}, [])
         return again
 
     def _is_wanted(self) -> bool:
@@ -536,14 +537,16 @@ def _structure(laid: _Laid, at_of: Callable[[Box, Any], str]) -> tuple[dict[str,
         "boxes": [at_of(box, laid) for box in laid.boxes],
         "tasks": len(laid.tasks),
         "urgency": "".join(look(state).letter for state in URGENCY),
-        "names": _names(laid.tasks, range(min(_NAMED, len(laid.tasks)))),
+        "names": _names(laid.tasks, range(min(_NAMED, len(laid.tasks))), laid.places),
     }
     return content, [_little(boxes), first.encode("ascii")]
 
 
-def _names(tasks: Sequence[Task], numbers: Sequence[int]) -> dict[str, str]:
+def _names(
+    tasks: Sequence[Task], numbers: Sequence[int], places: Mapping[Task, int]
+) -> dict[str, str]:
     return {
-        str(number): one_line(tasks[number].name, _NAME)
+        str(number): called(tasks[number], places, _NAME)
         for number in numbers
         if number < len(tasks)
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from taskqueue_nb.drawing import clean, error_name, look_of
+from taskqueue_nb.drawing import error_name, look_of
 from taskqueue_nb.palette import URGENCY
 from taskqueue_nb.widget.finding import found
+from taskqueue_nb.widget.words import called
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,6 @@ __all__ = ["COLUMNS", "PAGE", "Order", "table"]
 PAGE: Final = 50
 """Rows that are sent at once."""
 
-_LABEL: Final = 120  # characters of a name and of an error's words
 _URGENT: Final = {state: number for number, state in enumerate(URGENCY)}
 
 
@@ -64,9 +64,9 @@ def table(tasks: Sequence[Task], places: Mapping[Task, int], order: Order) -> di
     dict
         The `Table` of `static/types.d.ts`.
     """
-    chosen = _chosen(tasks, order)
+    chosen = _chosen(tasks, places, order)
     value = COLUMNS[order.column]
-    keyed = [(value(task, places[task]), task) for task in chosen]
+    keyed = [(value(task, places), task) for task in chosen]
     with_value = [pair for pair in keyed if pair[0] is not None]
     without = [task for key, task in keyed if key is None]
     with_value.sort(key=lambda pair: pair[0], reverse=order.down)  # equal ones are not turned round
@@ -78,28 +78,28 @@ def table(tasks: Sequence[Task], places: Mapping[Task, int], order: Order) -> di
         "start": start,
         "total": len(rows),
         "text": order.text,
-        "rows": [_row(task, places[task]) for task in rows[start : start + PAGE]],
+        "rows": [_row(task, places) for task in rows[start : start + PAGE]],
     }
 
 
-def _chosen(tasks: Sequence[Task], order: Order) -> Sequence[Task]:
+def _chosen(tasks: Sequence[Task], places: Mapping[Task, int], order: Order) -> Sequence[Task]:
     """Return the tasks in the wanted states that have the wanted name."""
     chosen: Sequence[Task] = tasks
     if order.states:
         chosen = [task for task in tasks if look_of(task).letter in order.states]
     if order.text:
-        names = [clean(task.name, _LABEL) for task in chosen]
+        names = [called(task, places) for task in chosen]
         hits = found(order.text, names, limit=len(names))
         chosen = [chosen[place] for place in sorted(hits.places)]
     return chosen
 
 
-def _started(task: Task, _: int) -> float | None:
+def _started(task: Task) -> float | None:
     attempts = task.attempts
     return attempts[-1].started if attempts else None
 
 
-def _took(task: Task, _: int) -> float | None:
+def _took(task: Task) -> float | None:
     attempts = task.attempts
     last = attempts[-1] if attempts else None
     if last is None or last.started is None or last.ended is None:
@@ -107,32 +107,32 @@ def _took(task: Task, _: int) -> float | None:
     return max(0.0, last.ended - last.started)
 
 
-def _error(task: Task, _: int) -> str | None:
+def _error(task: Task) -> str | None:
     error = task.exception if task.fsm_state == "FAILED" else None
     return None if error is None else error_name(error)
 
 
 #: What a table can be sorted by, and the value of each task: None if it has none.
-COLUMNS: Final[Mapping[str, Callable[[Task, int], Any]]] = {
-    "order": lambda _, place: place,
-    "name": lambda task, _: clean(task.name, _LABEL).casefold(),
+COLUMNS: Final[Mapping[str, Callable[[Task, Mapping[Task, int]], Any]]] = {
+    "order": lambda task, places: places[task],
+    "name": lambda task, places: called(task, places).casefold(),
     "state": lambda task, _: _URGENT.get(task.fsm_state, len(_URGENT)),
     "attempts": lambda task, _: len(task.attempts),
-    "started": _started,
-    "took": _took,
-    "error": _error,
+    "started": lambda task, _: _started(task),
+    "took": lambda task, _: _took(task),
+    "error": lambda task, _: _error(task),
     "required": lambda task, _: len(task.required),
 }
 
 
-def _row(task: Task, place: int) -> list[Any]:
+def _row(task: Task, places: Mapping[Task, int]) -> list[Any]:
     return [
-        str(place),
-        clean(task.name, _LABEL),
+        str(places[task]),
+        called(task, places),
         look_of(task).letter,
         len(task.attempts),
-        _started(task, place),
-        _took(task, place),
-        _error(task, place) or "",
+        _started(task),
+        _took(task),
+        _error(task) or "",
         len(task.required),
     ]

@@ -279,6 +279,65 @@ def test_arguments_are_edited_by_what_they_are(notebook: MakeNotebook, page: Pag
     )
 
 
+#: A task with texts of every length, and what else stands in the form beside them.
+LETTERS: Final = """
+from taskqueue_nb import TaskQueue, task
+
+@task
+def send(letter, title="Greetings", book="", *, copies=1, to=("you", "me")):
+    return letter, title, book
+
+queue = TaskQueue(send("Dear reader,\\n\\n  yours\\n", book="All is well.\\n" * 250))
+queue.start().wait()
+"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_texts_keep_their_line_breaks(
+    notebook: MakeNotebook, page: Page, shots: Path, theme: str
+) -> None:
+    """Typed, pasted and untouched, by keyboard; Enter submits from a field of one line."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened = notebook([LETTERS, "queue"])
+    opened.run_cell(0)
+    opened.run_cell(1)
+    view = View(opened, 1)
+    opened.theme(theme)
+    short = theme.rpartition(" ")[2].lower()
+    view.box("send").dispatch_event("click")
+    letter, title, book = (
+        view.side.get_by_label(f"Argument {name}", exact=True)
+        for name in ("letter", "title", "book")
+    )
+    expect(letter).to_have_value("Dear reader,\n\n  yours\n")
+    expect(book).to_have_value("All is well.\n" * 250)
+    view.root.evaluate("e => e.style.setProperty('--tq-height', '900px')")
+    page.set_viewport_size({"width": 1280, "height": 1100})
+    page.mouse.move(0, 0)
+    view.root.screenshot(path=shots / f"details-texts-{short}.png")
+    assert view.side.evaluate(CUT) == []
+
+    letter.focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("Bye")
+    page.keyboard.press("Enter")  # a line break
+    page.evaluate("navigator.clipboard.writeText('Two lines\\nof a title')")
+    title.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Control+v")
+    expect(title).to_have_value("Two lines\nof a title")
+    view.root.screenshot(path=shots / f"details-texts-edited-{short}.png")
+    assert view.side.evaluate(CUT) == []
+    view.side.get_by_label("Argument copies", exact=True).focus()
+    page.keyboard.press("Enter")
+
+    expect(view.side.locator(".tq-table tbody tr")).to_have_count(2)
+    view.expect_states(send="done")
+    said = opened.evaluate("(t,) = queue; t.join(10); print(len(t.attempts), t.value[:2])")
+    assert said == "2 ('Dear reader,\\n\\n  yours\\nBye\\n', 'Two lines\\nof a title')"
+    assert opened.evaluate("print(t.value[2] == 'All is well.\\n' * 250)") == "True"
+
+
 def test_a_call_is_copied_as_a_cell(notebook: MakeNotebook, page: Page) -> None:
     """To the clipboard, by keyboard; pasted and run it fails as the task did."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -263,6 +263,17 @@ def test_nothing_is_cut_overlaps_or_jumps(
     assert machine.root.evaluate(FAULTS) == []
     places = machine.places()
 
+    field = machine.root.get_by_label("The value that supply gives, a Python literal")
+    machine.button("supply").click()
+    expect(machine.root.get_by_role("alert")).to_contain_text("The value: it is empty.")
+    expect(field).to_be_focused()
+    machine.root.screenshot(path=shots / f"{name}-empty.png")
+    assert machine.root.evaluate(FAULTS) == []
+    page.keyboard.type("1")  # what was said is taken back
+    expect(machine.root.get_by_role("alert")).to_have_count(0)
+    page.keyboard.press("Backspace")
+    assert machine.places() == places
+
     machine.notebook.evaluate(
         "for _ in range(12):\n"
         "    _ = work.inject(fail='the disk is full, and the message is a long one'), "

@@ -637,6 +637,46 @@ suite("the form", () => {
     assert.deepEqual(sent(model), { k0: "None" });
   });
 
+  test("line breaks of a text stay, those that are pasted and those that are typed with Shift too", () => {
+    const long = "one\ntwo\n".repeat(400);
+    const model = opened(
+      { as: "str", text: "'a\\n b\\n'", plain: "a\n b\n" },
+      { as: "str", text: "'short'", plain: "short" },
+      { as: "str", text: JSON.stringify(long), plain: long },
+    );
+    const rows = () => [0, 1, 2].map((i) => /** @type {any} */ (input(i)).rows);
+    assert.deepEqual([input(0).value, input(2).value], ["a\n b\n", long]);
+    assert.deepEqual(rows(), [4, 1, 8]);
+
+    for (const i of [0, 1, 2]) fire(input(i), "input"); // touched, and not changed
+    assert.ok(off(button("Repair and rerun")));
+
+    type(1, "short\nand more"); // as a paste does
+    assert.deepEqual(rows(), [4, 3, 8]);
+    type(0, "a\n b");
+    assert.deepEqual(sent(model), { k0: '"a\\n b"', k1: '"short\\nand more"' });
+
+    button("Reset").click();
+    assert.deepEqual([input(0).value, input(1).value], ["a\n b\n", "short"]);
+    assert.deepEqual(rows(), [4, 1, 8]);
+    assert.ok(off(button("Repair and rerun")));
+  });
+
+  test("Enter submits a field of one line; in several it is a line break, and Ctrl and Enter submit", () => {
+    const model = opened({ as: "str", text: "'x'", plain: "x" }, { as: "str", text: "'a\\nb'", plain: "a\nb" });
+    type(0, "y");
+    /** @type {[number, Record<string, boolean>, boolean][]} */
+    const pressed = [[0, { shiftKey: true }, false], [1, {}, false], [0, {}, true], [1, { ctrlKey: true }, true], [1, { metaKey: true }, true]];
+    for (const [i, keys, submits] of pressed) {
+      const before = model.clicks().length;
+      const event = new window.KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true, ...keys });
+      input(i).dispatchEvent(event);
+      assert.equal(event.defaultPrevented, submits, JSON.stringify([i, keys]));
+      assert.equal(model.clicks().length, before + Number(submits));
+      if (submits) model.put({ answers: [[String(model.clicks().at(-1)?.id), false, "no"]] });
+    }
+  });
+
   test("what literals of texts stand for is known where that is simple", () => {
     const texts = ["'a'", '"a\\n\\u00e9"', "'a\\n'", "'''a'''", "f'a'", "None", '"a', "''"];
     assert.deepEqual(texts.map(details.plainOf), ["a", "a\n\u00e9", undefined, undefined, undefined, undefined, undefined, ""]);

@@ -474,6 +474,17 @@ suite("clicks", () => {
     assert.deepEqual(model.clicks().map(({ verb, plan }) => [verb, plan]), [["refresh", "p4"]]);
   });
 
+  test("a box that is named after its function says its call when one points at it", () => {
+    const model = shown();
+    const boxes = model.get("boxes").map((box) => ({ ...box, call: box.label === "fit" ? "fit(3)" : box.label }));
+    model.put({ boxes });
+    return Promise.resolve().then(() => {
+      assert.equal(node("1").querySelector("title")?.textContent, "fit: failed: ValueError · fit(3)");
+      assert.equal(node("1").getAttribute("aria-label"), "fit: failed: ValueError · fit(3)");
+      assert.equal(node("0").querySelector("title")?.textContent, "load: done");
+    });
+  });
+
   test("causes are said above the graph, and gone through by button and by key", () => {
     const model = shown();
     model.put({ mending: { ...model.get("mending"), causes: "2 causes block 1 task", at: ["0", "1"] } });

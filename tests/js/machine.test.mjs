@@ -249,6 +249,32 @@ suite("events", () => {
     assert.equal(model.sent.length, 2);
   });
 
+  test("a value that is refused is named beside its field, until it is edited or something is done", () => {
+    const model = shown();
+    const field = one(".tq-supplied");
+    named("supply").click();
+    assert.deepEqual(what(model.sent[0]), { verb: "fire", event: "supply", value: "" });
+
+    model.answer(false, "The value: it is empty.");
+
+    const note = one(".tq-events .tq-beside");
+    assert.equal(note.textContent, "✗ The value: it is empty.");
+    assert.equal(field.getAttribute("aria-errormessage"), note.id);
+    assert.equal(document.activeElement, field);
+    assert.equal(one(".tq-machine-message").hidden, true);
+
+    field.dispatchEvent(new window.Event("input"));
+    assert.equal(field.getAttribute("aria-invalid"), null);
+    assert.equal(el.querySelectorAll(".tq-beside").length, 0);
+
+    named("supply").click();
+    model.answer(false, "The value: it is empty.");
+    named("dispatch").click();
+    model.answer(false, "It is blocked.");
+    assert.equal(el.querySelectorAll(".tq-beside").length, 0);
+    assert.match(one(".tq-machine-message").textContent, /It is blocked/);
+  });
+
   test("of a machine that is no task take no value and have no steps", () => {
     const model = shown({ teach: {} });
     assert.equal(el.querySelectorAll(".tq-supplied").length, 0);

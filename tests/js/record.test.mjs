@@ -523,6 +523,36 @@ suite("the panels", () => {
     assert.match(one('.tq-chip[data-state="failed"]').textContent ?? "", /^2/);
   });
 
+  test("n and p go to what had failed by itself at the moment that is shown", () => {
+    const { model, rows, structure } = shown();
+    const on = () => [...el.querySelectorAll(".tq-on")].map((/** @type {any} */ each) => each.dataset.at).join();
+    const key = (/** @type {string} */ name) =>
+      one('.node[data-at="0"]').dispatchEvent(new window.KeyboardEvent("keydown", { key: name, bubbles: true }));
+    press("History");
+    structure();
+    // load fails, fit because of it; load is mended, and report fails: this is what is to be mended now
+    const story = [[10, 0, "f"], [11, 1, "v"], [12, 2, "f"], [13, 0, "p"], [14, 0, "d"], [15, 1, "p"]];
+    rows(/** @type {any} */ (story), 0);
+    model.put({ states: "dpf", mending: { ...model.get("mending"), at: ["2"] } });
+
+    slide(2);
+    key("n");
+    assert.equal(on(), "0");
+    key("n");
+    assert.equal(on(), "0");
+    slide(3);
+    key("p");
+    assert.equal(on(), "2");
+    key("n");
+    assert.equal(on(), "0");
+    slide(0);
+    key("n"); // nothing had failed
+    assert.equal(on(), "0");
+    press("Live");
+    key("n");
+    assert.equal(on(), "2");
+  });
+
   test("what happens meanwhile does not move the moment", () => {
     const { rows, structure } = shown();
     press("History");

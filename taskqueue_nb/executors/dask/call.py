@@ -12,6 +12,7 @@ import math
 import pickle
 import threading
 import weakref
+from collections import OrderedDict
 from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar, cast
@@ -34,13 +35,14 @@ from taskqueue_nb.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 R = TypeVar("R")
 
 _LOOK: Final = 0.1  # seconds between looks at whether a call is given up
 _SOON: Final = 0.005  # seconds between two tellings of what calls have begun, and ended
 _TRIED: Final = 1_000_000  # bytes up to which a result is pickled to see whether it can travel
+_KEPT: Final = 10_000  # calls that came ahead of which is known whether they have begun
 
 
 class Parcel:
@@ -71,7 +73,7 @@ class Parcel:
     def items(self) -> Iterator[Any]:
         """Unpickle one object after the other; each call has buffers of its own to write to."""
         buffers = [bytearray(buffer) for buffer in self.buffers]
-        unpickler = pickle.Unpickler(io.BytesIO(self.data), buffers=buffers)  # noqa: S301 - made by `_DaskTrip`
+        unpickler = pickle.Unpickler(io.BytesIO(self.data), buffers=buffers)  # noqa: S301 - made by `DaskTrip`
         while True:
             yield unpickler.load()
 
@@ -87,8 +89,8 @@ class ParcelPacker(Packer):
 class Failed(Exception):  # noqa: N818 - data on its way, raised by nobody else
     """What a call came to that has no value, as data that survives every way.
 
-    Its arguments are the kind ("raised", "exit", "unread" or "unsent"), the exception's words, its
-    traceback as text, a further word, and the pickled exception or None.
+    Its arguments are the kind ("raised", "exit", "unread", "unsent", "withdrawn"), the exception's
+    words, its traceback as text, a further word, and the pickled exception or None.
     """
 
     def __str__(self) -> str:
@@ -190,6 +192,9 @@ class _Calls:
     is true. This is looked at again and again on the worker's loop while there are calls, so that
     nobody has to tell, and nothing told can be missed.
 
+    A call that was sent ahead, before its prerequisites were done, begins without the notebook. To
+    be withdrawn it is named on each worker, which either has begun it, and says so, or never will.
+
     They tell of themselves together, too: that they have begun and that they have ended, in one
     event for those of a few milliseconds. Of a call that has ended by then it is told once. A Dask
     client could say that as well, but makes a coroutine and a job for a thread of each call.
@@ -203,6 +208,7 @@ class _Calls:
         self._lock = threading.Lock()  # held for a moment only, also while an event is handed over
         self._made: dict[str, _Made] = {}
         self._seceded: set[str] = set()
+        self._met: OrderedDict[str, bool] = OrderedDict()  # by key, sent ahead: has it begun?
         self._begun: dict[str, tuple[str, float]] = {}  # of which that is to be told: topic, when
         self._ended: dict[str, list[_Ended]] = {}  # likewise, by topic
         self._told = -math.inf  # when it was told last
@@ -216,16 +222,37 @@ class _Calls:
                 calls = cls._known[worker] = cls(worker)
             return calls
 
-    def begin(self, key: str) -> None:
-        """Take note of a call, in its thread."""
+    def begin(self, key: str, *, is_ahead: bool = False) -> bool:
+        """Take note of a call, in its thread; False if it was withdrawn before it began."""
         from distributed.threadpoolexecutor import thread_state  # noqa: PLC0415 - a worker's alone
 
         pool = getattr(thread_state, "executor", None)  # None: of a pool that cannot do this
         with self._lock:
+            if is_ahead and not self._meet(key, has_begun=True):
+                return False
             self._made[key] = _Made(key, threading.current_thread(), pool)
             starts, self._is_looking = not self._is_looking, True
         if starts:
             self._worker.loop.add_callback(self._look)
+        return True
+
+    def withdraw(self, keys: Iterable[str]) -> list[str]:
+        """Let calls that were sent ahead not begin any more; return those that have begun."""
+        with self._lock:
+            return [key for key in keys if self._meet(key, has_begun=False)]
+
+    def allow(self, keys: Iterable[str]) -> None:
+        """Let calls be made here that have begun on another worker, should that one die."""
+        with self._lock:
+            for key in keys:
+                if self._met.get(key) is False:
+                    del self._met[key]
+
+    def _meet(self, key: str, *, has_begun: bool) -> bool:
+        """Take note of what happens to a call first, and return that; the lock is held."""
+        if len(self._met) >= _KEPT:
+            self._met.popitem(last=False)
+        return self._met.setdefault(key, has_begun)
 
     def end(self, key: str) -> None:
         """Forget a call, in its thread, which ends if it is not of the pool any more."""
@@ -347,7 +374,7 @@ class _RemoteAttempt(Attempt):
             self.line.write(text)
 
 
-def call(parcel: Parcel, inputs: list[Any]) -> Any:
+def call(parcel: Parcel, inputs: list[Any], is_ahead: bool = False) -> Any:  # noqa: FBT001, FBT002 - Dask maps by place
     """Make a packed call on a worker.
 
     Parameters
@@ -356,7 +383,9 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
         The topic of the events, the task's name, the number of the attempt and the places of the
         arguments; the function; each argument; the text of the cells that these come from.
     inputs : list
-        The results that the arguments refer to.
+        The results that the arguments refer to, and those of further prerequisites.
+    is_ahead : bool
+        Whether it was sent before its prerequisites were done.
 
     Raises
     ------
@@ -368,7 +397,8 @@ def call(parcel: Parcel, inputs: list[Any]) -> Any:
     worker = get_worker()
     key = cast("str", worker.get_current_task())
     calls = _Calls.of(worker)
-    calls.begin(key)
+    if not calls.begin(key, is_ahead=is_ahead):
+        raise Failed("withdrawn", "it was withdrawn before it began", "", "", None)
     try:
         if _is_given_up(worker, key):  # on its way from the loop to this thread
             return None
@@ -455,6 +485,16 @@ def _refusal(value: object) -> Failed | None:
     except BaseException as error:  # noqa: BLE001 - pickling runs foreign code
         return Failed("unsent", words_of(error), "", type(value).__name__, None)
     return None
+
+
+def withdraw(keys: list[str], dask_worker: Any = None) -> list[str]:
+    """Let calls that were sent ahead not begin on a worker; return those that have begun there."""
+    return _Calls.of(dask_worker).withdraw(keys)
+
+
+def allow(keys: list[str], dask_worker: Any = None) -> None:
+    """Let calls be made on a worker, too, that have begun on another one."""
+    _Calls.of(dask_worker).allow(keys)
 
 
 async def shown_there(key: str, render: Callable[[Any], R], dask_worker: Any = None) -> R:
