@@ -1484,6 +1484,8 @@ class TaskQueue(Exports):
             if not self._may_pick(run) or not self._may_start(task):
                 return False
             run.left -= 1
+            if self._order is not None:
+                self._order.start(task)
             self._queue(run, place, task, when)
         self._send(run, task)
         return True
