@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from taskqueue_nb.task import Task
 
 Needs = tuple[tuple[str, float], ...]
+_Place = tuple[int, int]  # by height, the highest first, and by ticket
 
 _ROUNDING: Final = 1e-9  # ten tenths may be a little more than one
 
@@ -88,20 +89,22 @@ class Hold:
 
 
 class Room:
-    """How much is taken up, and the ready tasks that wait for room, oldest first.
+    """How much is taken up, and the ready tasks that wait for room: the highest first, then by age.
 
-    Whoever waits for something is served before those who come later for the same, so that a task
-    that uses much is not overtaken for ever by those that use little. None of them holds anything
-    while it waits, so that no two wait for each other. The lock of the graph is held throughout.
+    Whoever waits for something is served before those who come behind it for the same, so that a
+    task that uses much is not overtaken for ever by those that use little. None of them holds
+    anything while it waits, so that no two wait for each other. Without an order all are of height
+    0; a task that waits keeps the height that it had when it began to. The lock of the graph is
+    held throughout.
     """
 
     def __init__(self) -> None:
         self._used: dict[str, float] = {}
         self._held: dict[Task, Hold] = {}
-        self._waiting: dict[Needs, list[tuple[int, Task]]] = {}  # heaps, by ticket
+        self._waiting: dict[Needs, list[tuple[_Place, Task]]] = {}  # heaps
         self._wanted: dict[str, int] = {}  # of each thing, how many wait for it
         self._tickets = itertools.count()
-        self._admitted: Task | None = None  # has room, and is about to start
+        self._since: dict[Task, int] = {}  # the tickets of those that wait, or have been let out
 
     def __bool__(self) -> bool:
         """Say whether anybody waits."""
@@ -109,47 +112,48 @@ class Room:
 
     def __iter__(self) -> Iterator[Task]:
         """Yield those that wait, oldest first."""
-        for _, task in sorted(itertools.chain(*self._waiting.values())):
+        waiting = itertools.chain(*self._waiting.values())
+        for _, task in sorted(waiting, key=lambda entry: entry[0][1]):
             yield task
 
-    def enter(self, task: Task, needs: Needs, limits: Mapping[str, float]) -> bool:
-        """Take up what a task needs; if there is no room, or others were first, let it wait."""
-        if task is self._admitted:
-            self._admitted = None
-            return True
-        if not any(name in self._wanted for name, _ in needs) and self._fits(needs, limits):
+    def enter(self, task: Task, needs: Needs, limits: Mapping[str, float], height: int = 0) -> bool:
+        """Take up what a task needs; if there is no room, or others come first, let it wait."""
+        ticket = self._since.pop(task, None)
+        place = (-height, next(self._tickets) if ticket is None else ticket)
+        if self._fits(needs, limits) and not self._comes_after_others(place, needs):
             self._take(task, needs)
             return True
-        heappush(self._waiting.setdefault(needs, []), (next(self._tickets), task))
+        self._since[task] = place[1]
+        heappush(self._waiting.setdefault(needs, []), (place, task))
         for name, _ in needs:
             self._wanted[name] = self._wanted.get(name, 0) + 1
         return False
 
-    def admit(self, limits: Mapping[str, float], is_ready: Callable[[Task], bool]) -> Task | None:
-        """Take up what the oldest needs of those that fit in, and return it."""
+    def _comes_after_others(self, place: _Place, needs: Needs) -> bool:
+        """Say whether anybody waits for some of the same who is to be served first."""
+        names = {name for name, _ in needs if name in self._wanted}
+        return bool(names) and any(
+            waiting[0][0] < place
+            for others, waiting in self._waiting.items()
+            if any(name in names for name, _ in others)
+        )
+
+    def let_out(self, limits: Mapping[str, float], is_ready: Callable[[Task], bool]) -> Task | None:
+        """Return the first of those that fit in; it has to `enter`, and others may do so before."""
         for needs in [*self._waiting]:
             self._drop_heads(needs, is_ready)
         blocked: set[str] = set()
         for needs in sorted(self._waiting, key=lambda each: self._waiting[each][0][0]):
             names = {name for name, _ in needs}
             if blocked.isdisjoint(names) and self._fits(needs, limits):
-                task = self._pop(needs)
-                self._take(task, needs)
-                self._admitted = task
-                return task
+                return self._pop(needs)
             blocked |= names
         return None
-
-    def cede(self, task: Task) -> None:
-        """Give back what a task was admitted to, for it cannot start yet on other grounds."""
-        if task is self._admitted:
-            self._admitted = None
-            self.leave(task, self._held.get(task))
 
     def _drop_heads(self, needs: Needs, is_ready: Callable[[Task], bool]) -> None:
         """Forget those that have moved on while they waited, as far as they come first."""
         while needs in self._waiting and not is_ready(self._waiting[needs][0][1]):
-            self._pop(needs)
+            self._since.pop(self._pop(needs), None)
 
     def _pop(self, needs: Needs) -> Task:
         waiting = self._waiting[needs]
@@ -193,7 +197,7 @@ class Room:
     def clear(self) -> list[Task]:
         """Let nobody wait any longer; return who did, oldest first."""
         waiting = list(self)
-        self._waiting, self._wanted = {}, {}
+        self._waiting, self._wanted, self._since = {}, {}, {}
         return waiting
 
     def forget(self, is_active: Callable[[Task], bool]) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from taskqueue_nb.fsm import shorten
-from taskqueue_nb.graph import closure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from taskqueue_nb.task import Task
 
 ORDERS: Final = ("ready", "longest")
-_FIRST: Final = -sys.maxsize
+_RISE: Final = 128  # tasks that one new requirement looks at
+_SHARE: Final = 8  # heights are worked out anew when one in so many tasks has an old one
 
 
 def check_order(order: Any) -> None:
@@ -28,57 +27,121 @@ def check_order(order: Any) -> None:
     ValueError
         With the orders that there are.
     """
-    if order not in ORDERS:
+    if order is not None and order not in ORDERS:
         known = ", ".join(repr(each) for each in ORDERS)
-        message = f"there is no order {shorten(order)}; there are {known}"
+        message = f"there is no order {shorten(order)}; there are {known}, or None for either"
         raise ValueError(message)
 
 
-class Heights:
-    """How many tasks stand behind each task on the longest path, worked out at need.
+class Order:
+    """The longest path first, then who was ready first: what the lines of a queue share.
+
+    The height of a task is the number of tasks behind it on the longest path, whatever their state.
+    It is worked out when it is first asked for, with those of all that stand behind. What changes
+    the graph meanwhile changes the heights with it, as far as that is little work; else they are
+    forgotten after a share of the graph has changed, so that a change costs no more in a large
+    graph than in a small one.
 
     Parameters
     ----------
     queue : TaskQueue
         Whose tasks; with `run_dependent_tasks`, the dependents that are still to come count, too.
+    known : Order, optional
+        One of the same queue whose heights are as good, for a line that is only looked at.
+
+    Attributes
+    ----------
+    tickets : dict
+        When each task became ready that has not been started since, as a number that grows.
+    version : int
+        Grows when heights are forgotten.
     """
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-        self._known: dict[Task, int] = {}
-        self.version = 0  # grows when heights may have changed
+    def __init__(self, queue: Any, known: Order | None = None) -> None:
+        self._tasks, self._runs = queue._tasks, queue._runs  # the very ones of the queue
+        self._all_count = bool(queue.run_dependent_tasks)
+        self._heights: dict[Task, int] = {} if known is None else known._heights
+        self._old = 0  # how often a change was not followed up
+        self.version = 0
+        self.lines: WeakSet[LongestFirst] = WeakSet()
+        self.tickets: dict[Task, int] = {}
+        self.later, self.earlier = itertools.count().__next__, itertools.count(-1, -1).__next__
 
-    def forget(self) -> None:
-        """Work them out anew when they are wanted next: a requirement has changed."""
-        self._known = {}
-        self.version += 1
-
-    def note(self, task: Task) -> None:
-        """Hear of a task that was added; the lock of the graph is held."""
-        if self._known and task not in self._known:
-            self.forget()
-
-    @property
-    def are_known(self) -> bool:
-        """Whether they have been worked out."""
-        return bool(self._known)
-
-    def of(self, task: Task) -> int:
+    def height(self, task: Task) -> int:
         """Return how many tasks stand behind a task on the longest path."""
-        if not self._known:
-            self._work_out()
-        return self._known.get(task, 0)
+        heights = self._heights
+        if (height := heights.get(task)) is not None:
+            return height
+        due = [task]
+        while due:
+            one = due[-1]
+            highest = -1
+            for other in one._blocking:
+                if (height := heights.get(other)) is not None:
+                    highest = max(highest, height)
+                elif self._all_count or other in self._tasks:
+                    due.append(other)
+            if due[-1] is one:
+                heights[one] = 1 + highest
+                due.pop()
+        return heights[task]
 
-    def _work_out(self) -> None:
-        tasks: Iterable[Task] = self._queue._tasks
-        if self._queue.run_dependent_tasks:
-            tasks = closure(tasks, lambda task: task._blocking)
-        known: dict[Task, int] = {}
-        members = dict.fromkeys(tasks)
-        for task in sorted(members, key=lambda task: (task._level, task._rank), reverse=True):
-            behind = [known[each] for each in task._blocking if each in known]
-            known[task] = 1 + max(behind) if behind else 0
-        self._known = known
+    def add(self, task: Task) -> None:
+        """Hear of a task that was added; the lock of the graph is held."""
+        if self._heights:
+            self._heights.pop(task, None)  # nobody told what came behind it before
+            for prerequisite in task._required:
+                self.link(task, prerequisite)
+
+    def link(self, task: Task, prerequisite: Task | None) -> None:
+        """Hear of a requirement of a member, with None of one that was taken away."""
+        if not self._runs:
+            self._forget()  # the next run is soon enough
+        elif prerequisite is None:
+            self._leave_old()
+        elif prerequisite in self._heights:
+            self._raise(prerequisite, 1 + self.height(task))
+
+    def start(self, task: Task) -> None:
+        """Hear that a task is started: it needs neither age nor height, until it is ready again.
+
+        Nor do those before it, which are done; so what it adds behind itself is little work.
+        """
+        self.tickets.pop(task, None)
+        self._heights.pop(task, None)
+
+    def rest(self) -> None:
+        """Hear that a run has ended: the next one has heights that are not old."""
+        if self._old and not self._runs:
+            self._forget()
+
+    def _raise(self, task: Task, height: int) -> None:
+        """Raise a task to a height, and what stands before it as far as it rises."""
+        heights = self._heights
+        risen = []
+        due = [(task, height)]
+        for one, least in due:
+            if heights.get(one, least) >= least:
+                continue
+            heights[one] = least
+            risen.append(one)
+            if len(due) + len(one._required) > _RISE:
+                self._leave_old()
+                break
+            due += [(other, least + 1) for other in one._required]
+        for line in self.lines:
+            line.rise(risen)
+
+    def _leave_old(self) -> None:
+        """Put up with heights as they were before a change, unless it is one too many."""
+        self._old += 1
+        if self._old * _SHARE >= len(self._heights):
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._heights:
+            self._heights, self._old = {}, 0
+            self.version += 1
 
 
 class LongestFirst:
@@ -87,29 +150,41 @@ class LongestFirst:
     It has what a deque has, as far as a queue of tasks uses that.
     """
 
-    def __init__(self, heights: Heights, tasks: Iterable[Task] = ()) -> None:
-        self._heights = heights
-        self._version = heights.version
-        self._heap: list[tuple[int, int, Task]] = []
-        self._later, self._earlier = itertools.count().__next__, itertools.count(-1, -1).__next__
+    def __init__(self, order: Order, tasks: Iterable[Task] = ()) -> None:
+        self._order = order
+        self._version = -1  # of the heights in the heap, which is made when first wanted
+        self._heap: list[tuple[int, int, Task]] = []  # may hold tasks that are out or have risen
+        self._since: dict[Task, int] = {}  # the ticket of each
+        order.lines.add(self)
         self.extend(tasks)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._since)
 
     def __iter__(self) -> Iterator[Task]:
-        self._renew()
-        for _, _, task in sorted(self._heap):
-            yield task
+        """Yield those that have been ready for longest first, so that another line can be made."""
+        return iter(sorted(self._since, key=self._since.__getitem__))
+
+    def __getitem__(self, place: int) -> Task:
+        """Return the first; others are not to be had."""
+        if self._version != self._order.version:
+            self._sort()
+        heap, since = self._heap, self._since
+        while since.get(heap[place][2]) != heap[place][1]:
+            heappop(heap)
+        return heap[place][2]
 
     def append(self, task: Task) -> None:
-        """Add one, behind those that are as high."""
-        heappush(self._heap, (self._depth(task), self._later(), task))
+        """Add one that has become ready."""
+        ticket = self._order.tickets[task] = self._order.later()
+        self._put(task, ticket)
 
     def appendleft(self, task: Task) -> None:
-        """Put one back that is to be taken out next."""
-        self._renew()
-        heappush(self._heap, (_FIRST, self._earlier(), task))
+        """Put one back that was ready before; it keeps its age, or is older than all others."""
+        ticket = self._order.tickets.get(task)
+        if ticket is None:
+            ticket = self._order.tickets[task] = self._order.earlier()
+        self._put(task, ticket)
 
     def extend(self, tasks: Iterable[Task]) -> None:
         """Add some, in their order."""
@@ -117,33 +192,38 @@ class LongestFirst:
             self.append(task)
 
     def extendleft(self, tasks: Iterable[Task]) -> None:
-        """Put some back, each before the last and those that are as high."""
+        """Put some back."""
         for task in tasks:
-            heappush(self._heap, (self._depth(task), self._earlier(), task))
+            self.appendleft(task)
 
     def popleft(self) -> Task:
         """Take out the first."""
-        self._renew()
-        return heappop(self._heap)[2]
+        task = self[0]
+        heappop(self._heap)
+        del self._since[task]
+        return task
 
-    def _depth(self, task: Task) -> int:
-        """Return what to sort by; before heights are wanted, anything: it is sorted later."""
-        if self._version == self._heights.version and self._heights.are_known:
-            return -self._heights.of(task)
-        self._version = -1
-        return 0
+    def rise(self, tasks: Iterable[Task]) -> None:
+        """Hear that tasks have become higher, which may stand here or not."""
+        for task in tasks:
+            if (ticket := self._since.get(task)) is not None:
+                self._put(task, ticket)
 
-    def _renew(self) -> None:
-        """Sort anew if heights have changed since."""
-        if self._version != self._heights.version:
-            self._version = self._heights.version
-            of = self._heights.of
-            self._heap = [(-of(task), ticket, task) for _, ticket, task in self._heap]
-            heapify(self._heap)
+    def _put(self, task: Task, ticket: int) -> None:
+        self._since[task] = ticket
+        if self._version == self._order.version:
+            heappush(self._heap, (-self._order.height(task), ticket, task))
+
+    def _sort(self) -> None:
+        self._version = self._order.version
+        height = self._order.height
+        self._heap = [(-height(task), ticket, task) for task, ticket in self._since.items()]
+        heapify(self._heap)
 
 
-def line_maker(heights: Heights | None) -> Callable[..., Any]:
-    """Return what makes the line in which ready tasks stand: with heights, the longest first."""
-    if heights is None:
-        return deque
-    return lambda tasks=(): LongestFirst(heights, tasks)
+class Aside(LongestFirst):
+    """Those that were ready, and wait for something else: all keep their age."""
+
+    def append(self, task: Task) -> None:
+        """Add one."""
+        self._put(task, self._order.tickets.setdefault(task, self._order.later()))

@@ -2325,9 +2325,8 @@ def _parts(container: Any) -> Iterable[Any]:
     return container.values() if isinstance(container, dict) else container
 
 
-def _is_container(value: object) -> bool:
-    kind = type(value)
-    return kind in _CONTAINERS or (isinstance(value, tuple) and hasattr(kind, "_make"))
+def _is_container(kind: type) -> bool:
+    return kind in _CONTAINERS or (issubclass(kind, tuple) and hasattr(kind, "_make"))
 
 
 def tasks_among(arguments: Any) -> dict[Task, None]:
@@ -2339,7 +2338,7 @@ def tasks_among(arguments: Any) -> dict[Task, None]:
         value = due.pop()
         if isinstance(value, Task):
             found[value] = None
-        elif _is_container(value) and id(value) not in seen:
+        elif _is_container(type(value)) and id(value) not in seen:
             seen.add(id(value))
             parts = list(_parts(value))
             if any(issubclass(kind, (Task, *_CONTAINERS)) for kind in set(map(type, parts))):
@@ -2375,7 +2374,9 @@ def with_results(
     due = [arguments]
     while due:
         container = due[-1]
-        inner = [p for p in _parts(container) if _is_container(p) and id(p) not in ready]
+        parts = _parts(container)
+        nested = {kind for kind in set(map(type, parts)) if _is_container(kind)}
+        inner = nested and [p for p in parts if type(p) in nested and id(p) not in ready]
         if inner:
             if any(id(part) in open_ones for part in inner):
                 message = "an argument contains itself: tasks in it cannot be replaced"
@@ -2383,22 +2384,23 @@ def with_results(
             open_ones.add(id(container))
             due.extend(inner)
             continue
-        ready[id(container)] = _rebuilt(container, ready, instead, kinds)
+        values = [
+            instead(part)
+            if isinstance(part, kinds)
+            else ready[id(part)]
+            if type(part) in nested
+            else part
+            for part in parts
+        ]
+        ready[id(container)] = _rebuilt(container, values)
         due.pop()
     return ready[id(arguments)]
 
 
-def _rebuilt(
-    container: Any, ready: dict[int, Any], instead: Callable[[Any], Any], kinds: tuple[type, ...]
-) -> Any:
-    def replaced(value: Any) -> Any:
-        if isinstance(value, kinds):
-            return instead(value)
-        return ready.get(id(value), value) if _is_container(value) else value
-
+def _rebuilt(container: Any, values: list[Any]) -> Any:
+    """Return a container of the same kind with other values."""
     if isinstance(container, dict):
-        return {key: replaced(value) for key, value in container.items()}
-    values = [replaced(value) for value in container]
+        return dict(zip(container, values, strict=True))
     kind = type(container)
     if kind in (list, tuple):
         return kind(values)

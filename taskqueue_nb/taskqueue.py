@@ -32,7 +32,7 @@ from taskqueue_nb.loops import (
     is_coroutine_function,
     running_loop,
 )
-from taskqueue_nb.order import Heights, check_order, line_maker
+from taskqueue_nb.order import Aside, LongestFirst, Order, check_order
 from taskqueue_nb.runstate import CURRENT, RunState
 from taskqueue_nb.stepping import begin, retries_by_itself, stepped_of
 from taskqueue_nb.task import (
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Callable,
         Generator,
+        Iterable,
         Iterator,
         Mapping,
         Sequence,
@@ -110,6 +111,7 @@ class _Run:
         self.echo = not background if echo is None else echo
         self.threads = executor if isinstance(executor, int) and not on_loop else 0
         self.executor = None if self.threads else executor
+        self.is_parallel = executor is not None or on_loop  # tasks can run beside each other
         self.limit = limit  # how many tasks may be away at once
         self.limits = limits or None  # of groups and of what tasks use
         self.context = copy_context()  # each attempt has a copy of its own
@@ -180,11 +182,14 @@ class TaskQueue(Exports):
     limits : mapping, optional
         How much there is of each thing that tasks use (`Task(uses={"gpu": 1})`), or how many tasks
         of a group run together: `limits={"gpu": 2, "downloads": 4}`. A task that waits for room is
-        not overtaken by younger ones that want the same.
-    order : str
-        In what order ready tasks are started: "ready", as they became so, or "longest": first those
-        with the most tasks behind them on a path, which is sooner done where workers are few and
-        paths of different length. Both give the same order each time, as far as answers come so.
+        not overtaken by those that come after it in the order and want the same.
+    order : str, optional
+        In what order ready tasks are started. By default, in a run that has an executor and in
+        `arun`, first those with the most tasks behind them on a path, then those that were ready
+        first: so workers are sooner done with paths of different length. In a run in the caller's
+        thread it would change nothing about the time: there they go as they became ready. "longest"
+        and "ready" ask for the one or the other in every run. The order is the same each time, as
+        far as answers come so; see the notes.
     store : str or path-like, optional
         A file into which results and every step go as they happen. The same tasks built again in a
         new kernel take back what is there; see `store`.
@@ -219,6 +224,13 @@ class TaskQueue(Exports):
     timeout counts from when the worker is up. What cannot travel fails its task, by name; frames
     do not, so a post-mortem of the last attempt has its text alone.
 
+    By the longest path, a task that becomes ready goes before those that wait for a worker, for
+    their executor or for room if more stands behind it. Where runs with an executor and without one
+    go on at once, all go by it. What changes the graph meanwhile counts at once if that is little
+    work; where much changes, the paths may for a while count as they were. A worker process that
+    makes short calls has its next one at hand, which is not overtaken, unless `order="longest"` was
+    asked for; a Dask cluster is handed all that is ready, and goes its own way.
+
     Examples
     --------
     >>> load = Task("load", lambda: [3, 4])
@@ -237,7 +249,7 @@ class TaskQueue(Exports):
         name: str | None = None,
         executor: Any = None,
         limits: Mapping[str, float] | None = None,
-        order: str = "ready",
+        order: str | None = None,
         store: Any = None,
         store_limit: int | None = None,
     ) -> None:
@@ -249,11 +261,12 @@ class TaskQueue(Exports):
         self.run_dependent_tasks = run_dependent_tasks
         self.executor = executor
         self._tasks: dict[Task, None] = {}
+        self._runs: list[_Run] = []
         self._outside: set[Task] = set()  # prerequisites of ours that are not ours
         check_order(order)
-        self._heights = Heights(self) if order == "longest" else None
-        self._line = line_maker(self._heights)  # makes what `_ready` is
-        self._ready: Any = self._line()  # may hold tasks that are ready no longer
+        self._wished = order
+        self._order: Order | None = None  # of the lines; without one, who was ready first is first
+        self._ready: Any = deque()  # or the line of an order; may hold tasks that are ready no more
         self._fallen: dict[Task, None] = {}  # may hold tasks that are mended
         self._made = time()
         self._deeds: list[Deed] = []  # the verbs that were carried out
@@ -267,7 +280,6 @@ class TaskQueue(Exports):
         self._watchers: tuple[Callable[[], object], ...] = ()
         self._structure = 0
         self._held = False
-        self._runs: list[_Run] = []
         self._background: _Run | None = None
         self._stepping: Task | None = None  # whose steps were taken last
         self._last_options: dict[str, Any] = {}
@@ -340,8 +352,8 @@ class TaskQueue(Exports):
     def _add(self, task: Task) -> None:
         self._tasks[task] = None
         self._structure += 1
-        if self._heights is not None:
-            self._heights.note(task)
+        if self._order is not None:
+            self._order.add(task)
         if task._options is not PLAIN and task._options.uses:
             self._uses.update(task._options.uses)
         if task in self._outside:
@@ -481,8 +493,8 @@ class TaskQueue(Exports):
     def _is_linked(self, task: Task, prerequisite: Task | None) -> None:
         if task in self._tasks:
             self._structure += 1
-            if self._heights is not None:
-                self._heights.forget()
+            if self._order is not None:
+                self._order.link(task, prerequisite)
             if prerequisite is not None and not (
                 prerequisite in self._tasks or prerequisite in self._outside
             ):
@@ -942,6 +954,7 @@ class TaskQueue(Exports):
         if transition:
             return self._step_on()
         run = _Run(once=True, stepping=True, limits=self._limits)
+        run.is_parallel = self.executor is not None  # it takes what `run()` would take first
         return next(self._foreground(run), None)
 
     @property
@@ -965,6 +978,7 @@ class TaskQueue(Exports):
     def _step_into(self) -> Task | None:
         """Start an attempt, and leave it to further steps."""
         run = _Run(once=True, stepping=True, in_steps=True, limits=self._limits)
+        run.is_parallel = self.executor is not None
         try:
             self._enter(run)
             with GRAPH_LOCK:
@@ -1083,9 +1097,37 @@ class TaskQueue(Exports):
         with CaughtUp(self._tasks), GRAPH_LOCK:
             if run not in self._runs:
                 self._runs.append(run)
+            self._put_in_order()
+            run.places.stand_in(self._aside)
             self._is_changed()
         if self._active and not run.in_steps:
             self._take_up_steps(run)
+
+    def _takes_longest(self, *, is_parallel: bool) -> bool:
+        return self._wished == "longest" or (self._wished is None and is_parallel)
+
+    def _put_in_order(self) -> None:
+        """Have ready tasks stand as the runs under way take them; the lock is held."""
+        is_parallel = any(run.is_parallel for run in self._runs)
+        if self._takes_longest(is_parallel=is_parallel) is (self._order is not None):
+            return
+        self._order = Order(self) if self._order is None else None
+        for run in self._runs:
+            run.places.stand_in(self._aside)  # first: these have been ready for longest
+        self._ready.extendleft(reversed(self._room.clear()))
+        self._ready = self._line(self._ready)
+
+    def _line(self, tasks: Iterable[Task] = ()) -> Any:
+        return deque(tasks) if self._order is None else LongestFirst(self._order, tasks)
+
+    def _aside(self, tasks: Iterable[Task] = ()) -> Any:
+        return deque(tasks) if self._order is None else Aside(self._order, tasks)
+
+    def _line_of_run(self, tasks: Iterable[Task]) -> Any:
+        """Return tasks in the line in which a plain `run()` takes them; the lock is held."""
+        if not self._takes_longest(is_parallel=self.executor is not None):
+            return deque(tasks)
+        return LongestFirst(Order(self, self._order), tasks)
 
     def _take_up_steps(self, run: _Run) -> None:
         """Go on with tasks that are in the middle of their steps: nobody else would."""
@@ -1117,8 +1159,12 @@ class TaskQueue(Exports):
             if self._background is run:
                 self._background = None
             for place in run.places:
-                self._ready.extend(place.parked)
+                self._ready.extendleft(reversed([*place.parked]))
             self._ready.extendleft(reversed(self._room.clear()))
+            if self._runs:
+                self._put_in_order()
+            elif self._order is not None:
+                self._order.rest()
             if run.left != run.most:
                 self._forget_befores()
             self._wake()
@@ -1245,9 +1291,9 @@ class TaskQueue(Exports):
         if self._delayed:
             self._recall()
         ready = self._ready
-        if (limits := run.limits) is not None and self._room:
+        if (limits := run.limits) is not None:
             self._admit(limits)
-        while ready or run.places.unpark(ready):
+        while ready or run.places.unpark(ready) or (limits is not None and self._admit(limits)):
             task: Task = ready.popleft()
             if (
                 task.fsm_state != "PENDING"
@@ -1261,7 +1307,6 @@ class TaskQueue(Exports):
                 ready.appendleft(task)
                 return None
             if place is not None and not place.takes(task):
-                self._room.cede(task)
                 place.parked.append(task)
                 continue
             if limits is not None and not self._enter_room(run, task, limits):
@@ -1269,6 +1314,8 @@ class TaskQueue(Exports):
                     return task
                 continue
             run.left -= 1
+            if self._order is not None:
+                self._order.start(task)
             if place is None:
                 if self._idle and (ready or self._room):
                     self._changed.notify()
@@ -1294,11 +1341,12 @@ class TaskQueue(Exports):
             return None  # awaited on the loop of the run, wherever plain ones go
         return run.places.of(run.executor)
 
-    def _admit(self, limits: Mapping[str, float]) -> None:
-        """Make the oldest ready again of those that there is room for now; the lock is held."""
-        task = self._room.admit(limits, self._may_start)
+    def _admit(self, limits: Mapping[str, float]) -> bool:
+        """Make the first ready again of those that there is room for now; the lock is held."""
+        task = self._room.let_out(limits, self._may_start) if self._room else None
         if task is not None:
             self._ready.appendleft(task)
+        return task is not None
 
     def _may_start(self, task: Task) -> bool:
         """Say whether a task that was ready is so still; the lock is held."""
@@ -1312,7 +1360,8 @@ class TaskQueue(Exports):
             run.stopped |= run.fail_fast
             return False
         needs = needs_of(task, limits)
-        return not needs or self._room.enter(task, needs, limits)
+        height = self._order.height(task) if needs and self._order is not None else 0
+        return not needs or self._room.enter(task, needs, limits, height)
 
     def _leave_room(self, task: Task, hold: Hold | None) -> None:
         """Give back what an attempt took up, and wake those that may wait for it."""
@@ -1384,7 +1433,8 @@ class TaskQueue(Exports):
 
         if place.send_more is None:
             place.give_back = partial(self._has_been_withdrawn, run, place)
-            place.may_wait = run.limits is None and self._heights is None and not run.fail_fast
+            is_strict = run.limits is not None or run.fail_fast or self._wished == "longest"
+            place.may_wait = not is_strict
             place.send_more, place.tell = partial(self._send_more, run, place), self._tell
             place.leads = partial(self._leads, run, place)
             place.send_now = partial(self._send_now, run, place)
@@ -1434,6 +1484,8 @@ class TaskQueue(Exports):
             if not self._may_pick(run) or not self._may_start(task):
                 return False
             run.left -= 1
+            if self._order is not None:
+                self._order.start(task)
             self._queue(run, place, task, when)
         self._send(run, task)
         return True

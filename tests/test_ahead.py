@@ -569,6 +569,8 @@ class Loop:
     def add_callback(self, *_: Any) -> None:
         """Forget it."""
 
+    call_later = add_callback
+
 
 class Worker:
     """What a worker needs to know of itself."""

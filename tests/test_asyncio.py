@@ -926,6 +926,7 @@ def good():
     return 1
 
 tasks = [Task(good), Task(deaf)]
+tasks[1].require(tasks[0])
 behind = tasks[1].then("behind", good)
 queue = TaskQueue(*tasks, behind)
 try:

@@ -1076,7 +1076,7 @@ def test_cluster_that_is_gone_is_said(
     """Whatever runs there fails within 30 s, with a sentence, and so does what comes later."""
     client, process = lonely
     first = Task("first", make_value)
-    slow = Task("slow", wait_for_file, func_args=(str(tmp_path / "gate"),))
+    slow = first.then("slow", wait_for_file, func_args=(str(tmp_path / "gate"),))
     behind = [Task(f"behind{i}", make_value) for i in range(3)]
     after = Task("after", make_value, func_args=(slow,))
     queue = TaskQueue(first, slow, *behind, after).start(executor=client)

@@ -375,8 +375,9 @@ def test_cancelled_while_it_waits_for_room_keeps_no_other_waiting(
 def test_fail_fast_starts_nothing_more(executor: Any) -> None:
     """What was under way ends, the rest stays pending."""
     row = [Task("bad", fail), *(Task(f"t{i}", make_value) for i in range(10))]
-    late = [Task(f"late{i}", make_value) for i in range(10)]
-    for one in late:
+    late = [row[0].then("victim", make_value)]  # so that "bad" is not taken last
+    late += [Task(f"late{i}", make_value) for i in range(9)]
+    for one in late[1:]:
         for other in row[1:]:
             one.require(other)
     queue = TaskQueue(*row, *late)

@@ -283,15 +283,62 @@ def test_a_task_that_uses_much_is_not_overtaken_for_ever() -> None:
     assert not room.enter(tasks["big"], two, limits)
     assert not room.enter(tasks["c"], one, limits)
     room.leave(tasks["a"], room.hold_of(tasks["a"]))
-    assert room.admit(limits, lambda _: True) is None, "c would overtake the big one"
+    assert room.let_out(limits, lambda _: True) is None, "c would overtake the big one"
     assert not room.enter(tasks["d"], one, limits)
     room.leave(tasks["b"], room.hold_of(tasks["b"]))
-    while (task := room.admit(limits, lambda _: True)) is not None:
-        assert room.enter(task, (), limits)
+    while (task := room.let_out(limits, lambda _: True)) is not None:
+        assert room.enter(task, two if task.name == "big" else one, limits)
         order.append(task.name)
         room.leave(task, room.hold_of(task))
 
     assert order == ["big", "c", "d"]
+
+
+def test_the_highest_that_wait_get_room_first() -> None:
+    """Then by age; nobody behind the first takes what that one waits for, higher ones may."""
+    room = Room()
+    limits = {"gpu": 2.0, "net": 1.0}
+    one, two, net = (("gpu", 1),), (("gpu", 2),), (("net", 1),)
+    names = ("a", "b", "low", "high", "top", "old", "net", "next")
+    tasks = {name: Task(name, list) for name in names}
+    assert room.enter(tasks["a"], one, limits)
+    assert room.enter(tasks["b"], one, limits)
+    assert not room.enter(tasks["old"], one, limits, 1)
+    assert not room.enter(tasks["high"], two, limits, 7)
+    assert not room.enter(tasks["low"], one, limits, 1)
+    room.leave(tasks["a"], room.hold_of(tasks["a"]))
+
+    assert room.let_out(limits, lambda _: True) is None, "the first wants both"
+    assert not room.enter(tasks["next"], one, limits, 6)
+    assert room.enter(tasks["net"], net, limits, 0), "it wants something else"
+    assert room.enter(tasks["top"], one, limits, 8)
+    room.leave(tasks["b"], room.hold_of(tasks["b"]))
+    room.leave(tasks["top"], room.hold_of(tasks["top"]))
+    first = room.let_out(limits, lambda _: True)
+
+    assert first is tasks["high"]
+    assert room.enter(first, two, limits, 7)
+    assert room.let_out(limits, lambda _: True) is None
+    room.leave(first, room.hold_of(first))
+    order = [room.let_out(limits, lambda _: True) for _ in range(4)]
+    assert order == [tasks["next"], tasks["old"], tasks["low"], None]
+
+
+def test_who_is_let_out_keeps_its_age_when_it_has_to_wait_again() -> None:
+    """Somebody higher took the room meanwhile; it is served before those that came later."""
+    room, limits, one = Room(), {"gpu": 1.0}, (("gpu", 1),)
+    a, old, high, late = (Task(name, list) for name in ("a", "old", "high", "late"))
+    assert room.enter(a, one, limits)
+    assert not room.enter(old, one, limits)
+    room.leave(a, room.hold_of(a))
+    assert room.let_out(limits, lambda _: True) is old
+
+    assert room.enter(high, one, limits, 1)
+    assert not room.enter(late, one, limits)
+    assert not room.enter(old, one, limits)
+    room.leave(high, room.hold_of(high))
+
+    assert room.let_out(limits, lambda _: True) is old
 
 
 def test_who_waits_for_one_thing_does_not_hold_up_others() -> None:
@@ -331,10 +378,10 @@ def test_whatever_is_used_everybody_gets_room_in_the_end(
     parked: set[Task] = set()
 
     while len(done) < len(tasks):
-        if (admitted := room.admit(limits, lambda _: True)) is not None:
-            assert room.enter(admitted, needs_of(admitted, limits), limits)
-            parked.discard(admitted)
-            inside.append(admitted)
+        if (first := room.let_out(limits, lambda _: True)) is not None:
+            assert room.enter(first, needs_of(first, limits), limits)
+            parked.discard(first)
+            inside.append(first)
         elif waiting and draw.random() < 0.6:
             task = waiting.pop(0)
             if room.enter(task, needs_of(task, limits), limits):

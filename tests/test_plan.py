@@ -71,19 +71,23 @@ def test_a_plan_tells_the_order_of_what_is_not_ready_yet() -> None:
     broken(),
     st.integers(0, 9),
     st.sampled_from(["retry", "invalidate", "supply", "run"]),
-    st.sampled_from(ORDERS),
+    st.sampled_from([*({"order": order} for order in ORDERS), {"executor": 1}]),
     st.data(),
 )
 def test_plan_is_what_happens(
-    drawn: tuple[Graph, set[str]], steps: int, verb: str, order: str, data: st.DataObject
+    drawn: tuple[Graph, set[str]],
+    steps: int,
+    verb: str,
+    how: dict[str, Any],
+    data: st.DataObject,
 ) -> None:
     """Whatever stands where, the next run calls what the plan says, in that order, and no more."""
     graph, failing = drawn
     calls = Calls(failing)
     tasks = build(graph, calls)
-    queue = TaskQueue(*tasks.values(), order=order)
-    for _ in itertools.islice(queue.run(), steps):
-        pass
+    queue = TaskQueue(*tasks.values(), **how)
+    for _ in range(steps):
+        list(queue.run(once=True))
     calls.failing.clear()
     calls.names.clear()
     wanted = {"retry": "FAILED", "invalidate": "DONE", "supply": "PENDING"}

@@ -7,14 +7,14 @@ what it started, `dask` the one whose results stay where they were made.
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from taskqueue_nb.executors.trip import Place, TravelError, WorkerError
 from taskqueue_nb.fsm import shorten
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     from taskqueue_nb.executors.dask import Dask
@@ -34,6 +34,7 @@ class Places:
         self._known: dict[Any, Place] = {}
         self._threads: list[ThreadPoolExecutor] = []
         self._engines: list[Processes | Dask] = []
+        self._line: Callable[..., Any] = deque  # in which parked tasks stand
 
     def of(self, executor: Any) -> Place:
         """Return the place for an executor; the same one for the same executor.
@@ -46,7 +47,14 @@ class Places:
         key = executor if isinstance(executor, (int, str)) else id(executor)
         if key not in self._known:
             self._known[key] = self._made(executor)
+            self._known[key].parked = self._line()
         return self._known[key]
+
+    def stand_in(self, line: Callable[..., Any]) -> None:
+        """Have parked tasks stand in a line of this kind, those who do already, too."""
+        self._line = line
+        for place in self:
+            place.parked = line(place.parked)
 
     def _made(self, executor: Any) -> Place:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - rarely needed
@@ -71,14 +79,14 @@ class Places:
         submit = executor.defer if callable(getattr(executor, "defer", None)) else executor
         return Place(lambda func, *args: submit(lambda: func(*args)), None, is_here=True)
 
-    def unpark(self, ready: deque[Task]) -> bool:
+    def unpark(self, ready: Any) -> bool:
         """Make a parked task ready where there is room for it; say whether there was one.
 
         Each task that comes back makes room for one, but that may have been cancelled meanwhile.
         """
         for place in self._known.values():
             if place.parked and (task := place.let_out()) is not None:
-                ready.append(task)
+                ready.appendleft(task)
                 return True
         return False
 

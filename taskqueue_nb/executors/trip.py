@@ -121,8 +121,8 @@ class Place:
         How many it holds.
     is_here : bool
         Whether its calls are made in this process, as the tasks themselves.
-    parked : deque of Task
-        Ready tasks that wait for room.
+    parked : deque of Task, or what has as much of one as is used
+        Ready tasks that wait for room, in the order in which the run takes them.
     send_more : callable or None
         Sends a further ready task, if there is one: for the thread that has just heard of one.
     tell : callable or None
@@ -143,7 +143,7 @@ class Place:
         self.limit = limit
         self.is_here = is_here
         self.in_flight = 0
-        self.parked: deque[Task] = deque()
+        self.parked: Any = deque()
         self.send_more: Callable[[], object] | None = None
         self.tell: Callable[[], object] | None = None
         self.give_back: Callable[[Task], object] | None = None

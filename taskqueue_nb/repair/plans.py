@@ -53,8 +53,8 @@ class Plan:
     targets : tuple of Task
         What was named, or chosen where nothing was.
     will_run : tuple of Task
-        What the next run calls if this is done first, in the order of a run in one thread: what
-        the verb sets in motion, and what would run anyway.
+        What the next `run()` calls if this is done first: what the verb sets in motion, and what
+        would run anyway; in the order in which one worker would take it.
     stale : tuple of Task
         Whose result is given up: DONE tasks that are to run again.
 
@@ -394,7 +394,7 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
         Whose run; without one, what the change sets in motion, whatever queue it is in.
     """
     ahead = _Ahead(change)
-    due: Any = deque() if queue is None else queue._line(_ready_now(queue))
+    due: Any = deque() if queue is None else queue._line_of_run(_ready_now(queue))
     due.extend(ahead.freed)
     due.extend(task for task in change.targets if not ahead.missing(task))
     if queue is not None and queue._active:
@@ -411,11 +411,11 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
 
 
 def _ready_now(queue: Any) -> Iterator[Task]:
-    yield from queue._ready
     yield from queue._room
     for run in queue._runs:
         for place in run.places:
             yield from place.parked
+    yield from queue._ready
     for _, _, task in queue._delayed:
         yield task
 

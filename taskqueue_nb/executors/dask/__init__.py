@@ -184,15 +184,15 @@ class Dask(Place):
             self._next = monotonic() + _PAUSE
             threads = math.inf if self.hub is None else self.hub.threads
             with self._lock:
-                self._few = max(len(self.trips) / 2, 8 * threads)
+                self._few = max(len(self.trips) / 3, 8 * threads)
                 if len(self.trips) > self._few:
                     self._has_room.clear()
 
     def _await_more(self) -> None:
         """Wait a moment for calls that can go in the same graph, of which each one has its price.
 
-        While a cluster has more calls than it can make at once, and half as many as after the last
-        graph, a further one comes early enough when these have become fewer.
+        While a cluster has more calls than it can make at once, and a third of those that it had
+        after the last graph, a further one comes early enough when these have become fewer.
         """
         if (early := self._next - monotonic()) > 0:
             sleep(early)

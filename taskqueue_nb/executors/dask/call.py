@@ -233,7 +233,7 @@ class _Calls:
             self._made[key] = _Made(key, threading.current_thread(), pool)
             starts, self._is_looking = not self._is_looking, True
         if starts:
-            self._worker.loop.add_callback(self._look)
+            self._look_again()
         return True
 
     def withdraw(self, keys: Iterable[str]) -> list[str]:
@@ -327,9 +327,13 @@ class _Calls:
             self._is_looking = bool(self._made)
             given_up = [made for key, made in self._made.items() if _is_given_up(self._worker, key)]
         if self._is_looking:
-            self._worker.loop.call_later(_LOOK, self._look)
+            self._look_again()
         for made in given_up:
             self._secede(made)
+
+    def _look_again(self) -> None:
+        """Have the calls be looked at in a while; most will have ended by then."""
+        self._worker.loop.add_callback(self._worker.loop.call_later, _LOOK, self._look)
 
     def _secede(self, made: _Made) -> None:
         from distributed.threadpoolexecutor import threads_lock  # noqa: PLC0415 - a worker's alone
