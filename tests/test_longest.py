@@ -425,6 +425,35 @@ def test_heights_may_be_old_where_much_changes_and_tasks_run_all_the_same() -> N
     assert once() == once()
 
 
+def test_a_line_holds_each_task_once_where_it_stood_first_or_has_risen_to() -> None:
+    """What a run puts back keeps its age, what is added twice its place, what rises is out once."""
+    tasks = build({name: [] for name in "abcd"}, Calls())
+    a, b, c, d = tasks.values()
+    queue = TaskQueue(*tasks.values())
+    queue._runs.append(None)  # type: ignore[arg-type]  # so that heights change at once
+    order = ORDER_MODULE.Order(queue)
+    line = ORDER_MODULE.LongestFirst(order, [a, b, c])
+    assert line.popleft() is a
+    line.append(b)
+    line.append(a)
+    line.appendleft(a)
+    assert [*line] == [b, c, a]
+
+    queue.add(behind := Task("behind c", list))
+    behind.require(c)
+    order.link(behind, c)
+    line.append(d)
+    line.append(c)
+
+    assert [line.popleft() for _ in range(len(line))] == [c, b, a, d]
+    line.append(c)
+    line.appendleft(d)
+    assert [*line] == [d, c], "c has been out"
+    assert [line.popleft(), line.popleft()] == [c, d]
+    with pytest.raises(IndexError):
+        line.popleft()
+
+
 @pytest.mark.parametrize("order", ["fifo", "", 5, ["ready"]])
 def test_an_unknown_order_is_refused_with_those_that_there_are(order: Any) -> None:
     """At once."""
