@@ -29,8 +29,8 @@ from taskqueue_nb import FSMError, InjectedError, RunState, Task, TaskError, Tas
 from taskqueue_nb._worker import Wire, anonymous_file, withdrawn
 from taskqueue_nb.capture import HEAD, TAIL
 from taskqueue_nb.executors import TravelError, WorkerError
-from taskqueue_nb.executors.processes import Processes, _Worker
-from taskqueue_nb.task import AHEAD, GRAPH_LOCK
+from taskqueue_nb.executors.processes import Processes, _ProcessTrip, _Worker
+from taskqueue_nb.task import AHEAD, GRAPH_LOCK, Attempt
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -1940,3 +1940,18 @@ def test_an_answer_is_taken_that_came_just_before_the_process_ended(
     run(TaskQueue(task), executor="processes:1")
 
     assert task.is_done
+
+
+def test_no_call_waits_behind_one_that_may_still_be_withdrawn() -> None:
+    """Else both may be taken up before that is asked for, and the former taken for not begun."""
+    place = Processes(1)
+    worker = _Worker(place)
+    waiting = Task("waiting", list)
+    trip = _ProcessTrip(waiting, lambda *_: None, None, place, 1)
+    worker.trip, trip.worker, trip.is_sent, trip.began = trip, worker, True, time.time()
+    worker.is_quick = True
+
+    assert not worker.has_slot()
+    trip.attempt = Attempt(waiting, None)
+    assert worker.has_slot()
+    worker.bury()

@@ -244,10 +244,15 @@ class _Worker:
             trip.start_clock()
 
     def has_slot(self) -> bool:
-        """Say whether a call may wait here behind the one that is made."""
+        """Say whether a call may wait here behind the one that is made.
+
+        Not as long as the latter may still be withdrawn: the process notes the last one only that
+        it has taken up, so of one before that nobody could tell whether it has been made.
+        """
         trip = self.trip
         if (
             trip is None
+            or trip.attempt is None
             or not trip.is_sent
             or self.ahead is not None
             or not self.is_quick
