@@ -77,6 +77,9 @@ class Order:
         due = [task]
         while due:
             one = due[-1]
+            if one in heights:  # it stands behind several
+                due.pop()
+                continue
             highest = -1
             for other in one._blocking:
                 if (height := heights.get(other)) is not None:

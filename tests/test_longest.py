@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -366,6 +366,17 @@ class Counted(Task):
         self.__dict__["blocking"] = tasks
 
 
+class CountedTasks(list[Task]):
+    """Tasks that count how often one of them is looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        for task in super().__iter__():
+            self.looked += 1
+            yield task
+
+
 @pytest.mark.parametrize("held", [False, True], ids=["runs along", "waits at its beginning"])
 def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
     """Each new requirement looks at few tasks, though each could raise all that stand before."""
@@ -395,6 +406,26 @@ def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
 
     assert queue.counts() == {"DONE": size + len(beside)}
     assert Counted.looked < 400 * size
+
+
+def test_what_stands_behind_many_is_looked_at_once() -> None:
+    """A report on each step of a chain, which many wait for in their turn."""
+    size = 300
+    report = Task("report", list)
+    steps: list[Task] = []
+    for i in range(size):
+        steps.append(Task(f"step {i}", list))
+        report.require(steps[-1])  # before the next step, so that it is met again at each
+        if i:
+            steps[-1].require(steps[-2])
+    readers = [report.then(Task(f"reader {i}", list)) for i in range(size)]
+    queue = TaskQueue(*steps, report, *readers, executor=1)
+    behind = CountedTasks(readers)
+    report._blocking = behind
+
+    assert queue.plan().will_run == (*steps, report, *readers)
+
+    assert behind.looked < 10 * size
 
 
 def test_heights_may_be_old_where_much_changes_and_tasks_run_all_the_same() -> None:
