@@ -1158,9 +1158,7 @@ class TaskQueue(Exports):
                 self._runs.remove(run)
             if self._background is run:
                 self._background = None
-            for place in run.places:
-                self._ready.extendleft(reversed([*place.parked]))
-            self._ready.extendleft(reversed(self._room.clear()))
+            self._let_go(run)
             if self._runs:
                 self._put_in_order()
             elif self._order is not None:
@@ -1169,6 +1167,15 @@ class TaskQueue(Exports):
                 self._forget_befores()
             self._wake()
             self._is_changed()
+
+    def _let_go(self, run: _Run) -> None:
+        """Make ready again what waits in a run that starts nothing more; the lock is held.
+
+        At once: another run that finds nothing to do might end before this one does.
+        """
+        self._ready.extendleft(reversed(run.places.clear()))
+        self._ready.extendleft(reversed(self._room.clear()))
+        self._wake()
 
     def _forget_befores(self) -> None:
         """Let go of what `undo` would need: something has run since."""
@@ -1273,7 +1280,7 @@ class TaskQueue(Exports):
 
     def _may_pick(self, run: _Run) -> bool:
         """Say whether a run may start a task now; the lock is held."""
-        if run.runstate is not None and run.runstate.cancelled:
+        if not run.stopped and run.runstate is not None and run.runstate.cancelled:
             run.stopped = True
             self._withdraw(run)
         return (
@@ -1300,6 +1307,7 @@ class TaskQueue(Exports):
                 or task._missing
                 or (self._delays and task in self._delays)
             ):
+                run.places.unpark(ready)  # a place may have let it out instead of another
                 continue  # it has moved on since it was ready
             own = None if task._options is PLAIN else task._options.executor
             place = None if own is run.executor is None else self._place_of(run, task, own)
@@ -1357,7 +1365,9 @@ class TaskQueue(Exports):
         if (refused := refusal(task, limits)) is not None:
             task._error = refused
             task._fsm_move("error", {"because": "there is not as much as it uses"})
-            run.stopped |= run.fail_fast
+            if run.fail_fast:
+                run.stopped = True
+                self._let_go(run)
             return False
         needs = needs_of(task, limits)
         height = self._order.height(task) if needs and self._order is not None else 0
@@ -1416,7 +1426,7 @@ class TaskQueue(Exports):
                 run.left += 1
             elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
-                self._wake()
+                self._let_go(run)
 
     def _send(self, run: _Run, task: Task) -> None:
         """Hand a queued task to its executor."""
@@ -1508,6 +1518,7 @@ class TaskQueue(Exports):
 
     def _withdraw(self, run: _Run) -> None:
         """Make pending again what waits behind other calls of a run; the lock is held."""
+        self._let_go(run)
         for task in reversed(run.places.recall()):
             task._queue_no_more(WITHDRAWN)
             self._ready.appendleft(task)  # it was among the first

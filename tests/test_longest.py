@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import LIMIT, Calls, build, check_settled, run
+from checks import LIMIT, Background, Calls, build, check_settled, run, until, wait_for
 from graphs import GRAPHS, Graph, chain
-from taskqueue_nb import CycleError, Task, TaskQueue
+from taskqueue_nb import CycleError, RunState, Task, TaskQueue
 from taskqueue_nb.graph import closure
 from taskqueue_nb.order import ORDERS
 
@@ -107,6 +108,59 @@ def test_who_is_parked_again_keeps_its_age(way: str) -> None:
     names = ONE_AT_A_TIME[way](queue)
 
     assert names == ["t0", "t1", "t2", "alone0", "alone1", "alone2", "t3"]
+
+
+def test_nothing_overtakes_those_that_are_parked_because_one_of_them_was_given_up() -> None:
+    """It was let out as a place became free; so another one is, before what became ready."""
+    graph = {
+        "first": [], "low": ["first"], **chain(4), "t0": ["first"],
+        "high": [], "high 1": ["high"], "high 2": ["high 1"],
+        "also high": [], "also high 1": ["also high"],
+    }  # fmt: skip
+    tasks = build(graph, Calls())
+    queue = TaskQueue(*tasks.values())
+    tasks["first"].func = lambda: until(lambda: queue._idle, "that all others are parked")
+    names = []
+
+    with ThreadPoolExecutor(1) as pool:
+        for task in queue.run(executor=pool):
+            names.append(task.name)
+            if task.name == "first":
+                queue.cancel(tasks["t0"], tasks["high"])
+
+    assert names == ["first", "also high", "low", "also high 1"]
+
+
+@pytest.mark.parametrize("why", ["cancelled", "failed"])
+@pytest.mark.parametrize(("places", "limits"), [(2, {}), (3, {"g": 1})], ids=["place", "room"])
+def test_a_run_that_is_stopped_leaves_what_waits_in_it_to_others(
+    why: str, places: int, limits: dict[str, int]
+) -> None:
+    """At once, not when it ends: by then the others would have ended."""
+    may_end, may_fail = threading.Event(), threading.Event()
+    runstate = RunState()
+
+    def fail() -> None:
+        wait_for(may_fail)
+        raise RuntimeError("told to fail")
+
+    long, failing = Task("long", lambda: wait_for(may_end), group="g"), Task("failing", fail)
+    rest = [Task(f"{i}", list, group="g") for i in range(5)]
+    queue = TaskQueue(long, failing, *rest)
+    with ThreadPoolExecutor(places) as pool:
+        queue.start(runstate, executor=pool, fail_fast=True, limits=limits)
+        until(lambda: queue._idle, "that all others wait")
+        other = Background(lambda: run(queue))
+        until(lambda: queue._idle == 2, "that the other run has nothing to do")
+
+        may_fail.set() if why == "failed" else runstate.cancel()
+        until(lambda: all(task.is_done for task in rest), "that the other run has made the rest")
+        may_end.set()
+        may_fail.set()
+
+        assert sorted(other.join()) == [task.name for task in rest]
+        assert queue.wait(LIMIT)
+    check_settled(queue)
 
 
 def test_order_longest_is_strict_in_processes() -> None:
