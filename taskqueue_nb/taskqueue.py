@@ -1521,6 +1521,8 @@ class TaskQueue(Exports):
         self._let_go(run)
         for task in reversed(run.places.recall()):
             task._queue_no_more(WITHDRAWN)
+            if self._order is not None:
+                self._order.make_oldest(task)
             self._ready.appendleft(task)  # it was among the first
 
     def _await(self, run: _Run, attempt: Attempt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -108,6 +109,36 @@ def test_who_is_parked_again_keeps_its_age(way: str) -> None:
     names = ONE_AT_A_TIME[way](queue)
 
     assert names == ["t0", "t1", "t2", "alone0", "alone1", "alone2", "t3"]
+
+
+@pytest.mark.parametrize("way", ["a thread", "a pool"])
+def test_who_was_ready_once_is_as_old_as_when_it_became_so_again(way: str) -> None:
+    """It stands among the ready ones, and then what it requires has to run again."""
+    graph = {"a": [], "b": ["a"], "c": ["a"], "d": ["a"], "e": ["d"]}
+    queue = TaskQueue(*build(graph, Calls()).values(), executor=1)
+    run(queue)
+    queue.invalidate(queue.tasks[-1])
+    queue.step()
+    queue.invalidate(queue.tasks[-1])
+    queue.invalidate(queue.tasks[0])
+    wanted = ["a", "d", "b", "c", "e"]
+
+    assert [task.name for task in queue.plan().will_run] == wanted
+    assert ONE_AT_A_TIME[way](queue) == wanted
+
+
+def test_a_call_that_is_withdrawn_from_a_worker_is_the_first_again() -> None:
+    """Though it became ready again after the others."""
+    tasks = [Task(f"{i}", time.sleep, func_args=(0.003,)) for i in range(30)]  # short calls
+    queue = TaskQueue(*tasks, executor="processes:1")
+    names = []
+
+    for task in queue.run():
+        names.append(task.name)
+        queue.hold()
+        queue.resume()
+
+    assert names == [task.name for task in queue]
 
 
 def test_nothing_overtakes_those_that_are_parked_because_one_of_them_was_given_up() -> None:
@@ -510,8 +541,8 @@ def test_heights_may_be_old_where_much_changes_and_tasks_run_all_the_same() -> N
     assert once() == once()
 
 
-def test_a_line_holds_each_task_once_where_it_stood_first_or_has_risen_to() -> None:
-    """What a run puts back keeps its age, what is added twice its place, what rises is out once."""
+def test_a_line_holds_each_task_once_where_it_was_added_last_or_has_risen_to() -> None:
+    """What a run puts back keeps its age, what is added again is new, what rises is out once."""
     tasks = build({name: [] for name in "abcd"}, Calls())
     a, b, c, d = tasks.values()
     queue = TaskQueue(*tasks.values())
@@ -522,7 +553,7 @@ def test_a_line_holds_each_task_once_where_it_stood_first_or_has_risen_to() -> N
     line.append(b)
     line.append(a)
     line.appendleft(a)
-    assert [*line] == [b, c, a]
+    assert [*line] == [c, b, a]
 
     queue.add(behind := Task("behind c", list))
     behind.require(c)
