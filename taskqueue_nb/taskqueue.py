@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
@@ -80,6 +80,12 @@ _POOL: Final = 8  # threads for the plain functions of a run on an event loop
 _HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
 _CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
+
+
+class _Sending(NamedTuple):
+    """What is counted as away, and has yet to be sent there, whatever befalls it meanwhile."""
+
+    task: Task
 
 
 def _heard() -> None:
@@ -983,7 +989,7 @@ class TaskQueue(Exports):
             self._enter(run)
             with GRAPH_LOCK:
                 found = self._pick(run) if self._may_pick(run) else None
-                task = found.task if isinstance(found, Attempt) else found
+                task = found if found is None or isinstance(found, Task) else found.task
                 if isinstance(found, Attempt) and task is not None:
                     begin(found, partial(self._leave_room, task, self._room.hold_of(task)))
                     self._stepping = task
@@ -1232,8 +1238,8 @@ class TaskQueue(Exports):
                 elif found is _UNTOLD:
                     while run.untold:
                         run.untold.popleft()._fsm_after()
-                elif found.fsm_state == "QUEUED":
-                    self._send(run, found)
+                elif isinstance(found, _Sending):
+                    self._send(run, found.task)
                 else:
                     found._fsm_after()
                     if self._store is not None and not is_worker and run.bell is None:
@@ -1251,7 +1257,7 @@ class TaskQueue(Exports):
             self._end(run)
             raise interruption
 
-    def _take(self, run: _Run) -> Attempt | Task | None:
+    def _take(self, run: _Run) -> Attempt | _Sending | Task | None:
         """Find something to do: an attempt to make, a task to send away, one that has come back.
 
         Waits as long as something may come; None once nothing will.
@@ -1290,7 +1296,9 @@ class TaskQueue(Exports):
             and (run.limit is None or run.in_flight < run.limit)
         )
 
-    def _pick(self, run: _Run, only: Place | None = None) -> Attempt | Task | None:  # noqa: C901 - read in one piece
+    def _pick(  # noqa: C901 - read in one piece
+        self, run: _Run, only: Place | None = None
+    ) -> Attempt | _Sending | Task | None:
         """Start a ready task, or queue it for its executor; the lock is held.
 
         With `only`, the next task is left alone if it goes anywhere else.
@@ -1329,7 +1337,7 @@ class TaskQueue(Exports):
                     self._changed.notify()
                 return task._begin(self, run)
             self._queue(run, place, task)
-            return task
+            return _Sending(task)
         return None
 
     def _queue(self, run: _Run, place: Place, task: Task, when: float | None = None) -> None:
@@ -1461,14 +1469,13 @@ class TaskQueue(Exports):
         to yield the last one: else the two threads would get in each other's way.
         """
         with GRAPH_LOCK:
-            found: Any = self._pick(run, place) if self._may_pick(run) else None
-            if found is not None and found.fsm_state != "QUEUED":  # it failed: the loop yields it
+            found = self._pick(run, place) if self._may_pick(run) else None
+            if isinstance(found, Task):  # it failed: the loop yields it
                 run.finished.append(found)
-                found = None
             if self._ready:
                 self._wake()
-        if found is not None:
-            self._send(run, found)
+        if isinstance(found, _Sending):
+            self._send(run, found.task)
 
     def _leads(self, run: _Run, place: Place, task: Task) -> bool:
         """Say whether a run sends a pending task there for sure once its prerequisites are done.
