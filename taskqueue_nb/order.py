@@ -77,6 +77,9 @@ class Order:
         due = [task]
         while due:
             one = due[-1]
+            if one in heights:  # it stands behind several
+                due.pop()
+                continue
             highest = -1
             for other in one._blocking:
                 if (height := heights.get(other)) is not None:
@@ -111,6 +114,12 @@ class Order:
         """
         self.tickets.pop(task, None)
         self._heights.pop(task, None)
+
+    def make_oldest(self, task: Task) -> None:
+        """Hear that a ready task is put back next, and is to be older than all others."""
+        if (ticket := self.tickets.pop(task, None)) is not None:
+            for line in self.lines:
+                line.leave(ticket)
 
     def rest(self) -> None:
         """Hear that a run has ended: the next one has heights that are not old."""
@@ -174,11 +183,12 @@ class LongestFirst:
         return self._tasks[self._first_row()[place]]
 
     def append(self, task: Task) -> None:
-        """Add one that has become ready; who stands here already keeps its place."""
+        """Add one that has become ready; from before it was not it may stand here still."""
         order = self._order
-        if order.tickets.get(task) not in self._tasks:
-            ticket = order.tickets[task] = order.later()
-            self._put(task, ticket)
+        if (old := order.tickets.get(task)) is not None:
+            self.leave(old)
+        ticket = order.tickets[task] = order.later()
+        self._put(task, ticket)
 
     def appendleft(self, task: Task) -> None:
         """Put one back that was ready before; it keeps its age, or is older than all others."""
@@ -200,6 +210,10 @@ class LongestFirst:
     def popleft(self) -> Task:
         """Take out the first."""
         return self._tasks.pop(self._first_row().popleft())
+
+    def leave(self, ticket: int) -> None:
+        """Take out whoever has a ticket, if somebody here has; its row is told when it is met."""
+        self._tasks.pop(ticket, None)
 
     def rise(self, tasks: Iterable[Task]) -> None:
         """Hear that tasks have become higher, which may stand here or not."""
