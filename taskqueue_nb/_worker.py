@@ -268,9 +268,14 @@ class Wire:
 
     def has_more(self) -> bool:
         """Say whether `receive` would not have to wait."""
-        if self._ready is None:
-            return bool(self._came) or self._connection.poll(0)
-        return bool(self._came) or bool(self._ready.poll(0))
+        if self._came:
+            return True
+        if self._ready is not None:
+            return bool(self._ready.poll(0))
+        try:
+            return self._connection.poll(0)
+        except OSError:  # nobody is there any more, and `receive` will say that
+            return True
 
     def receive(self) -> tuple[Any, ...] | None:
         """Wait for a message; None if there is none in time, EOFError or OSError at the end."""

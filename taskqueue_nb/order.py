@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from heapq import heapify, heappop, heappush
+from bisect import insort
+from collections import deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -75,6 +77,9 @@ class Order:
         due = [task]
         while due:
             one = due[-1]
+            if one in heights:  # it stands behind several
+                due.pop()
+                continue
             highest = -1
             for other in one._blocking:
                 if (height := heights.get(other)) is not None:
@@ -109,6 +114,12 @@ class Order:
         """
         self.tickets.pop(task, None)
         self._heights.pop(task, None)
+
+    def make_oldest(self, task: Task) -> None:
+        """Hear that a ready task is put back next, and is to be older than all others."""
+        if (ticket := self.tickets.pop(task, None)) is not None:
+            for line in self.lines:
+                line.leave(ticket)
 
     def rest(self) -> None:
         """Hear that a run has ended: the next one has heights that are not old."""
@@ -147,36 +158,36 @@ class Order:
 class LongestFirst:
     """Ready tasks, those with the longest path behind them first, then those that came first.
 
-    It has what a deque has, as far as a queue of tasks uses that.
+    It has what a deque has, as far as a queue of tasks uses that. Tasks of one height stand in one
+    row by their age, so that to add one and to take one out looks at no other.
     """
 
     def __init__(self, order: Order, tasks: Iterable[Task] = ()) -> None:
         self._order = order
-        self._version = -1  # of the heights in the heap, which is made when first wanted
-        self._heap: list[tuple[int, int, Task]] = []  # may hold tasks that are out or have risen
-        self._since: dict[Task, int] = {}  # the ticket of each
+        self._version = -1  # of the heights in the rows, which are made when first wanted
+        self._rows: dict[int, deque[int]] = {}  # tickets, by height below zero; some may be left
+        self._highest: list[int] = []  # a heap of the heights below zero
+        self._tasks: dict[int, Task] = {}  # by ticket
         order.lines.add(self)
         self.extend(tasks)
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self._tasks)
 
     def __iter__(self) -> Iterator[Task]:
         """Yield those that have been ready for longest first, so that another line can be made."""
-        return iter(sorted(self._since, key=self._since.__getitem__))
+        return iter([self._tasks[ticket] for ticket in sorted(self._tasks)])
 
     def __getitem__(self, place: int) -> Task:
         """Return the first; others are not to be had."""
-        if self._version != self._order.version:
-            self._sort()
-        heap, since = self._heap, self._since
-        while since.get(heap[place][2]) != heap[place][1]:
-            heappop(heap)
-        return heap[place][2]
+        return self._tasks[self._first_row()[place]]
 
     def append(self, task: Task) -> None:
-        """Add one that has become ready."""
-        ticket = self._order.tickets[task] = self._order.later()
+        """Add one that has become ready; from before it was not it may stand here still."""
+        order = self._order
+        if (old := order.tickets.get(task)) is not None:
+            self.leave(old)
+        ticket = order.tickets[task] = order.later()
         self._put(task, ticket)
 
     def appendleft(self, task: Task) -> None:
@@ -198,27 +209,49 @@ class LongestFirst:
 
     def popleft(self) -> Task:
         """Take out the first."""
-        task = self[0]
-        heappop(self._heap)
-        del self._since[task]
-        return task
+        return self._tasks.pop(self._first_row().popleft())
+
+    def leave(self, ticket: int) -> None:
+        """Take out whoever has a ticket, if somebody here has; its row is told when it is met."""
+        self._tasks.pop(ticket, None)
 
     def rise(self, tasks: Iterable[Task]) -> None:
         """Hear that tasks have become higher, which may stand here or not."""
         for task in tasks:
-            if (ticket := self._since.get(task)) is not None:
-                self._put(task, ticket)
+            if (ticket := self._order.tickets.get(task)) in self._tasks:
+                self._put(task, ticket)  # what it leaves in a lower row is met when it is out
 
     def _put(self, task: Task, ticket: int) -> None:
-        self._since[task] = ticket
-        if self._version == self._order.version:
-            heappush(self._heap, (-self._order.height(task), ticket, task))
+        self._tasks[ticket] = task
+        if self._version != self._order.version:
+            return
+        place = -self._order.height(task)
+        if (row := self._rows.get(place)) is None:
+            row = self._rows[place] = deque()
+            heappush(self._highest, place)
+        if not row or row[-1] < ticket:
+            row.append(ticket)
+        else:
+            insort(row, ticket)
 
-    def _sort(self) -> None:
-        self._version = self._order.version
-        height = self._order.height
-        self._heap = [(-height(task), ticket, task) for task, ticket in self._since.items()]
-        heapify(self._heap)
+    def _first_row(self) -> deque[int]:
+        """Return the row of the first task, which begins with that one."""
+        if self._version != self._order.version:
+            self._make_rows()
+        while True:
+            row = self._rows[self._highest[0]]
+            while row and row[0] not in self._tasks:
+                row.popleft()
+            if row:
+                return row
+            del self._rows[heappop(self._highest)]
+
+    def _make_rows(self) -> None:
+        self._version, self._rows = self._order.version, {}
+        for ticket in sorted(self._tasks):
+            place = -self._order.height(self._tasks[ticket])
+            self._rows.setdefault(place, deque()).append(ticket)
+        self._highest = sorted(self._rows)
 
 
 class Aside(LongestFirst):

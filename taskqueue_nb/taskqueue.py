@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskqueue_nb import repair
 from taskqueue_nb.capture import capturing
@@ -80,6 +80,12 @@ _POOL: Final = 8  # threads for the plain functions of a run on an event loop
 _HEARTBEAT: Final = 0.2  # seconds: a kernel whose loop sleeps does not hear its stop button
 _CLEANING: Final = 5.0  # seconds that coroutines have to clean up when their run is cut off
 _BREATH: Final = 64  # coroutines that are begun before the event loop has its turn
+
+
+class _Sending(NamedTuple):
+    """What is counted as away, and has yet to be sent there, whatever befalls it meanwhile."""
+
+    task: Task
 
 
 def _heard() -> None:
@@ -983,7 +989,7 @@ class TaskQueue(Exports):
             self._enter(run)
             with GRAPH_LOCK:
                 found = self._pick(run) if self._may_pick(run) else None
-                task = found.task if isinstance(found, Attempt) else found
+                task = found if found is None or isinstance(found, Task) else found.task
                 if isinstance(found, Attempt) and task is not None:
                     begin(found, partial(self._leave_room, task, self._room.hold_of(task)))
                     self._stepping = task
@@ -1158,9 +1164,7 @@ class TaskQueue(Exports):
                 self._runs.remove(run)
             if self._background is run:
                 self._background = None
-            for place in run.places:
-                self._ready.extendleft(reversed([*place.parked]))
-            self._ready.extendleft(reversed(self._room.clear()))
+            self._let_go(run)
             if self._runs:
                 self._put_in_order()
             elif self._order is not None:
@@ -1169,6 +1173,15 @@ class TaskQueue(Exports):
                 self._forget_befores()
             self._wake()
             self._is_changed()
+
+    def _let_go(self, run: _Run) -> None:
+        """Make ready again what waits in a run that starts nothing more; the lock is held.
+
+        At once: another run that finds nothing to do might end before this one does.
+        """
+        self._ready.extendleft(reversed(run.places.clear()))
+        self._ready.extendleft(reversed(self._room.clear()))
+        self._wake()
 
     def _forget_befores(self) -> None:
         """Let go of what `undo` would need: something has run since."""
@@ -1225,8 +1238,8 @@ class TaskQueue(Exports):
                 elif found is _UNTOLD:
                     while run.untold:
                         run.untold.popleft()._fsm_after()
-                elif found.fsm_state == "QUEUED":
-                    self._send(run, found)
+                elif isinstance(found, _Sending):
+                    self._send(run, found.task)
                 else:
                     found._fsm_after()
                     if self._store is not None and not is_worker and run.bell is None:
@@ -1244,7 +1257,7 @@ class TaskQueue(Exports):
             self._end(run)
             raise interruption
 
-    def _take(self, run: _Run) -> Attempt | Task | None:
+    def _take(self, run: _Run) -> Attempt | _Sending | Task | None:
         """Find something to do: an attempt to make, a task to send away, one that has come back.
 
         Waits as long as something may come; None once nothing will.
@@ -1273,7 +1286,7 @@ class TaskQueue(Exports):
 
     def _may_pick(self, run: _Run) -> bool:
         """Say whether a run may start a task now; the lock is held."""
-        if run.runstate is not None and run.runstate.cancelled:
+        if not run.stopped and run.runstate is not None and run.runstate.cancelled:
             run.stopped = True
             self._withdraw(run)
         return (
@@ -1283,7 +1296,9 @@ class TaskQueue(Exports):
             and (run.limit is None or run.in_flight < run.limit)
         )
 
-    def _pick(self, run: _Run, only: Place | None = None) -> Attempt | Task | None:  # noqa: C901 - read in one piece
+    def _pick(  # noqa: C901 - read in one piece
+        self, run: _Run, only: Place | None = None
+    ) -> Attempt | _Sending | Task | None:
         """Start a ready task, or queue it for its executor; the lock is held.
 
         With `only`, the next task is left alone if it goes anywhere else.
@@ -1300,6 +1315,7 @@ class TaskQueue(Exports):
                 or task._missing
                 or (self._delays and task in self._delays)
             ):
+                run.places.unpark(ready)  # a place may have let it out instead of another
                 continue  # it has moved on since it was ready
             own = None if task._options is PLAIN else task._options.executor
             place = None if own is run.executor is None else self._place_of(run, task, own)
@@ -1321,7 +1337,7 @@ class TaskQueue(Exports):
                     self._changed.notify()
                 return task._begin(self, run)
             self._queue(run, place, task)
-            return task
+            return _Sending(task)
         return None
 
     def _queue(self, run: _Run, place: Place, task: Task, when: float | None = None) -> None:
@@ -1357,7 +1373,9 @@ class TaskQueue(Exports):
         if (refused := refusal(task, limits)) is not None:
             task._error = refused
             task._fsm_move("error", {"because": "there is not as much as it uses"})
-            run.stopped |= run.fail_fast
+            if run.fail_fast:
+                run.stopped = True
+                self._let_go(run)
             return False
         needs = needs_of(task, limits)
         height = self._order.height(task) if needs and self._order is not None else 0
@@ -1416,7 +1434,7 @@ class TaskQueue(Exports):
                 run.left += 1
             elif run.fail_fast and task.fsm_state in ("FAILED", "CANCELLED", "ABORT"):
                 run.stopped = True
-                self._wake()
+                self._let_go(run)
 
     def _send(self, run: _Run, task: Task) -> None:
         """Hand a queued task to its executor."""
@@ -1451,14 +1469,13 @@ class TaskQueue(Exports):
         to yield the last one: else the two threads would get in each other's way.
         """
         with GRAPH_LOCK:
-            found: Any = self._pick(run, place) if self._may_pick(run) else None
-            if found is not None and found.fsm_state != "QUEUED":  # it failed: the loop yields it
+            found = self._pick(run, place) if self._may_pick(run) else None
+            if isinstance(found, Task):  # it failed: the loop yields it
                 run.finished.append(found)
-                found = None
             if self._ready:
                 self._wake()
-        if found is not None:
-            self._send(run, found)
+        if isinstance(found, _Sending):
+            self._send(run, found.task)
 
     def _leads(self, run: _Run, place: Place, task: Task) -> bool:
         """Say whether a run sends a pending task there for sure once its prerequisites are done.
@@ -1508,8 +1525,11 @@ class TaskQueue(Exports):
 
     def _withdraw(self, run: _Run) -> None:
         """Make pending again what waits behind other calls of a run; the lock is held."""
+        self._let_go(run)
         for task in reversed(run.places.recall()):
             task._queue_no_more(WITHDRAWN)
+            if self._order is not None:
+                self._order.make_oldest(task)
             self._ready.appendleft(task)  # it was among the first
 
     def _await(self, run: _Run, attempt: Attempt) -> None:

@@ -127,14 +127,12 @@ def test_interrupt_while_waiting_for_threads_leaves_nothing_running(executor: in
     def interrupt() -> None:
         wait_for(began)
         signal.pthread_kill(main, signal.SIGINT)
-        interrupted.set()
+        opener.start()
 
-    interrupted = threading.Event()
     slow = Task("slow", work)
     queue = TaskQueue(slow, slow.then("after", calls["after"]))
-    opener = threading.Timer(1.0, go.set)  # the worker must end although nobody asks it to
+    opener = threading.Timer(2.0, go.set)  # the worker must end although nobody asks it to
     helper = Background(interrupt)
-    opener.start()
 
     with pytest.raises(KeyboardInterrupt):
         list(queue.run(executor=executor))

@@ -627,3 +627,25 @@ def test_process_pool_of_the_users_own() -> None:
         "good": "DONE", "after": "DONE", "bad": "FAILED", "leaving": "FAILED", "small": "CANCELLED",
     }  # fmt: skip
     check_settled(queue)
+
+
+def test_who_is_cancelled_just_before_it_is_sent_keeps_no_run_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By another thread, between being queued and being sent."""
+    tasks = [Task(f"{i}", list) for i in range(3)]
+    queue = TaskQueue(*tasks)
+    take = queue._take
+
+    def take_and_cancel(run: Any) -> Any:
+        found = take(run)
+        if tasks[0].is_queued:
+            queue.cancel(tasks[0])
+        return found
+
+    monkeypatch.setattr(queue, "_take", take_and_cancel)
+    with ThreadPoolExecutor(1) as pool:
+        queue.start(executor=pool)
+        assert queue.wait(LIMIT), "the run waits for what was never sent"
+    assert [task.fsm_state for task in tasks] == ["CANCELLED", "DONE", "DONE"]
+    check_settled(queue)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -13,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks import LIMIT, Calls, build, check_settled, run
+from checks import LIMIT, Background, Calls, build, check_settled, run, until, wait_for
 from graphs import GRAPHS, Graph, chain
-from taskqueue_nb import CycleError, Task, TaskQueue
+from taskqueue_nb import CycleError, RunState, Task, TaskQueue
 from taskqueue_nb.graph import closure
 from taskqueue_nb.order import ORDERS
 
@@ -107,6 +109,89 @@ def test_who_is_parked_again_keeps_its_age(way: str) -> None:
     names = ONE_AT_A_TIME[way](queue)
 
     assert names == ["t0", "t1", "t2", "alone0", "alone1", "alone2", "t3"]
+
+
+@pytest.mark.parametrize("way", ["a thread", "a pool"])
+def test_who_was_ready_once_is_as_old_as_when_it_became_so_again(way: str) -> None:
+    """It stands among the ready ones, and then what it requires has to run again."""
+    graph = {"a": [], "b": ["a"], "c": ["a"], "d": ["a"], "e": ["d"]}
+    queue = TaskQueue(*build(graph, Calls()).values(), executor=1)
+    run(queue)
+    queue.invalidate(queue.tasks[-1])
+    queue.step()
+    queue.invalidate(queue.tasks[-1])
+    queue.invalidate(queue.tasks[0])
+    wanted = ["a", "d", "b", "c", "e"]
+
+    assert [task.name for task in queue.plan().will_run] == wanted
+    assert ONE_AT_A_TIME[way](queue) == wanted
+
+
+def test_a_call_that_is_withdrawn_from_a_worker_is_the_first_again() -> None:
+    """Though it became ready again after the others."""
+    tasks = [Task(f"{i}", time.sleep, func_args=(0.003,)) for i in range(30)]  # short calls
+    queue = TaskQueue(*tasks, executor="processes:1")
+    names = []
+
+    for task in queue.run():
+        names.append(task.name)
+        queue.hold()
+        queue.resume()
+
+    assert names == [task.name for task in queue]
+
+
+def test_nothing_overtakes_those_that_are_parked_because_one_of_them_was_given_up() -> None:
+    """It was let out as a place became free; so another one is, before what became ready."""
+    graph = {
+        "first": [], "low": ["first"], **chain(4), "t0": ["first"],
+        "high": [], "high 1": ["high"], "high 2": ["high 1"],
+        "also high": [], "also high 1": ["also high"],
+    }  # fmt: skip
+    tasks = build(graph, Calls())
+    queue = TaskQueue(*tasks.values())
+    tasks["first"].func = lambda: until(lambda: queue._idle, "that all others are parked")
+    names = []
+
+    with ThreadPoolExecutor(1) as pool:
+        for task in queue.run(executor=pool):
+            names.append(task.name)
+            if task.name == "first":
+                queue.cancel(tasks["t0"], tasks["high"])
+
+    assert names == ["first", "also high", "low", "also high 1"]
+
+
+@pytest.mark.parametrize("why", ["cancelled", "failed"])
+@pytest.mark.parametrize(("places", "limits"), [(2, {}), (3, {"g": 1})], ids=["place", "room"])
+def test_a_run_that_is_stopped_leaves_what_waits_in_it_to_others(
+    why: str, places: int, limits: dict[str, int]
+) -> None:
+    """At once, not when it ends: by then the others would have ended."""
+    may_end, may_fail = threading.Event(), threading.Event()
+    runstate = RunState()
+
+    def fail() -> None:
+        wait_for(may_fail)
+        raise RuntimeError("told to fail")
+
+    long, failing = Task("long", lambda: wait_for(may_end), group="g"), Task("failing", fail)
+    rest = [Task(f"{i}", list, group="g") for i in range(5)]
+    queue = TaskQueue(long, failing, *rest)
+    with ThreadPoolExecutor(places) as pool:
+        queue.start(runstate, executor=pool, fail_fast=True, limits=limits)
+        until(lambda: queue._idle, "that all others wait")
+        other = Background(lambda: run(queue))
+        until(lambda: queue._idle == 2, "that the other run has nothing to do")
+
+        may_fail.set() if why == "failed" else runstate.cancel()
+        until(lambda: all(task.is_done for task in rest), "that the other run has made the rest")
+        may_end.set()
+        may_fail.set()
+
+        assert sorted(other.join()) == [task.name for task in rest]
+        assert queue.wait(LIMIT)
+    check_settled(queue)
 
 
 def test_order_longest_is_strict_in_processes() -> None:
@@ -366,6 +451,17 @@ class Counted(Task):
         self.__dict__["blocking"] = tasks
 
 
+class CountedTasks(list[Task]):
+    """Tasks that count how often one of them is looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        for task in super().__iter__():
+            self.looked += 1
+            yield task
+
+
 @pytest.mark.parametrize("held", [False, True], ids=["runs along", "waits at its beginning"])
 def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
     """Each new requirement looks at few tasks, though each could raise all that stand before."""
@@ -397,6 +493,26 @@ def test_a_chain_that_grows_while_it_runs_is_quick(held: bool) -> None:
     assert Counted.looked < 400 * size
 
 
+def test_what_stands_behind_many_is_looked_at_once() -> None:
+    """A report on each step of a chain, which many wait for in their turn."""
+    size = 300
+    report = Task("report", list)
+    steps: list[Task] = []
+    for i in range(size):
+        steps.append(Task(f"step {i}", list))
+        report.require(steps[-1])  # before the next step, so that it is met again at each
+        if i:
+            steps[-1].require(steps[-2])
+    readers = [report.then(Task(f"reader {i}", list)) for i in range(size)]
+    queue = TaskQueue(*steps, report, *readers, executor=1)
+    behind = CountedTasks(readers)
+    report._blocking = behind
+
+    assert queue.plan().will_run == (*steps, report, *readers)
+
+    assert behind.looked < 10 * size
+
+
 def test_heights_may_be_old_where_much_changes_and_tasks_run_all_the_same() -> None:
     """Between two times that they are worked out; the order is the same each time."""
 
@@ -423,6 +539,35 @@ def test_heights_may_be_old_where_much_changes_and_tasks_run_all_the_same() -> N
         return calls.names
 
     assert once() == once()
+
+
+def test_a_line_holds_each_task_once_where_it_was_added_last_or_has_risen_to() -> None:
+    """What a run puts back keeps its age, what is added again is new, what rises is out once."""
+    tasks = build({name: [] for name in "abcd"}, Calls())
+    a, b, c, d = tasks.values()
+    queue = TaskQueue(*tasks.values())
+    queue._runs.append(None)  # type: ignore[arg-type]  # so that heights change at once
+    order = ORDER_MODULE.Order(queue)
+    line = ORDER_MODULE.LongestFirst(order, [a, b, c])
+    assert line.popleft() is a
+    line.append(b)
+    line.append(a)
+    line.appendleft(a)
+    assert [*line] == [c, b, a]
+
+    queue.add(behind := Task("behind c", list))
+    behind.require(c)
+    order.link(behind, c)
+    line.append(d)
+    line.append(c)
+
+    assert [line.popleft() for _ in range(len(line))] == [c, b, a, d]
+    line.append(c)
+    line.appendleft(d)
+    assert [*line] == [d, c], "c has been out"
+    assert [line.popleft(), line.popleft()] == [c, d]
+    with pytest.raises(IndexError):
+        line.popleft()
 
 
 @pytest.mark.parametrize("order", ["fifo", "", 5, ["ready"]])

@@ -29,8 +29,8 @@ from taskqueue_nb import FSMError, InjectedError, RunState, Task, TaskError, Tas
 from taskqueue_nb._worker import Wire, anonymous_file, withdrawn
 from taskqueue_nb.capture import HEAD, TAIL
 from taskqueue_nb.executors import TravelError, WorkerError
-from taskqueue_nb.executors.processes import _Worker
-from taskqueue_nb.task import AHEAD, GRAPH_LOCK
+from taskqueue_nb.executors.processes import Processes, _ProcessTrip, _Worker
+from taskqueue_nb.task import AHEAD, GRAPH_LOCK, Attempt
 
 # What stands here travels by value, as what stands in a notebook does.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -1888,3 +1888,70 @@ def test_any_mixture_ends_soundly(seed: int) -> None:
             assert isinstance(task.exception, TimeoutError)
         if task.is_failed and task.name == "dies":
             assert "SIGKILL" in str(task.exception)
+
+
+def test_a_call_goes_on_elsewhere_that_was_on_its_way_to_a_process_as_that_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That it was sent is noted after the process was cleared away: it is sent to the next one."""
+    send = Wire.send
+    sent: list[int] = []
+
+    def send_to_one_that_dies(wire: Wire, *message: Any) -> None:
+        send(wire, *message)
+        if not sent:
+            sent.append(message[0])
+            (pid,) = children() - before
+            os.kill(pid, signal.SIGKILL)
+            cleared.wait(1.0)  # in vain, where that waits for who sends
+
+    def left_by(place: Any, worker: _Worker) -> list[Any]:
+        left = whole(place, worker)
+        cleared.set()
+        return left
+
+    cleared = threading.Event()
+    whole = Processes._left_by
+    before = children()
+    monkeypatch.setattr(Wire, "send", send_to_one_that_dies)
+    monkeypatch.setattr(Processes, "_left_by", left_by)
+    task = Task("t", list)
+    queue = TaskQueue(task).start(executor="processes:1")
+
+    assert queue.wait(LIMIT)
+    assert task.is_done
+
+
+def test_an_answer_is_taken_that_came_just_before_the_process_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the last look for messages and the one at the process."""
+    receive = Wire.receive
+
+    def receive_late(wire: Wire) -> Any:
+        if not wire.has_more():
+            time.sleep(0.5)  # all comes meanwhile
+            return None
+        return receive(wire)
+
+    monkeypatch.setattr(Wire, "receive", receive_late)
+    task = Task("t", lambda: threading.Timer(0.05, os._exit, (0,)).start())
+
+    run(TaskQueue(task), executor="processes:1")
+
+    assert task.is_done
+
+
+def test_no_call_waits_behind_one_that_may_still_be_withdrawn() -> None:
+    """Else both may be taken up before that is asked for, and the former taken for not begun."""
+    place = Processes(1)
+    worker = _Worker(place)
+    waiting = Task("waiting", list)
+    trip = _ProcessTrip(waiting, lambda *_: None, None, place, 1)
+    worker.trip, trip.worker, trip.is_sent, trip.began = trip, worker, True, time.time()
+    worker.is_quick = True
+
+    assert not worker.has_slot()
+    trip.attempt = Attempt(waiting, None)
+    assert worker.has_slot()
+    worker.bury()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from checks import LIMIT, Background, Calls, at_once, build, check_settled, run, states, wait_for
 from graphs import GRAPHS, apart, chain, layered, victims
 from taskqueue_nb import CancellationError, FSMError, Task, TaskQueue, make_now
-from taskqueue_nb.task import FSM_TRANSITIONS
+from taskqueue_nb.task import FSM_TRANSITIONS, Attempt
 
 if TYPE_CHECKING:
     from conftest import MakeQueue
@@ -928,3 +928,33 @@ def test_retry_without_names_takes_what_an_interrupt_cut_off() -> None:
 
     assert list(queue.run()) == [one]
     assert [one.fsm_state, given_up.fsm_state] == ["DONE", "CANCELLED"]
+
+
+def test_a_call_may_come_to_its_end_in_the_moment_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread takes its answer between two looks: there is nothing to be ended any more."""
+    started, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        gate.wait(LIMIT)
+
+    task = Task("t", work)
+    queue = TaskQueue(task).start()
+    wait_for(started)
+    attempt = task.attempts[-1]
+    ended: list[str] = []
+    attempt.kill = lambda: ended.append("killed")
+
+    def asked_to_stop(attempt: Attempt) -> bool:
+        attempt.kill = None
+        return attempt.runstate.cancelled
+
+    monkeypatch.setattr(Attempt, "asked_to_stop", property(asked_to_stop))
+    task.cancel()
+    gate.set()
+
+    assert queue.wait(LIMIT)
+    assert ended == ["killed"]
+    assert task.is_cancelled

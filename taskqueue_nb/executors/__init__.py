@@ -80,15 +80,23 @@ class Places:
         return Place(lambda func, *args: submit(lambda: func(*args)), None, is_here=True)
 
     def unpark(self, ready: Any) -> bool:
-        """Make a parked task ready where there is room for it; say whether there was one.
+        """Make a parked task ready wherever there is room for one; say whether there was any.
 
         Each task that comes back makes room for one, but that may have been cancelled meanwhile.
         """
+        found = False
         for place in self._known.values():
             if place.parked and (task := place.let_out()) is not None:
                 ready.appendleft(task)
-                return True
-        return False
+                found = True
+        return found
+
+    def clear(self) -> list[Task]:
+        """Let nobody wait for room any longer; return who did."""
+        parked = [task for place in self for task in place.parked]
+        for place in self:
+            place.parked = self._line()
+        return parked
 
     def recall(self) -> list[Task]:
         """Return what waits behind others, withdrawn and still QUEUED; the lock is held."""

@@ -221,7 +221,7 @@ class _Worker:
         self.is_quick = False  # whether the last call took a short time
         self.is_killed = self._is_up = self.has_served = False
         self._is_skipping = False  # whether a withdrawn call may not have been passed over yet
-        self._sending = threading.Lock()  # behind all others
+        self.sending = threading.Lock()  # behind all others
         self.thread = threading.Thread(
             target=self._listen, name="taskqueue_nb process", daemon=True
         )
@@ -235,7 +235,7 @@ class _Worker:
 
     def submit(self, trip: _ProcessTrip) -> None:
         """Have a call made."""
-        with self._sending:
+        with self.sending:
             if trip.worker is self and not (trip.is_sent or trip.is_back) and trip.parcel:
                 with contextlib.suppress(OSError):  # it has ended, and the thread will see that
                     self._wire.send(trip.key, trip.number, self.heard, *trip.parcel)
@@ -244,10 +244,15 @@ class _Worker:
             trip.start_clock()
 
     def has_slot(self) -> bool:
-        """Say whether a call may wait here behind the one that is made."""
+        """Say whether a call may wait here behind the one that is made.
+
+        Not as long as the latter may still be withdrawn: the process notes the last one only that
+        it has taken up, so of one before that nobody could tell whether it has been made.
+        """
         trip = self.trip
         if (
             trip is None
+            or trip.attempt is None
             or not trip.is_sent
             or self.ahead is not None
             or not self.is_quick
@@ -271,7 +276,7 @@ class _Worker:
 
     def withdraw(self, trip: _ProcessTrip) -> bool | None:
         """Have a call that was sent not made, as `_worker.withdrawn` does."""
-        with self._sending:
+        with self.sending:
             if not (trip.is_sent or trip.is_back):
                 trip.is_back = True
             if trip.is_back:
@@ -338,7 +343,7 @@ class _Worker:
     def _lives_on(self) -> bool:
         """Say whether the process lives, and if so look at what nobody tells."""
         if self.exitcode is not None:
-            return False
+            return self._wire.has_more()  # it may have answered just before
         self._place.look_around()
         return True
 
@@ -1009,9 +1014,10 @@ class Processes(Place):
         worker.trip = worker.ahead = None
         begun = worker.taken_up()
         keys = [trip.key for trip in left]
-        for trip in left:
-            trip.worker, trip.is_sent, trip.is_back = None, False, False
-            trip.is_lost = begun in keys[keys.index(trip.key) :]
+        with worker.sending:  # or whoever sends it at this moment would note that afterwards
+            for trip in left:
+                trip.worker, trip.is_sent, trip.is_back = None, False, False
+                trip.is_lost = begun in keys[keys.index(trip.key) :]
         return left
 
     def _is_to_be_made(self, trip: _ProcessTrip, worker: _Worker) -> bool:

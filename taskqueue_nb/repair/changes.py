@@ -426,8 +426,9 @@ def follow_up(change: Change) -> tuple[Task, ...]:
     """End what can be ended, tell callbacks and whoever waits; once the lock is free."""
     for task in change.asked:
         attempt = task._attempt
-        if attempt is not None and attempt.kill is not None and attempt.asked_to_stop:
-            attempt.kill()
+        kill = None if attempt is None else attempt.kill  # it may come to its end at any moment
+        if attempt is not None and kill is not None and attempt.asked_to_stop:
+            kill()
     for task in change.moved:
         task._fsm_after()
     return change.moved

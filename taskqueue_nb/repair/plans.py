@@ -395,8 +395,8 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
     """
     ahead = _Ahead(change)
     due: Any = deque() if queue is None else queue._line_of_run(_ready_now(queue))
-    due.extend(ahead.freed)
-    due.extend(task for task in change.targets if not ahead.missing(task))
+    moved = dict.fromkeys((*ahead.freed, *change.targets))
+    due.extend(t for t in moved if not ahead.missing(t) and (queue is None or not _is_ready(t)))
     if queue is not None and queue._active:
         due.extend(ahead.let_finish(t for t in (*queue._tasks, *queue._outside)))
     runs: dict[Task, None] = {}
@@ -408,6 +408,10 @@ def foresee(change: Change, queue: Any = None) -> list[Task]:
             runs[task] = None
             due.extend(ahead.done(task))
     return list(runs)
+
+
+def _is_ready(task: Task) -> bool:
+    return task.fsm_state == "PENDING" and not task._missing
 
 
 def _ready_now(queue: Any) -> Iterator[Task]:
