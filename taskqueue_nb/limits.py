@@ -94,14 +94,15 @@ class Room:
     Whoever waits for something is served before those who come behind it for the same, so that a
     task that uses much is not overtaken for ever by those that use little. None of them holds
     anything while it waits, so that no two wait for each other. Without an order all are of height
-    0; a task that waits keeps the height that it had when it began to. The lock of the graph is
-    held throughout.
+    0; a task that waits keeps the height that it had when it began to. Those who want the same
+    things stand in one line, however much they want of each. The lock of the graph is held
+    throughout.
     """
 
     def __init__(self) -> None:
         self._used: dict[str, float] = {}
         self._held: dict[Task, Hold] = {}
-        self._waiting: dict[Needs, list[tuple[_Place, Task]]] = {}  # heaps
+        self._waiting: dict[tuple[str, ...], list[tuple[_Place, Task, Needs]]] = {}  # heaps
         self._wanted: dict[str, int] = {}  # of each thing, how many wait for it
         self._tickets = itertools.count()
         self._since: dict[Task, int] = {}  # the tickets of those that wait, or have been let out
@@ -113,7 +114,7 @@ class Room:
     def __iter__(self) -> Iterator[Task]:
         """Yield those that wait, oldest first."""
         waiting = itertools.chain(*self._waiting.values())
-        for _, task in sorted(waiting, key=lambda entry: entry[0][1]):
+        for _, task, _ in sorted(waiting, key=lambda entry: entry[0][1]):
             yield task
 
     def enter(self, task: Task, needs: Needs, limits: Mapping[str, float], height: int = 0) -> bool:
@@ -124,8 +125,9 @@ class Room:
             self._take(task, needs)
             return True
         self._since[task] = place[1]
-        heappush(self._waiting.setdefault(needs, []), (place, task))
-        for name, _ in needs:
+        names = tuple(name for name, _ in needs)
+        heappush(self._waiting.setdefault(names, []), (place, task, needs))
+        for name in names:
             self._wanted[name] = self._wanted.get(name, 0) + 1
         return False
 
@@ -135,32 +137,32 @@ class Room:
         return bool(names) and any(
             waiting[0][0] < place
             for others, waiting in self._waiting.items()
-            if any(name in names for name, _ in others)
+            if not names.isdisjoint(others)
         )
 
     def let_out(self, limits: Mapping[str, float], is_ready: Callable[[Task], bool]) -> Task | None:
         """Return the first of those that fit in; it has to `enter`, and others may do so before."""
-        for needs in [*self._waiting]:
-            self._drop_heads(needs, is_ready)
+        for names in [*self._waiting]:
+            self._drop_heads(names, is_ready)
         blocked: set[str] = set()
-        for needs in sorted(self._waiting, key=lambda each: self._waiting[each][0][0]):
-            names = {name for name, _ in needs}
+        for names in sorted(self._waiting, key=lambda each: self._waiting[each][0][0]):
+            _, _, needs = self._waiting[names][0]
             if blocked.isdisjoint(names) and self._fits(needs, limits):
-                return self._pop(needs)
-            blocked |= names
+                return self._pop(names)
+            blocked.update(names)
         return None
 
-    def _drop_heads(self, needs: Needs, is_ready: Callable[[Task], bool]) -> None:
+    def _drop_heads(self, names: tuple[str, ...], is_ready: Callable[[Task], bool]) -> None:
         """Forget those that have moved on while they waited, as far as they come first."""
-        while needs in self._waiting and not is_ready(self._waiting[needs][0][1]):
-            self._since.pop(self._pop(needs), None)
+        while names in self._waiting and not is_ready(self._waiting[names][0][1]):
+            self._since.pop(self._pop(names), None)
 
-    def _pop(self, needs: Needs) -> Task:
-        waiting = self._waiting[needs]
-        _, task = heappop(waiting)
+    def _pop(self, names: tuple[str, ...]) -> Task:
+        waiting = self._waiting[names]
+        _, task, _ = heappop(waiting)
         if not waiting:
-            del self._waiting[needs]
-        for name, _ in needs:
+            del self._waiting[names]
+        for name in names:
             self._wanted[name] -= 1
             if not self._wanted[name]:
                 del self._wanted[name]

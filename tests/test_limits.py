@@ -324,6 +324,36 @@ def test_the_highest_that_wait_get_room_first() -> None:
     assert order == [tasks["next"], tasks["old"], tasks["low"], None]
 
 
+def test_those_who_want_more_or_less_of_the_same_stand_in_one_line() -> None:
+    """A start looks at its head, however many amounts are wanted; the order is the same."""
+    room, limits = Room(), {"mem": 64.0}
+    first = Task("first", list)
+    tasks = [Task(f"t{i}", list) for i in range(50)]
+    needs = [(("mem", 1 + (i * 37) % 50),) for i in range(50)]
+    looked: list[Task] = []
+
+    def is_ready(task: Task) -> bool:
+        looked.append(task)
+        return True
+
+    assert room.enter(first, (("mem", 64),), limits)
+    assert not any(room.enter(*each, limits) for each in zip(tasks, needs, strict=True))
+    room.leave(first, room.hold_of(first))
+    order: list[Task] = []
+    inside: list[Task] = []
+    while len(order) < len(tasks):
+        task = room.let_out(limits, is_ready)
+        if task is None:
+            room.leave(inside[0], room.hold_of(inside.pop(0)))
+        else:
+            assert room.enter(task, needs[tasks.index(task)], limits)
+            order.append(task)
+            inside.append(task)
+
+    assert order == tasks
+    assert len(looked) <= 2 * len(tasks)
+
+
 def test_who_is_let_out_keeps_its_age_when_it_has_to_wait_again() -> None:
     """Somebody higher took the room meanwhile; it is served before those that came later."""
     room, limits, one = Room(), {"gpu": 1.0}, (("gpu", 1),)
